@@ -1,0 +1,105 @@
+"""The tables that `autoconf inspect` prints."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from autoconf.inspect.brats import Case, scheme_of
+from autoconf.inspect.images import Image
+from autoconf.output import table
+
+MOST_CLASSES = 12  # more than these are summed up
+
+
+def print_volumes(
+    data: str, cases: list[Case], datalist: dict[str, Any], measured: dict[str, Any], unused: list[str]
+) -> None:
+    """What was found and measured, one line per fact, then the intensities per contrast."""
+    rows = measured["cases"]
+    volumes = [row["tumour_ml"] for row in rows if row["tumour_ml"] is not None]
+    brain = _by(measured["median_brain_shape"])
+    facts = [
+        ("data", data),
+        ("cases", f"{len(cases)}, of {len({case.patient for case in cases})} patients"),
+        ("naming", _counted(scheme_of(case) for case in cases)),
+        ("shape", _counted(_by(row["shape"]) for row in rows) + "   voxels, right x anterior x superior"),
+        ("spacing", _counted(" x ".join(f"{mm:.3g}" for mm in row["spacing"]) for row in rows) + "   mm"),
+        ("brain", f"median {brain} voxels, {_by(round(mm) for mm in measured['median_brain_mm'])} mm"),
+        ("tumour", f"{min(volumes):.1f} / {np.median(volumes):.1f} / {max(volumes):.1f} mL   min / median / max"),
+        ("labels", _counted(", ".join(map(str, row["labels"])) for row in rows if row["labels"])),
+        *_split_facts(datalist),
+    ]
+    if datalist["unlabelled"]:
+        facts.append(("no mask", f"{len(datalist['unlabelled'])} cases, kept apart: {_some(datalist['unlabelled'])}"))
+    if unused:
+        facts.append(("not used", f"{len(unused)} NIfTI files that fit no naming scheme, e.g. {unused[0]}"))
+    print(table(facts))
+    intensities = [(contrast, *(f"{v:g}" for v in found.values())) for contrast, found in measured["contrasts"].items()]
+    print("\nintensities of the non-zero voxels")
+    print(table(intensities, ("contrast", *measured["contrasts"]["t1"])))
+
+
+def print_images(data: str, images: list[Image], datalist: dict[str, Any], measured: dict[str, Any]) -> None:
+    """What was found, one line per fact, then the classes by size."""
+    height, width = measured["median_size"]
+    sizes = [image.size for image in images]
+    low, high = np.min(sizes, axis=0), np.max(sizes, axis=0)
+    copies = f"{measured['n_duplicates']} exact copies of another image"
+    facts = [
+        ("data", data),
+        ("images", f"{len(images)}, in {len(measured['classes'])} classes"),
+        ("size", f"median {height}x{width}, from {low[0]}x{low[1]} to {high[0]}x{high[1]} pixels, height x width"),
+        ("copies", f"{copies}, {measured['n_duplicates_across_classes']} of them in another class; kept on one side"),
+        *_split_facts(datalist),
+    ]
+    print(table(facts))
+    classes = sorted(measured["classes"].items(), key=lambda item: (-item[1], item[0]))
+    print()
+    if len(classes) <= MOST_CLASSES:
+        print(table(classes, ("class", "images")))
+        return
+    middle = classes[MOST_CLASSES // 2 : -MOST_CLASSES // 2]
+    rest = (f"... {len(middle)} more classes", sum(count for _, count in middle))
+    print(table([*classes[: MOST_CLASSES // 2], rest, *classes[-MOST_CLASSES // 2 :]], ("class", "images")))
+
+
+def print_next(out: str, command: str) -> None:
+    """Where the results lie and what to type next."""
+    print(f"\nwrote  {os.path.join(out, 'datalist.json')}\n       {os.path.join(out, 'fingerprint.json')}")
+    print(f"next   {command}")
+
+
+def quoted(path: str) -> str:
+    """The path as a shell needs it."""
+    return shlex.quote(path)
+
+
+def _split_facts(datalist: dict[str, Any]) -> list[tuple[str, str]]:
+    folds = Counter(item["fold"] for item in datalist["training"])
+    validation = folds.pop(0)
+    dealt = " + ".join(str(folds[fold]) for fold in sorted(folds))
+    sides = f"training {sum(folds.values())} (folds 1-{max(folds)}: {dealt}), validation {validation} (fold 0)"
+    return [("split", f"{sides}, testing {len(datalist['testing'])}; by patient, seed {datalist['seed']}")]
+
+
+def _counted(kinds: Iterable[str]) -> str:
+    """Each kind with how often it occurs, the commonest first."""
+    counts = Counter(kinds).most_common()
+    return ";  ".join(f"{kind} ({count})" for kind, count in counts[:4]) + (
+        f";  {len(counts) - 4} more" if len(counts) > 4 else ""
+    )
+
+
+def _by(numbers: Iterable[float]) -> str:
+    return "x".join(map(str, numbers))
+
+
+def _some(items: list[dict[str, Any]]) -> str:
+    names = [item["case"] for item in items]
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

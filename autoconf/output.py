@@ -1,0 +1,102 @@
+"""What a verb hands to its user: files that are whole or absent, tables, and progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from autoconf.errors import AutoconfError
+
+T = TypeVar("T")
+LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+
+
+def check_out(out: str, outside: str | None = None) -> None:
+    """Refuse an output folder that cannot be written, or that lies inside `outside`; creates nothing.
+
+    Called before the long work. Raises AutoconfError.
+    """
+    if outside is not None:
+        data = os.path.realpath(outside)
+        if os.path.commonpath([data, os.path.realpath(out)]) == data:
+            raise AutoconfError(f"{out}: lies inside the data folder {outside}. Give --out a folder outside it.")
+    folder = os.path.abspath(out)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        raise AutoconfError(f"{out}: {folder} is a file, not a folder. Give --out another folder.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # asks more than the permission bits: a read-only or full disk too
+    except OSError as error:
+        raise AutoconfError(f"{out}: cannot write in {folder} ({error.strerror}). Give --out another folder.") from None
+
+
+def write_files(out: str, files: dict[str, str | bytes]) -> None:
+    """Write all files (name -> content) into folder `out`, or none: each is written aside, then all are renamed."""
+    os.makedirs(out, exist_ok=True)
+    targets = {os.path.join(out, name): content for name, content in files.items()}
+    try:
+        for path, content in targets.items():
+            with open(path + ".partial", "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+        for path in targets:
+            os.replace(path + ".partial", path)
+    finally:
+        for path in targets:
+            if os.path.exists(path + ".partial"):
+                os.remove(path + ".partial")
+
+
+def to_json(content: Any) -> str:
+    """JSON for people and for `diff`: two spaces per level, but a list or dict that fits in 100 characters on one line."""
+    return _json(content, 0) + "\n"
+
+
+def _json(value: Any, level: int) -> str:
+    flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if len(flat) <= 100 - level or not isinstance(value, (dict, list)) or not value:
+        return flat
+    pad = " " * (level + 2)
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key, ensure_ascii=False)}: {_json(item, level + 2)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(pad + part for part in parts) + "\n" + " " * level + "}"
+    return "[\n" + ",\n".join(pad + _json(item, level + 2) for item in value) + "\n" + " " * level + "]"
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
+    """Rows as aligned columns, two spaces apart, numbers to the right; a rule under the header."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    numeric = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(rows[0]))]
+    lines = ([list(header)] if header else []) + cells
+    widths = [max(len(line[i]) for line in lines) for i in range(len(numeric))]
+    if header:
+        lines.insert(1, ["-" * width for width in widths])
+    text = []
+    for line in lines:
+        padded = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric)]
+        text.append("  ".join(padded).rstrip())
+    return "\n".join(text)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def progress(items: Sequence[T] | Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Yield the items with a progress bar on a terminal; elsewhere with a line on stdout every few seconds."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, total=total, desc=what, leave=False)
+        return
+    said = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - said > LINE_EVERY:
+            said = time.monotonic()
+            print(f"{what}: {done} of {total}", flush=True)
+        yield item

@@ -1,0 +1,80 @@
+"""What a plan may set: the keys that the bundle's own train.yaml defines, each with a value of its kind."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from autoconf.errors import AutoconfError
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle folder as far as planning needs it."""
+
+    name: str
+    train_config: str  # path of configs/train.yaml
+    config: dict[str, Any]
+    channels: int  # of the network's input
+
+    @property
+    def is_3d(self) -> bool:
+        return "patch_size" in self.config
+
+
+def read_bundle(folder: str) -> Bundle:
+    """Read configs/train.yaml and configs/metadata.json. Raises AutoconfError if the folder is no bundle."""
+    train_config = os.path.join(folder, "configs", "train.yaml")
+    try:
+        with open(train_config, encoding="utf-8") as stream:
+            config = yaml.safe_load(stream)
+        with open(os.path.join(folder, "configs", "metadata.json"), encoding="utf-8") as stream:
+            metadata = json.load(stream)
+        channels = metadata["network_data_format"]["inputs"]["image"]["num_channels"]
+    except FileNotFoundError as error:
+        raise AutoconfError(
+            f"{folder} is no bundle: {error.filename} is not there. Give --bundle bundles/unetr3d."
+        ) from None
+    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+        raise AutoconfError(f"{folder}: its configs cannot be read ({type(error).__name__}: {error}).") from None
+    return Bundle(os.path.basename(os.path.abspath(folder)), train_config, config, channels)
+
+
+def check_override(bundle: Bundle, key: str, value: Any) -> None:
+    """Refuse a key that the bundle does not define, or a value of another kind than its own."""
+    if key not in bundle.config:
+        near = difflib.get_close_matches(key, bundle.config, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"It has: {', '.join(bundle.config)}."
+        raise AutoconfError(f"bundle '{bundle.name}' has no '{key}' to override. {hint}")
+    own = bundle.config[key]
+    kinds = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}
+    expected = kinds.get(type(own))
+    if isinstance(own, str) and own.startswith(("$", "@")) or expected is None:
+        return
+    if not isinstance(value, expected) or isinstance(value, bool) is not isinstance(own, bool):
+        raise AutoconfError(f"'{key}' of bundle '{bundle.name}' is {own!r}; {value!r} is no value of that kind.")
+    if isinstance(own, list) and len(own) != len(value):
+        raise AutoconfError(f"'{key}' of bundle '{bundle.name}' has {len(own)} values; {value!r} has {len(value)}.")
+
+
+def parse_set(bundle: Bundle, words: tuple[str, ...]) -> dict[str, Any]:
+    """`key=value` words as checked overrides; values are YAML, and 3e-4 is a number here."""
+    overrides = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise AutoconfError(f"--set {word}: no value. Write --set {word}=VALUE.")
+        value = yaml.safe_load(text)
+        if isinstance(value, str) and isinstance(bundle.config.get(key), float):
+            try:  # YAML 1.1 reads 3e-4 as text
+                value = float(value)
+            except ValueError:
+                pass
+        check_override(bundle, key, value)
+        overrides[key] = value
+    return overrides

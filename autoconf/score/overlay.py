@@ -1,0 +1,64 @@
+"""Draw truth and prediction over one FLAIR slice per case."""
+
+from __future__ import annotations
+
+import io
+
+import nibabel
+import numpy as np
+
+from autoconf.inspect.volumes import check_same_grid, read_volume
+from autoconf.score.pairs import Pair
+
+TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: told apart by all kinds of colour sight
+WHITE_AT = 99.5  # percentile of the brain that is shown white, so that a few bright voxels do not darken the rest
+
+
+def draw(shown: list[tuple[str, float, Pair]]) -> bytes:
+    """A PNG with one panel per (name of its place, Dice, pair): the axial slice with most tumour, both outlines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.lines import Line2D
+
+    size = (4.2 * len(shown), 5.2)  # inches; the height leaves room for two lines of title and the legend
+    figure, panels = pyplot.subplots(1, len(shown), figsize=size, squeeze=False, layout="constrained")
+    for panel, (place, dice, pair) in zip(panels[0], shown):
+        _draw_case(panel, pair)
+        panel.set_title(f"{place}: {pair.case}\nDice {dice:.3f}", fontsize=10)
+    lines = [
+        Line2D([], [], color=TRUTH, linewidth=2, label="truth"),
+        Line2D([], [], color=PREDICTION, linewidth=2, linestyle="--", label="prediction"),
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110)
+    pyplot.close(figure)
+    return png.getvalue()
+
+
+def _draw_case(panel, pair: Pair) -> None:
+    flair, truth, pred, spacing = _read(pair)
+    area = (truth if truth.any() else pred).sum(axis=(0, 1))
+    level = int(area.argmax()) if area.any() else flair.shape[2] // 2
+    white = np.percentile(flair[flair != 0], WHITE_AT) if flair.any() else 1
+    aspect = spacing[1] / spacing[0]  # rows of the picture run along A, columns along R
+    panel.imshow(flair[:, :, level].T, cmap="gray", vmin=0, vmax=white, origin="lower", aspect=aspect)
+    for mask, colour, style in ((truth, TRUTH, "solid"), (pred, PREDICTION, "dashed")):
+        if mask[:, :, level].any():
+            panel.contour(mask[:, :, level].T, [0.5], colors=colour, linestyles=style, linewidths=1.6)
+    panel.invert_xaxis()  # the patient's right at the left, as radiologists look at it
+    panel.text(0.02, 0.5, "R", color="white", transform=panel.transAxes, va="center")
+    panel.set_axis_off()
+
+
+def _read(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, ...]]:
+    """FLAIR, truth and prediction, axes nearest to R, A, S, and the mm per axis."""
+    image, mask = read_volume(pair.flair), read_volume(pair.truth)
+    check_same_grid(mask, image)
+    flair = nibabel.as_closest_canonical(nibabel.Nifti1Image(image.data, image.affine))
+    to_ras = nibabel.io_orientation(image.affine)
+    truth = nibabel.apply_orientation(mask.data > 0, to_ras)
+    pred = nibabel.apply_orientation(read_volume(pair.pred).data > 0, to_ras) if pair.pred else np.zeros_like(truth)
+    return np.asanyarray(flair.dataobj), truth, pred, flair.header.get_zooms()[:3]

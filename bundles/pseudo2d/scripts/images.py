@@ -1,0 +1,168 @@
+"""Find, read and write 2D images: which files belong to a run, and where their masks lie.
+
+The mask of `folder/name.jpg` is `folder/name.jpg.png`: mirrored folders and the whole old name keep
+`a.jpg`, `a.jpeg` and images of the same name in two classes apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform
+from PIL import Image
+
+from .errors import refuse
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """One channel, whatever the file holds; 16-bit and float greys keep their range."""
+    return image.convert("F") if image.mode.startswith(("I", "F")) else image.convert("L")
+
+
+def mask_name(case: str) -> str:
+    """Path of the mask below its folder, for the image at path `case` below its own."""
+    return f"{case}.png"
+
+
+def training_items(datalist: str, dataset_dir: str, mask_dir: str, fold: int = 0) -> list[dict]:
+    """{"image", "label", "case"} of the datalist's `training` section outside `fold`."""
+    items, root = _section(datalist, dataset_dir, "training")
+    return _with_masks([i for i in items if i["fold"] != fold], root, mask_dir, f"training outside fold {fold}")
+
+
+def validation_items(datalist: str, dataset_dir: str, mask_dir: str, fold: int = 0) -> list[dict]:
+    """The same of the `training` section inside `fold`; the `testing` section is never read here."""
+    items, root = _section(datalist, dataset_dir, "training")
+    return _with_masks([i for i in items if i["fold"] == fold], root, mask_dir, f"training in fold {fold}")
+
+
+def evaluation_items(
+    datalist: str, dataset_dir: str, mask_dir: str, section: str = "testing", fold: int = 0
+) -> list[dict]:
+    """The same of `testing` (the default), or of `validation`, the training images inside `fold`."""
+    if section == "validation":
+        return validation_items(datalist, dataset_dir, mask_dir, fold)
+    if section != "testing":
+        refuse(f"section is {section!r}. It must be testing or validation.")
+    items, root = _section(datalist, dataset_dir, section)
+    return _with_masks(items, root, mask_dir, section)
+
+
+def unlabelled_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
+    """{"image", "case"} of every image of a datalist, or else of every image below `dataset_dir`."""
+    if not datalist:
+        return inference_items("", dataset_dir)
+    items = []
+    for section in ("training", "testing", "unlabelled"):
+        found, root = _section(datalist, dataset_dir, section, may_be_empty=True)
+        items += [{"image": os.path.join(root, i["image"]), "case": i["image"]} for i in found]
+    return _there(sorted(items, key=lambda item: item["case"]))
+
+
+def inference_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
+    """{"image", "case"} of a datalist's `testing` section, or else of every image below `dataset_dir`."""
+    if datalist:
+        items, root = _section(datalist, dataset_dir, "testing")
+        items = [{"image": os.path.join(root, i["image"]), "case": i["image"]} for i in items]
+    elif dataset_dir:
+        items = folder_items(dataset_dir)
+    else:
+        refuse("nothing to read. Give --dataset_dir FOLDER of images, or --datalist FILE.")
+    return _there(items)
+
+
+def folder_items(folder: str) -> list[dict]:
+    """{"image", "case"} of every image below a folder, sorted by path; hidden files are left out."""
+    if not os.path.isdir(folder):
+        refuse(f"{folder}: no such folder. Check --dataset_dir.")
+    items = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        for name in names:
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                path = os.path.join(where, name)
+                items.append({"image": path, "case": os.path.relpath(path, folder).replace(os.sep, "/")})
+    if not items:
+        refuse(f"no images found in {folder}: looked for {' '.join(EXTENSIONS)}. Check --dataset_dir.")
+    return sorted(items, key=lambda item: item["case"])
+
+
+def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool = False) -> tuple[list[dict], str]:
+    """One section of the datalist and the folder that its paths start from."""
+    if not datalist:
+        refuse("no datalist. Make one with `python -m autoconf inspect DATA --out WORK`; give it as --datalist FILE.")
+    try:
+        with open(datalist, encoding="utf-8") as stream:
+            content = json.load(stream)
+        items = content.get(section, []) if may_be_empty else content[section]
+        if items and not isinstance(items[0]["image"], str):
+            raise ValueError("it lists volumes")
+    except OSError as error:
+        refuse(f"cannot read datalist {datalist}: {error.strerror}.")
+    except (ValueError, KeyError, TypeError) as error:
+        refuse(f"{datalist} is not a datalist of 2D images ({error}). `autoconf inspect` writes one.")
+    if not items and not may_be_empty:
+        refuse(f"{datalist}: its '{section}' list is empty.")
+    return items, dataset_dir or content.get("dataset_dir", os.path.dirname(datalist))
+
+
+def _with_masks(items: list[dict], root: str, mask_dir: str, what: str) -> list[dict]:
+    if not items:
+        refuse(f"the datalist has no image for {what}. Choose another with --fold.")
+    if not mask_dir:
+        refuse("no mask_dir. Make masks with `run pseudo_labelling`, then give --mask_dir OUTPUT_DIR/masks.")
+    return _there(
+        [
+            {
+                "image": os.path.join(root, item["image"]),
+                "label": os.path.join(mask_dir, mask_name(item["image"])),
+                "case": item["image"],
+            }
+            for item in items
+        ]
+    )
+
+
+def _there(items: list[dict]) -> list[dict]:
+    """Refuse a list with a file that is missing or whose image header cannot be read."""
+    for item in items:
+        for key, cure in (("image", "Check --dataset_dir"), ("label", "Run pseudo_labelling, or check --mask_dir")):
+            path = item.get(key)
+            if path is None:
+                continue
+            try:
+                Image.open(path).close()
+            except FileNotFoundError:
+                refuse(f"{path} is not there. {cure}.")
+            except (OSError, SyntaxError) as error:
+                refuse(f"{path} is not a readable image ({error}). Copy it again or remove it.")
+    return items
+
+
+def write_mask(mask: np.ndarray, path: str) -> None:
+    """Write a (H, W) binary array as a greyscale PNG of exactly 0 and 255, whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(f"{path}.partial", format="PNG")
+    os.replace(f"{path}.partial", path)
+
+
+class SaveMaskd(MapTransform):
+    """Write a (1, H, W) binary mask to `output_dir`, named after the item's `case`; no case, no file."""
+
+    def __init__(self, keys: str, output_dir: str) -> None:
+        super().__init__(keys)
+        self.output_dir = output_dir
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            if "case" in d:
+                mask = np.asarray(d[key].detach().cpu())[0] > 0
+                write_mask(mask, os.path.join(self.output_dir, mask_name(d["case"])))
+        return d

@@ -1,0 +1,149 @@
+"""Pseudo-masks without a label: Otsu's threshold, 5x5 opening and closing, the bulkiest component.
+
+Source of the recipe: the 2D stage of the study "from pseudo-segmentation to transformer-based 3D
+brain tumour segmentation"; threshold: N. Otsu, IEEE Trans. SMC 9(1), 62-66 (1979).
+What it marks is the bright part of the picture, mostly head, not the tumour: it proves that data,
+loss and metrics work, no more. docs/README.md gives the measured distance from real tumour masks.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
+from skimage.filters import threshold_otsu
+from skimage.measure import label as components_of
+from skimage.morphology import closing, footprint_rectangle, opening
+from skimage.segmentation import find_boundaries
+from tqdm import tqdm
+
+from .errors import refuse
+from .images import mask_name, write_mask
+
+MIN_SHARE = 0.005  # of the image: a smaller component is a speck, not an object
+COLUMNS = ("image", "mask", "threshold", "foreground_fraction", "components", "warnings")
+
+
+@dataclass(frozen=True)
+class PseudoMask:
+    """A mask and how it came about."""
+
+    mask: np.ndarray  # (H, W) bool
+    threshold: float  # in the image's own units; NaN for a constant image
+    components: int  # of at least MIN_SHARE, before the bulkiest was kept
+    warnings: tuple[str, ...]
+
+
+def pseudo_mask(image: np.ndarray, size: int = 5) -> PseudoMask:
+    """Mark the bulkiest bright object (area times mean thickness).
+
+    image: (H, W) numbers, any unit. size: side in pixels of the square that opens and closes.
+    Returns an empty mask, with a warning, where the image is constant or nothing large enough is left.
+    """
+    if image.min() == image.max():
+        return PseudoMask(np.zeros(image.shape, bool), float("nan"), 0, ("constant image",))
+    threshold = float(threshold_otsu(image))
+    square = footprint_rectangle((size, size))
+    bright = closing(opening(image > threshold, square), square)
+    labels = components_of(bright, connectivity=1)
+    areas = np.bincount(labels.ravel())[1:]
+    large = int((areas >= MIN_SHARE * image.size).sum())
+    if not large:
+        return PseudoMask(np.zeros(image.shape, bool), threshold, 0, ("nothing bright enough is large enough",))
+    # Area times thickness: an arc of bright scalp may have more pixels than the brain inside it.
+    bulk = np.bincount(labels.ravel(), weights=distance_transform_edt(bright).ravel())[1:]
+    mask = labels == 1 + int(bulk.argmax())
+    return PseudoMask(mask, threshold, large, _warnings(mask, large))
+
+
+def _warnings(mask: np.ndarray, components: int) -> tuple[str, ...]:
+    share = mask.mean()
+    found = []
+    if share > 0.9:
+        found.append("covers over 90 % of the image")
+    if components > 3:
+        found.append(f"{components} large components")
+    return tuple(found)
+
+
+class PseudoLabeller:
+    """Write a mask for every item, a table and a picture, all or nothing.
+
+    items: {"image", "case"}. read: image path item -> {"image": (1, H, W) tensor}, the picture scaled to
+    the longer side. pad: {"image", "label"} of any size -> of the size that training reads.
+    Files: OUTPUT_DIR/masks/<case>.png, OUTPUT_DIR/pseudo_labels.csv, OUTPUT_DIR/montage.png.
+    """
+
+    def __init__(self, items: list[dict], read: Callable, pad: Callable, output_dir: str) -> None:
+        self.items = items
+        self.read = read
+        self.pad = pad
+        self.output_dir = output_dir
+
+    def run(self) -> None:
+        partial = os.path.join(self.output_dir, "masks.partial")
+        masks = os.path.join(self.output_dir, "masks")
+        if os.path.exists(masks):
+            refuse(f"{masks} is there already. Remove it or choose another --output_dir.")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            rows, tiles = self._label_all(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        with open(os.path.join(self.output_dir, "pseudo_labels.csv"), "w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([COLUMNS, *rows])
+        montage(tiles).save(os.path.join(self.output_dir, "montage.png"))
+        os.replace(partial, masks)
+        warned = sum(bool(row[-1]) for row in rows)
+        print(f"pseudo_labelling: {len(rows)} masks in {masks}, {warned} with a warning (pseudo_labels.csv)")
+
+    def _label_all(self, folder: str) -> tuple[list[tuple], list[np.ndarray]]:
+        rows, tiles = [], []
+        shown = set(np.linspace(0, len(self.items) - 1, num=min(48, len(self.items))).astype(int))
+        for index, item in enumerate(tqdm(self.items, "pseudo_labelling", disable=not sys.stderr.isatty())):
+            try:
+                image = self.read(item)["image"]
+            except Exception as error:  # noqa: BLE001 - whatever the decoder raises, the file is at fault
+                refuse(f"{item['image']} is not a readable image ({_root_cause(error)}). Copy it again or remove it.")
+            found = pseudo_mask(np.asarray(image)[0])
+            padded = self.pad({"image": image, "label": torch.from_numpy(found.mask[None].astype(np.float32))})
+            picture, mask = np.asarray(padded["image"])[0], np.asarray(padded["label"])[0] > 0
+            write_mask(mask, os.path.join(folder, mask_name(item["case"])))
+            share, warnings = f"{found.mask.mean():.4f}", "; ".join(found.warnings)
+            rows.append(
+                (item["case"], mask_name(item["case"]), f"{found.threshold:.4f}", share, found.components, warnings)
+            )
+            if index in shown:
+                tiles.append(outlined(picture, mask))
+        return rows, tiles
+
+
+def outlined(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(H, W) picture in 0..1 and its mask -> (H, W, 3) uint8 with the mask's border in orange."""
+    rgb = np.repeat((np.clip(picture, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
+    rgb[find_boundaries(mask, mode="thick")] = (230, 159, 0)
+    return rgb
+
+
+def montage(tiles: list[np.ndarray], columns: int = 8) -> Image.Image:
+    """Lay equal tiles out in rows; the last row is filled with black."""
+    height, width, _ = tiles[0].shape
+    sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height))
+    for index, tile in enumerate(tiles):
+        sheet.paste(Image.fromarray(tile), (index % columns * width, index // columns * height))
+    return sheet
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

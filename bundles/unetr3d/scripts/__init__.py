@@ -1,0 +1,1 @@
+"""What the configs of this bundle cannot say in one line. Nothing here imports autoconf."""

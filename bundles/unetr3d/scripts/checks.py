@@ -1,0 +1,145 @@
+"""Checks made before anything is loaded or written.
+
+MONAI accepts a mistyped key without a word and goes on with the default. Here every key that
+came from the command line or from an override file must exist in the bundle.
+
+This file is the same in every bundle of the project; a test compares the copies.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+import tempfile
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.bundle import ConfigParser
+
+from .errors import ROOT, refuse
+
+# Arguments of `monai.bundle run` itself, which are no keys of the config.
+RUNNER_KEYS = {
+    *("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking"),
+    *("args_file", "workflow_type", "properties_path", "bundle_root"),
+}
+# knob -> (what it must be, for the message; the test)
+RULES = {
+    "max_epochs": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
+    "batch_size": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
+    "crops_per_case": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
+    "val_interval": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
+    "image_size": ("a multiple of 16, at least 32", lambda v: _whole(v) and v >= 32 and v % 16 == 0),
+    "num_workers": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
+    "seed": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
+    "fold": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
+    "learning_rate": ("a number above 0 (YAML reads 1e-4 as text: write 1.0e-4)", lambda v: _number(v) and v > 0),
+    "weight_decay": ("a number of at least 0", lambda v: _number(v) and v >= 0),
+    "dropout": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
+    "max_grad_norm": ("a number above 0", lambda v: _number(v) and v > 0),
+    "dice_weight": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
+    "overlap": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
+    "cache_rate": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
+    "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, lambda n: _whole(n) and n % 16 == 0)),
+    "target_spacing": ("three lengths in mm above 0, such as [1.0,1.0,1.0]", lambda v: _three(v, _number)),
+    "checkpoint": ("a file that exists (weights saved by training)", lambda v: os.path.isfile(v)),
+}
+PATHS = ("datalist", "dataset_dir", "mask_dir", "output_dir", "checkpoint")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value == value
+
+
+def _three(value: Any, test) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(test(v) and v > 0 for v in value)
+
+
+def check_settings(**settings: Any) -> None:
+    """Refuse what a run could not use: unknown keys, values out of range, an unwritable `output_dir`.
+
+    settings: knob -> value, as the config resolved it; knobs without a rule are passed through.
+    """
+    check_keys(sys.argv)
+    for knob, value in settings.items():
+        if knob in PATHS and not isinstance(value, str):
+            refuse(f"{knob} was read as {value!r}, not as a path. Write ./{value} or an absolute path.")
+        if knob in RULES and not RULES[knob][1](value):
+            refuse(f"{knob} is {value!r}. It must be {RULES[knob][0]}.")
+    if "output_dir" in settings:
+        check_writable(settings["output_dir"])
+
+
+def check_writable(folder: str) -> None:
+    """Refuse an output folder in which no file can be made; make the folder if it is missing."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        refuse(f"cannot write to output_dir {folder}: {error.strerror}. Choose another with --output_dir.")
+
+
+def check_keys(argv: list[str]) -> None:
+    """Refuse a key on the command line, or in an override file, that the bundle does not have.
+
+    argv: `sys.argv` of `python -m monai.bundle run ...`; anything else (MONAI Label, a test) is left alone.
+    Files of the bundle's own `configs` folder define the keys; other files may only override them.
+    """
+    if not {"run", "run_workflow"} & set(argv[1:2]):
+        return
+    arguments = _arguments(argv[2:])
+    files = _config_files(arguments.get("config_file", ""))
+    own = [f for f in files if (ROOT / "configs") == Path(f).resolve().parent]
+    config = ConfigParser.load_config_files(own) if own else {}
+    for file in files:
+        if file not in own:
+            for key in _override_keys(file):
+                _check_key(config, key.lstrip("+"), f" (in {file})")
+    for key in arguments:
+        if key not in RUNNER_KEYS:
+            _check_key(config, key, "")
+
+
+def _arguments(words: list[str]) -> dict[str, str]:
+    """Read `--key value` and `--key=value`, as Fire does (`-` and `_` are the same to it)."""
+    found = {}
+    for word, following in zip(words, words[1:] + [""]):
+        if re.match(r"--\w", word):
+            key, _, value = word[2:].partition("=")
+            found[key.replace("-", "_")] = value or following
+    return found
+
+
+def _config_files(value: str) -> list[str]:
+    """`a.yaml`, or a list of files written as Fire and YAML both read it."""
+    files = yaml.safe_load(value) if value.startswith("[") else value
+    return [str(f) for f in (files if isinstance(files, list) else [files]) if f]
+
+
+def _override_keys(file: str) -> list[str]:
+    with open(file, encoding="utf-8") as stream:
+        content = yaml.safe_load(stream)
+    if content is not None and not isinstance(content, dict):
+        refuse(f"{file} holds no `key: value` lines. An override file is plain YAML.")
+    return list(content or {})
+
+
+def _check_key(config: dict, key: str, where: str) -> None:
+    """Follow `a::b::c` (or `a#b#c`) into the config; new arguments of a `_target_` are allowed."""
+    at: Any = config
+    for part in key.replace("#", "::").split("::"):
+        if isinstance(at, dict) and part not in at and "_target_" not in at:
+            names = [k for k in at if isinstance(k, str)]
+            near = difflib.get_close_matches(part, names, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"It has: {', '.join(names)}."
+            refuse(f"no key '{key}' to override{where}. {hint}")
+        at = at.get(part) if isinstance(at, dict) else None

@@ -1,0 +1,153 @@
+"""Turn a datalist (JSON) or a folder of cases into the items that MONAI's datasets take.
+
+An item is {"image": [four paths], "label": path, "case": str}. Each is checked from its files'
+headers (milliseconds) before the run begins, so that a broken file stops it with one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+
+import nibabel
+import numpy as np
+
+from .brats import CONTRASTS, CaseError, find_cases, nothing_found, require_complete
+from .errors import refuse
+
+GRID_TOLERANCE_MM = 1e-2  # how far two affines may differ and still mean the same grid
+
+
+def training_items(datalist: str, dataset_dir: str = "", fold: int = 0) -> list[dict]:
+    """Items of the datalist's `training` section outside `fold`."""
+    items = [i for i in _section(datalist, dataset_dir, "training") if i["fold"] != fold]
+    return _checked(items, f"{datalist}: no training case outside fold {fold}. Choose another with --fold.")
+
+
+def validation_items(datalist: str, dataset_dir: str = "", fold: int = 0) -> list[dict]:
+    """Items of the datalist's `training` section inside `fold`; the `testing` section is never read here."""
+    items = [i for i in _section(datalist, dataset_dir, "training") if i["fold"] == fold]
+    return _checked(items, f"{datalist}: no case in fold {fold}. Choose another with --fold.")
+
+
+def evaluation_items(datalist: str, dataset_dir: str = "", section: str = "testing", fold: int = 0) -> list[dict]:
+    """Items to score: `testing` (the default), or `validation`, the training cases inside `fold`."""
+    if section == "validation":
+        return validation_items(datalist, dataset_dir, fold)
+    if section != "testing":
+        refuse(f"section is {section!r}. It must be testing or validation.")
+    items = _section(datalist, dataset_dir, section)
+    return _checked(items, f"{datalist}: its 'testing' list is empty. Score --section validation instead.")
+
+
+def inference_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
+    """Items to segment: a datalist's `testing` section, or else every case folder below `dataset_dir`.
+
+    No truth is needed, and none is read.
+    """
+    if datalist:
+        items = _section(datalist, dataset_dir, "testing")
+    elif dataset_dir:
+        items = _cases(dataset_dir)
+    else:
+        refuse("nothing to segment. Give --dataset_dir FOLDER (BraTS-named cases) or --datalist FILE.")
+    items = [{key: item[key] for key in ("image", "case")} for item in items]
+    return _checked(items, f"{datalist}: its 'testing' list is empty. Give --dataset_dir instead.")
+
+
+def _cases(folder: str) -> list[dict]:
+    try:
+        cases = find_cases(folder)
+        if not cases:
+            raise CaseError(nothing_found(folder))
+        for case in cases:
+            require_complete(case)
+    except CaseError as error:
+        refuse(str(error))
+    return [{"image": list(case.image), "case": case.case} for case in cases]
+
+
+def _section(datalist: str, dataset_dir: str, section: str) -> list[dict]:
+    """Read one section, with its paths made absolute by `dataset_dir` or the folder the datalist names."""
+    if not datalist:
+        refuse("no datalist. Make one with `python -m autoconf inspect DATA --out WORK`; give it as --datalist FILE.")
+    try:
+        with open(datalist, encoding="utf-8") as stream:
+            content = json.load(stream)
+        items, contrasts = content[section], content["contrasts"]
+    except OSError as error:
+        refuse(f"cannot read datalist {datalist}: {error.strerror}.")
+    except (ValueError, KeyError, TypeError) as error:
+        refuse(f"{datalist} is not a datalist of volumes ({error!r}). `autoconf inspect` writes one.")
+    if tuple(contrasts) != CONTRASTS:
+        refuse(f"{datalist} lists contrasts {contrasts}; this network takes {list(CONTRASTS)}, in that order.")
+    root = dataset_dir or content.get("dataset_dir", os.path.dirname(datalist))
+    return [_absolute(item, root) for item in items]
+
+
+def _absolute(item: dict, root: str) -> dict:
+    item = {**item, "image": [os.path.join(root, path) for path in item["image"]]}
+    if item.get("label"):
+        item["label"] = os.path.join(root, item["label"])
+    return item
+
+
+def _checked(items: list[dict], if_empty: str) -> list[dict]:
+    """Refuse an empty list, and items whose files are missing, cut short, or on different grids."""
+    if not items:
+        refuse(if_empty)
+    for item in items:
+        first, *others = [*item["image"], *([item["label"]] if "label" in item else [])]
+        shape, affine = _grid(first)
+        for path in others:
+            other_shape, other_affine = _grid(path)
+            if other_shape != shape:
+                refuse(f"{path} has shape {_by(other_shape)} but {first} has {_by(shape)}. Bring both onto one grid.")
+            if not np.allclose(other_affine, affine, atol=GRID_TOLERANCE_MM):
+                refuse(f"{path} and {first} have different affines. Co-register them to one grid.")
+    return items
+
+
+def _grid(path: str) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine of a 3D NIfTI; refuses a file that is missing, unreadable, not 3D or cut short."""
+    try:
+        image = nibabel.load(path)
+    except FileNotFoundError:
+        refuse(f"{path} is not there. Check --dataset_dir, or run `autoconf inspect` again.")
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+        refuse(f"{path} cannot be read as NIfTI ({_first_line(error)}). Copy or download it again.")
+    if len(image.shape) != 3:
+        refuse(f"{path} has shape {_by(image.shape)}; a single 3D volume is needed.")
+    if _cut_short(path, image):
+        refuse(f"{path} is cut short or damaged. Copy or download it again.")
+    return image.shape, image.affine
+
+
+def _cut_short(path: str, image: nibabel.Nifti1Image) -> bool:
+    """Compare the length that the header promises with what is there, without decompressing.
+
+    A gzip file ends with its uncompressed length modulo 2^32 (RFC 1952). Files in several gzip
+    members end otherwise, so a doubt is settled by reading the voxels.
+    """
+    promised = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+    if not path.endswith(".gz"):
+        return os.path.getsize(path) < promised
+    with open(path, "rb") as stream:
+        stream.seek(-4, os.SEEK_END)
+        (length,) = struct.unpack("<I", stream.read(4))
+    if length == promised % 2**32:
+        return False
+    try:
+        np.asanyarray(image.dataobj)
+    except Exception:  # noqa: BLE001 - zlib, EOF, OS and value errors all mean the same here
+        return True
+    return False
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

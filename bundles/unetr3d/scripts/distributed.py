@@ -1,0 +1,62 @@
+"""Several processes on one network, started by torchrun: on GPUs with nccl, else on CPUs with gloo."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import Dataset, Sampler
+
+from .errors import refuse
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process's place: `device_ids` is what DistributedDataParallel wants, None on a CPU."""
+
+    rank: int
+    device: torch.device
+    device_ids: list[int] | None
+
+
+def start() -> Process:
+    """Join the group that torchrun announced in the environment."""
+    if "LOCAL_RANK" not in os.environ:
+        refuse("multi_gpu_train.yaml needs torchrun: torchrun --standalone --nproc_per_node=2 -m monai.bundle run ...")
+    local = int(os.environ["LOCAL_RANK"])
+    cuda = torch.cuda.is_available()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    if cuda:
+        torch.cuda.set_device(local)
+    device = torch.device(f"cuda:{local}" if cuda else "cpu")
+    return Process(dist.get_rank(), device, [local] if cuda else None)
+
+
+class RepeatingSampler(Sampler[int]):
+    """Draw each case `repeats` times per epoch, shared out evenly among the processes.
+
+    Every process shuffles alike, from `seed` and the epoch, and takes every n-th index. The same
+    number of indices for all: up to n - 1 draws are repeated at the end.
+    """
+
+    def __init__(self, dataset: Dataset, repeats: int, seed: int = 0) -> None:
+        self.length = len(dataset)  # type: ignore[arg-type]
+        self.repeats = repeats
+        self.seed = seed
+        self.epoch = 0
+        self.rank, self.processes = dist.get_rank(), dist.get_world_size()
+
+    def __len__(self) -> int:
+        return -(-self.length * self.repeats // self.processes)
+
+    def __iter__(self) -> Iterator[int]:
+        self.epoch += 1
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.cat([torch.randperm(self.length, generator=generator) for _ in range(self.repeats)]).tolist()
+        total = len(self) * self.processes
+        order = (order * -(-total // len(order)))[:total]
+        return iter(order[self.rank :: self.processes])

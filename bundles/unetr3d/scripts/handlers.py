@@ -1,0 +1,101 @@
+"""What MONAI's handlers lack: gradient clipping, progress that a person can follow, names of cases.
+
+This file is the same in every bundle of the project; a test compares the copies.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+from tqdm import tqdm
+
+
+class ClipGradients:
+    """Scale the gradients down to a total norm of at most `max_norm` before each optimiser step."""
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+
+
+class Progress:
+    """Show where a run stands: a bar on a terminal, one plain line per epoch elsewhere.
+
+    name: what runs, e.g. "training".
+    validator: the evaluator whose key metric (and best so far) is shown beside the loss.
+    """
+
+    def __init__(self, name: str, validator: Engine | None = None) -> None:
+        self.name = name
+        self.validator = validator
+        self.bar: tqdm | None = None
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(Events.COMPLETED, self._end)
+
+    def _start(self, engine: Engine) -> None:
+        self.began = time.monotonic()
+        self.losses: list[float] = []
+        if sys.stderr.isatty():
+            total = engine.state.epoch_length * (engine.state.max_epochs or 1)
+            self.bar = tqdm(total=total, desc=self.name, unit="step", dynamic_ncols=True)
+
+    def _iteration(self, engine: Engine) -> None:
+        output = engine.state.output
+        if isinstance(output, dict) and "loss" in output:
+            self.losses.append(float(output["loss"]))
+        elif isinstance(output, list) and output and "loss" in output[0]:
+            self.losses.append(float(output[0]["loss"]))
+        if self.bar is not None:
+            if self.losses:
+                self.bar.set_postfix_str(self._text(engine), refresh=False)
+            self.bar.update()
+
+    def _epoch(self, engine: Engine) -> None:
+        if self.bar is None and self.validator is not None:
+            epoch, epochs = engine.state.epoch, engine.state.max_epochs
+            spent = time.monotonic() - self.began
+            left = spent / epoch * (epochs - epoch)
+            print(
+                f"{self.name}: epoch {epoch}/{epochs}  {self._text(engine)}  {_clock(spent)} spent, {_clock(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
+        self.losses.clear()
+
+    def _text(self, engine: Engine) -> str:
+        text = f"loss {sum(self.losses) / max(1, len(self.losses)):.4f}"
+        state = self.validator.state if self.validator is not None else None
+        if state is not None and state.key_metric_name in state.metrics:
+            text += f"  validation Dice {state.metrics[state.key_metric_name]:.4f} (best {state.best_metric:.4f})"
+        return text
+
+    def _end(self, engine: Engine) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif self.validator is None:
+            spent = time.monotonic() - self.began
+            print(f"{self.name}: {engine.state.iteration} done in {_clock(spent)}", file=sys.stderr, flush=True)
+
+
+def case_names(batch: list[dict]) -> list[dict]:
+    """Name the rows of `MetricsSaver` after the items' cases, not after the first file of each."""
+    return [{"filename_or_obj": item["case"]} for item in batch]
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
