@@ -1,3 +1,3 @@
-"""Plan, inspect and score brain-tumour segmentation: the commands beside the MONAI bundles. See `python -m autoconf`."""
+"""The commands beside the MONAI bundles: inspect the data, plan the training, score the masks."""
 
 __version__ = "0.1.0"

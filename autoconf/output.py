@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from autoconf.errors import AutoconfError
 
 T = TypeVar("T")
+NUMBER = re.compile(r"-?[\d.]+(e[+-]\d+)?")
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
 
@@ -21,6 +23,8 @@ def check_out(out: str, outside: str | None = None) -> None:
 
     Called before the long work. Raises AutoconfError.
     """
+    if not out:
+        raise AutoconfError("--out is empty. Give it a folder.")
     if outside is not None:
         data = os.path.realpath(outside)
         if os.path.commonpath([data, os.path.realpath(out)]) == data:
@@ -46,6 +50,8 @@ def write_files(out: str, files: dict[str, str | bytes]) -> None:
                 file.write(content.encode() if isinstance(content, str) else content)
         for path in targets:
             os.replace(path + ".partial", path)
+    except OSError as error:  # a full disk does not say which file it was
+        raise AutoconfError(f"{path}: {error.strerror}. Free some space, or give --out another folder.") from error
     finally:
         for path in targets:
             if os.path.exists(path + ".partial"):
@@ -53,7 +59,7 @@ def write_files(out: str, files: dict[str, str | bytes]) -> None:
 
 
 def to_json(content: Any) -> str:
-    """JSON for people and for `diff`: two spaces per level, but a list or dict that fits in 100 characters on one line."""
+    """JSON for people and for `diff`: two spaces per level, but a list or dict of up to 100 characters in one line."""
     return _json(content, 0) + "\n"
 
 
@@ -69,22 +75,21 @@ def _json(value: Any, level: int) -> str:
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
-    """Rows as aligned columns, two spaces apart, numbers to the right; a rule under the header."""
-    cells = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(rows[0]))]
+    """Rows as aligned columns, two spaces apart; a rule under the header; floats with three decimals.
+
+    A column of nothing but numbers (1234, -0.5) is aligned to the right.
+    """
+    cells = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
+    numeric = [all(NUMBER.fullmatch(row[i]) for row in cells) for i in range(len(rows[0]))]
     lines = ([list(header)] if header else []) + cells
     widths = [max(len(line[i]) for line in lines) for i in range(len(numeric))]
     if header:
         lines.insert(1, ["-" * width for width in widths])
     text = []
     for line in lines:
-        padded = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric)]
+        padded = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric, strict=True)]
         text.append("  ".join(padded).rstrip())
     return "\n".join(text)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def progress(items: Sequence[T] | Iterable[T], total: int, what: str) -> Iterator[T]:

@@ -340,7 +340,11 @@ def test_bad_numbers_are_one_line_and_leave_nothing(bad, tmp_path):
 
 @pytest.mark.parametrize(
     ("out", "why"),
-    [("mine", "not empty"), ("mine/thesis.txt", "is a file"), ("mine/thesis.txt/x", "cannot write")],
+    [
+        ("mine", "is not empty"),
+        ("mine/thesis.txt", "is a file"),
+        ("mine/thesis.txt/x", "cannot write"),
+    ],
 )
 def test_a_full_folder_or_a_file_is_left_alone(out, why, tmp_path):
     (tmp_path / "mine").mkdir()

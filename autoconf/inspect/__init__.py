@@ -67,7 +67,9 @@ def _inspect_volumes(data: str, cases: list[Case], out: str, seed: int) -> None:
     measured = fingerprint.fingerprint(rows, intensities)
     write_files(out, {"datalist.json": to_json(datalist), "fingerprint.json": to_json(measured)})
     report.print_volumes(data, cases, datalist, measured, unused=_unused_volumes(data, cases))
-    report.print_next(out, f"python -m autoconf plan {report.quoted(out)} --bundle bundles/unetr3d --memory 8GB")
+    plan = report.quoted(os.path.join(out, "plan.yaml"))
+    command = f"python -m autoconf plan {report.quoted(out)} --bundle bundles/unetr3d --memory 8GB --out {plan}"
+    report.print_next(out, command)
 
 
 def _inspect_images(data: str, paths: list[str], out: str, seed: int) -> None:
@@ -83,9 +85,9 @@ def _inspect_images(data: str, paths: list[str], out: str, seed: int) -> None:
     measured = fingerprint(images)
     write_files(out, {"datalist.json": to_json(datalist), "fingerprint.json": to_json(measured)})
     report.print_images(data, images, datalist, measured)
-    where = report.quoted(os.path.join(out, "datalist.json"))
-    config = "bundles/pseudo2d/configs/pseudo_label.yaml"
-    report.print_next(out, f"python -m monai.bundle run --config_file {config} --datalist {where}")
+    command = "python -m monai.bundle run --config_file bundles/pseudo2d/configs/pseudo_label.yaml"
+    folders = f"--datalist {report.quoted(os.path.join(out, 'datalist.json'))} --output_dir {report.quoted(out)}"
+    report.print_next(out, f"{command} {folders}")
 
 
 def _head(data: str, kind: str, seed: int) -> dict[str, Any]:
@@ -112,10 +114,11 @@ def _sides(items: list[dict[str, Any]], sides: list[int | str]) -> dict[str, Any
     """The datalist's `training`, each item with its fold, and `testing`."""
     training = [
         {"case": item["case"], "patient": item["patient"], "fold": side} | item
-        for item, side in zip(items, sides)
+        for item, side in zip(items, sides, strict=True)
         if side != TESTING
     ]
-    return {"training": training, "testing": [item for item, side in zip(items, sides) if side == TESTING]}
+    testing = [item for item, side in zip(items, sides, strict=True) if side == TESTING]
+    return {"training": training, "testing": testing}
 
 
 def _unused_volumes(data: str, cases: list[Case]) -> list[str]:

@@ -29,7 +29,7 @@ def print_volumes(
         ("cases", f"{len(cases)}, of {len({case.patient for case in cases})} patients"),
         ("naming", _counted(scheme_of(case) for case in cases)),
         ("shape", _counted(_by(row["shape"]) for row in rows) + "   voxels, right x anterior x superior"),
-        ("spacing", _counted(" x ".join(f"{mm:.3g}" for mm in row["spacing"]) for row in rows) + "   mm"),
+        ("spacing", _counted(" x ".join(f"{mm:.4g}" for mm in row["spacing"]) for row in rows) + "   mm"),
         ("brain", f"median {brain} voxels, {_by(round(mm) for mm in measured['median_brain_mm'])} mm"),
         ("tumour", f"{min(volumes):.1f} / {np.median(volumes):.1f} / {max(volumes):.1f} mL   min / median / max"),
         ("labels", _counted(", ".join(map(str, row["labels"])) for row in rows if row["labels"])),
@@ -50,12 +50,15 @@ def print_images(data: str, images: list[Image], datalist: dict[str, Any], measu
     height, width = measured["median_size"]
     sizes = [image.size for image in images]
     low, high = np.min(sizes, axis=0), np.max(sizes, axis=0)
-    copies = f"{measured['n_duplicates']} exact copies of another image"
+    size = f"median {height}x{width}, from {_by(low)} to {_by(high)}" if (low < high).any() else f"all {height}x{width}"
+    copies = f"{measured['n_duplicates']} files repeat another one exactly"
+    crossing = measured["n_duplicates_across_classes"]
+    across = f"{crossing} of them one of another class; all stay on one side of the split"
     facts = [
         ("data", data),
         ("images", f"{len(images)}, in {len(measured['classes'])} classes"),
-        ("size", f"median {height}x{width}, from {low[0]}x{low[1]} to {high[0]}x{high[1]} pixels, height x width"),
-        ("copies", f"{copies}, {measured['n_duplicates_across_classes']} of them in another class; kept on one side"),
+        ("size", f"{size} pixels, height x width"),
+        ("copies", f"{copies}, {across}" if measured["n_duplicates"] else "none: no two files are the same"),
         *_split_facts(datalist),
     ]
     print(table(facts))
@@ -83,9 +86,10 @@ def quoted(path: str) -> str:
 def _split_facts(datalist: dict[str, Any]) -> list[tuple[str, str]]:
     folds = Counter(item["fold"] for item in datalist["training"])
     validation = folds.pop(0)
+    by = "by patient" if datalist["kind"] == "volumes" else "no patients known"
     dealt = " + ".join(str(folds[fold]) for fold in sorted(folds))
     sides = f"training {sum(folds.values())} (folds 1-{max(folds)}: {dealt}), validation {validation} (fold 0)"
-    return [("split", f"{sides}, testing {len(datalist['testing'])}; by patient, seed {datalist['seed']}")]
+    return [("split", f"{sides}, testing {len(datalist['testing'])}; {by}, seed {datalist['seed']}")]
 
 
 def _counted(kinds: Iterable[str]) -> str:

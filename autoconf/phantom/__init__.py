@@ -3,7 +3,6 @@
 import gzip
 import io
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from autoconf.errors import AutoconfError
+from autoconf.output import progress
 from autoconf.phantom.cases import Case, make_case, make_volume
 from autoconf.phantom.mri import CONTRASTS
 from autoconf.phantom.slices import make_slices
@@ -54,8 +54,7 @@ def phantom(
     except OSError as error:
         raise AutoconfError(_refusal(partial, error)) from error
     try:
-        for done in _write_all(partial, cases, size, seed, slices):
-            print(f"phantom: {done}", flush=True)
+        _write_all(partial, cases, size, seed, slices)
         if target.is_dir():
             target.rmdir()
         partial.rename(target)
@@ -95,15 +94,13 @@ def _check_out(out: str) -> Path:
     return target
 
 
-def _write_all(folder: Path, cases: int, size: int, seed: int, slices: bool) -> Iterator[str]:
-    """Write the data set, yielding a line after each case."""
+def _write_all(folder: Path, cases: int, size: int, seed: int, slices: bool) -> None:
     flag, content = (" --slices", PICTURES) if slices else ("", VOLUMES)
     text = README.format(cases=cases, size=size, seed=seed, flag=flag, content=content.strip())
     (folder / "README.txt").write_text(text, encoding="utf-8")
-    for index in range(cases):
+    for index in progress(range(cases), cases, "phantom"):
         case = make_case(seed, index)
         (_write_pictures if slices else _write_volumes)(folder, case, size)
-        yield f"{index + 1}/{cases} {case.name}"
 
 
 def _write_volumes(folder: Path, case: Case, size: int) -> None:

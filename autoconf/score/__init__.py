@@ -1,14 +1,15 @@
 """`autoconf score`: predicted masks against true ones, by a referee that shares no code with the training.
 
-    pairs.py     which prediction belongs to which truth     metrics.py   Dice and IoU, pure
-    masks.py     one pair of masks, checked                  overlay.py   the picture
-    report.py    the table on the screen
+pairs.py     which prediction belongs to which truth     metrics.py   Dice and IoU, pure
+masks.py     one pair of masks, checked                  overlay.py   the picture
+report.py    the table on the screen
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 from typing import Any
 
 from autoconf.errors import AutoconfError
@@ -29,7 +30,7 @@ def score(pred: str, truth: str, out: str, split: str = "testing") -> None:
     split: the part of a datalist: testing, validation (fold 0) or training.
     """
     pairs = find_pairs(pred, truth, split)
-    check_out(out)
+    check_out(out, outside=truth if os.path.isdir(truth) else None)
     scored = progress(pairs.scored, len(pairs.scored), "scoring cases")
     rows = [score_case(pair, pairs.kind) for pair in scored]
     summary = {"pred": pred, "truth": truth, "kind": pairs.kind}
@@ -106,8 +107,8 @@ def _overlay(pairs: list[Pair], rows: list[dict[str, Any]]) -> bytes | None:
         return None
     from autoconf.score.overlay import draw
 
-    places = {"best": 0, "median": len(shown) // 2, "worst": len(shown) - 1}
-    chosen = {place: name for name, place in reversed(places.items())}  # with few cases one place has two names
+    chosen = {len(shown) // 2: "median"}
+    chosen |= {len(shown) - 1: "worst"} | {0: "best"}  # with one or two cases a place has several names
     return draw([(chosen[place], dice[shown[place].case], shown[place]) for place in sorted(chosen)])
 
 

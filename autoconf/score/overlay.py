@@ -10,7 +10,7 @@ import numpy as np
 from autoconf.inspect.volumes import check_same_grid, read_volume
 from autoconf.score.pairs import Pair
 
-TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: told apart by all kinds of colour sight
+TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: safe for all colour sight
 WHITE_AT = 99.5  # percentile of the brain that is shown white, so that a few bright voxels do not darken the rest
 
 
@@ -24,7 +24,7 @@ def draw(shown: list[tuple[str, float, Pair]]) -> bytes:
 
     size = (4.2 * len(shown), 5.2)  # inches; the height leaves room for two lines of title and the legend
     figure, panels = pyplot.subplots(1, len(shown), figsize=size, squeeze=False, layout="constrained")
-    for panel, (place, dice, pair) in zip(panels[0], shown):
+    for panel, (place, dice, pair) in zip(panels[0], shown, strict=True):
         _draw_case(panel, pair)
         panel.set_title(f"{place}: {pair.case}\nDice {dice:.3f}", fontsize=10)
     lines = [

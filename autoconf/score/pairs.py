@@ -89,7 +89,7 @@ def _pairs_of_datalist(pred: str, path: str, split: str) -> Pairs:
                 item["case"],
                 predictions.get(item["case"]),
                 os.path.join(root, item["label"]),
-                os.path.join(root, item["image"][FLAIR]),
+                _if_there(os.path.join(root, item["image"][FLAIR])),
             )
             for item in sorted(items, key=lambda item: item["case"])
         ],
@@ -143,6 +143,10 @@ def _no_match(pred: str, predictions: list[str], truth: str, cases: list[str]) -
         f"no prediction matches: {pred} holds {there}; {truth} holds {wanted}. "
         "Name each prediction <case>.nii.gz, or, for images, as its true mask."
     )
+
+
+def _if_there(path: str) -> str | None:
+    return path if os.path.isfile(path) else None
 
 
 def _files(folder: str) -> int:

@@ -34,6 +34,7 @@ RULES = {
     "crops_per_case": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
     "val_interval": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
     "image_size": ("a multiple of 16, at least 32", lambda v: _whole(v) and v >= 32 and v % 16 == 0),
+    "join_gap": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
     "num_workers": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
     "seed": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
     "fold": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
@@ -100,10 +101,12 @@ def check_keys(argv: list[str]) -> None:
     files = _config_files(arguments.get("config_file", ""))
     own = [f for f in files if (ROOT / "configs") == Path(f).resolve().parent]
     config = ConfigParser.load_config_files(own) if own else {}
+    # A plan is made for training and given to inference too, which has no use for some of its keys.
+    known = {**ConfigParser.load_config_file(ROOT / "configs" / "train.yaml"), **config}
     for file in files:
         if file not in own:
             for key in _override_keys(file):
-                _check_key(config, key.lstrip("+"), f" (in {file})")
+                _check_key(known, key.lstrip("+"), f" (in {file})")
     for key in arguments:
         if key not in RUNNER_KEYS:
             _check_key(config, key, "")

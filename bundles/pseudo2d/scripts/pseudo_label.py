@@ -1,4 +1,4 @@
-"""Pseudo-masks without a label: Otsu's threshold, 5x5 opening and closing, the bulkiest component.
+"""Pseudo-masks without a label: Otsu's threshold, 5x5 opening and closing, the largest object.
 
 Source of the recipe: the 2D stage of the study "from pseudo-segmentation to transformer-based 3D
 brain tumour segmentation"; threshold: N. Otsu, IEEE Trans. SMC 9(1), 62-66 (1979).
@@ -29,7 +29,7 @@ from .errors import refuse
 from .images import mask_name, write_mask
 
 MIN_SHARE = 0.005  # of the image: a smaller component is a speck, not an object
-COLUMNS = ("image", "mask", "threshold", "foreground_fraction", "components", "warnings")
+COLUMNS = ("image", "mask", "threshold", "foreground_fraction", "objects", "warnings")
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,16 @@ class PseudoMask:
 
     mask: np.ndarray  # (H, W) bool
     threshold: float  # in the image's own units; NaN for a constant image
-    components: int  # of at least MIN_SHARE, before the bulkiest was kept
+    objects: int  # of at least MIN_SHARE, before the largest was kept
     warnings: tuple[str, ...]
 
 
-def pseudo_mask(image: np.ndarray, size: int = 5) -> PseudoMask:
-    """Mark the bulkiest bright object (area times mean thickness).
+def pseudo_mask(image: np.ndarray, size: int = 5, join_gap: int = 15) -> PseudoMask:
+    """Mark the largest bright object.
 
     image: (H, W) numbers, any unit. size: side in pixels of the square that opens and closes.
+    join_gap: pixels. Pieces with a smaller gap between them are one object, so that a head is not
+    torn apart at its dark skull and reduced to its brightest fragment; 0 keeps one connected piece.
     Returns an empty mask, with a warning, where the image is constant or nothing large enough is left.
     """
     if image.min() == image.max():
@@ -53,24 +55,24 @@ def pseudo_mask(image: np.ndarray, size: int = 5) -> PseudoMask:
     threshold = float(threshold_otsu(image))
     square = footprint_rectangle((size, size))
     bright = closing(opening(image > threshold, square), square)
-    labels = components_of(bright, connectivity=1)
-    areas = np.bincount(labels.ravel())[1:]
+    # Two pieces touch once both have grown by half the gap.
+    grown = distance_transform_edt(~bright) <= join_gap / 2
+    objects = np.where(bright, components_of(grown, connectivity=1), 0)
+    areas = np.bincount(objects.ravel())[1:]
     large = int((areas >= MIN_SHARE * image.size).sum())
     if not large:
         return PseudoMask(np.zeros(image.shape, bool), threshold, 0, ("nothing bright enough is large enough",))
-    # Area times thickness: an arc of bright scalp may have more pixels than the brain inside it.
-    bulk = np.bincount(labels.ravel(), weights=distance_transform_edt(bright).ravel())[1:]
-    mask = labels == 1 + int(bulk.argmax())
+    mask = objects == 1 + int(areas.argmax())
     return PseudoMask(mask, threshold, large, _warnings(mask, large))
 
 
-def _warnings(mask: np.ndarray, components: int) -> tuple[str, ...]:
+def _warnings(mask: np.ndarray, objects: int) -> tuple[str, ...]:
     share = mask.mean()
     found = []
     if share > 0.9:
         found.append("covers over 90 % of the image")
-    if components > 3:
-        found.append(f"{components} large components")
+    if objects > 1:
+        found.append(f"{objects} large objects")
     return tuple(found)
 
 
@@ -82,11 +84,14 @@ class PseudoLabeller:
     Files: OUTPUT_DIR/masks/<case>.png, OUTPUT_DIR/pseudo_labels.csv, OUTPUT_DIR/montage.png.
     """
 
-    def __init__(self, items: list[dict], read: Callable, pad: Callable, output_dir: str) -> None:
+    def __init__(
+        self, items: list[dict], read: Callable, pad: Callable, output_dir: str, join_gap: int = 15
+    ) -> None:
         self.items = items
         self.read = read
         self.pad = pad
         self.output_dir = output_dir
+        self.join_gap = join_gap
 
     def run(self) -> None:
         partial = os.path.join(self.output_dir, "masks.partial")
@@ -114,13 +119,13 @@ class PseudoLabeller:
                 image = self.read(item)["image"]
             except Exception as error:  # noqa: BLE001 - whatever the decoder raises, the file is at fault
                 refuse(f"{item['image']} is not a readable image ({_root_cause(error)}). Copy it again or remove it.")
-            found = pseudo_mask(np.asarray(image)[0])
+            found = pseudo_mask(np.asarray(image)[0], join_gap=self.join_gap)
             padded = self.pad({"image": image, "label": torch.from_numpy(found.mask[None].astype(np.float32))})
             picture, mask = np.asarray(padded["image"])[0], np.asarray(padded["label"])[0] > 0
             write_mask(mask, os.path.join(folder, mask_name(item["case"])))
             share, warnings = f"{found.mask.mean():.4f}", "; ".join(found.warnings)
             rows.append(
-                (item["case"], mask_name(item["case"]), f"{found.threshold:.4f}", share, found.components, warnings)
+                (item["case"], mask_name(item["case"]), f"{found.threshold:.4f}", share, found.objects, warnings)
             )
             if index in shown:
                 tiles.append(outlined(picture, mask))

@@ -1,0 +1,39 @@
+# Each target does all its own set-up: a virtual environment with the exact versions of constraints.txt.
+# `make demo` shows the whole path on synthetic data; `make test` runs all tests.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+RUN := $(PY) -W ignore -m monai.bundle run
+UNETR := bundles/unetr3d/configs
+
+.PHONY: demo test test-lowest clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+# Every line below is a command that works the same on real data.
+demo: $(VENV)/.installed
+	rm -rf demo
+	$(PY) -m autoconf phantom demo/data --cases 16 --size 48
+	$(PY) -m autoconf inspect demo/data --out demo/work
+	$(PY) -m autoconf plan demo/work --bundle bundles/unetr3d --memory 4GB --device cpu --set max_epochs=8 --out demo/plan.yaml
+	$(RUN) training --config_file "['$(UNETR)/train.yaml','demo/plan.yaml']" --datalist demo/work/datalist.json --output_dir demo/run --device cpu
+	$(RUN) inferring --config_file "['$(UNETR)/inference.yaml','demo/plan.yaml']" --datalist demo/work/datalist.json --checkpoint demo/run/model.pt --output_dir demo/predictions --device cpu
+	$(PY) -m autoconf score demo/predictions demo/work/datalist.json --out demo/report
+	@echo "The report lies in demo/report: overlay.png, scores.csv, summary.json. Synthetic data: the scores mean nothing for patients."
+
+test: $(VENV)/.installed
+	$(PY) -m pytest
+
+# The oldest versions that pyproject.toml allows, in an environment of their own.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -c "import re, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print('\n'.join(re.sub('>=', '==', d) for d in p['dependencies']))" > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable ".[test]"
+	.venv-lowest/bin/python -m pytest
+
+clean:
+	rm -rf .venv .venv-lowest demo build *.egg-info

@@ -1,0 +1,253 @@
+"""`autoconf score`: the metrics, who is scored, what is refused, and what is written."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_volumes import (
+    TUMOUR_VOXELS,
+    assert_refused,
+    autoconf,
+    plain_affine,
+    store,
+    tilted_affine,
+    tumour,
+    write_case,
+    write_cases,
+)
+from hypothesis import given
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from autoconf.errors import AutoconfError
+from autoconf.inspect import inspect
+from autoconf.score import score
+from autoconf.score.metrics import overlap
+
+masks = arrays.arrays(bool, (3, 4, 2))
+CASES = [f"BraTS2021_{number:05d}" for number in range(4)]
+
+
+# --- metrics ----------------------------------------------------------------------------------
+
+
+@given(masks, masks)
+def test_both_metrics_are_symmetric_and_related(pred: np.ndarray, truth: np.ndarray) -> None:
+    found, turned = overlap(pred, truth), overlap(truth, pred)
+    assert (found.dice, found.iou) == (turned.dice, turned.iou)
+    assert 0 <= found.iou <= found.dice <= 1
+    assert found.iou == pytest.approx(found.dice / (2 - found.dice))
+
+
+@given(masks)
+def test_a_perfect_prediction_scores_1_and_all_background_0(truth: np.ndarray) -> None:
+    assert overlap(truth, truth).dice == overlap(truth, truth).iou == 1
+    background = overlap(np.zeros_like(truth), truth)
+    assert background.dice == background.iou == (0 if truth.any() else 1)
+
+
+@given(masks.filter(np.any))
+def test_all_foreground_scores_2p_over_1_plus_p(truth: np.ndarray) -> None:
+    share = truth.mean()
+    assert overlap(np.ones_like(truth), truth).dice == pytest.approx(2 * share / (1 + share))
+    assert overlap(np.ones_like(truth), truth).iou == pytest.approx(share)
+
+
+@given(masks, masks)
+def test_metrics_agree_with_sets_of_voxels(pred: np.ndarray, truth: np.ndarray) -> None:
+    p, t = set(np.flatnonzero(pred)), set(np.flatnonzero(truth))
+    if p | t:
+        assert overlap(pred, truth).iou == pytest.approx(len(p & t) / len(p | t))
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_a_shifted_cube_has_the_analytic_value(shift: int) -> None:
+    cube, moved = np.zeros((8, 8, 8), bool), np.zeros((8, 8, 8), bool)
+    cube[1:5, 1:5, 1:5] = moved[1 + shift : 5 + shift, 1:5, 1:5] = True
+    assert overlap(cube, moved).dice == (4 - shift) / 4
+
+
+def test_anything_but_two_masks_of_one_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="two boolean masks"):
+        overlap(np.zeros(3, np.uint8), np.zeros(3, bool))
+    with pytest.raises(ValueError, match="two boolean masks"):
+        overlap(np.zeros(3, bool), np.zeros(4, bool))
+
+
+# --- volumes ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_cases(tmp_path / "data")
+
+
+def predict(folder: Path, case: str, mask: np.ndarray | None = None, affine: np.ndarray | None = None) -> Path:
+    folder.mkdir(exist_ok=True)
+    store((tumour() > 0).astype(np.uint8) if mask is None else mask, folder / f"{case}.nii.gz", affine)
+    return folder
+
+
+def half() -> np.ndarray:
+    """The true tumour without its lower slice: 6 of 12 voxels, Dice 2/3."""
+    mask = (tumour() > 0).astype(np.uint8)
+    mask[:, :, 2] = 0
+    return mask
+
+
+def run(pred: Path, truth: Path, out: Path, **options: str) -> tuple[dict, dict[str, dict[str, str]]]:
+    score(str(pred), str(truth), str(out), **options)
+    with open(out / "scores.csv") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    return json.loads((out / "summary.json").read_text()), rows
+
+
+def test_a_folder_of_cases_scores_what_was_predicted(data: Path, tmp_path: Path) -> None:
+    pred = predict(predict(tmp_path / "pred", CASES[0]), CASES[2], half())
+    summary, rows = run(pred, data, tmp_path / "out")
+    assert list(rows) == [CASES[0], CASES[2]]
+    assert float(rows[CASES[0]]["dice"]) == 1
+    assert float(rows[CASES[2]]["dice"]) == pytest.approx(2 / 3, abs=1e-6)
+    assert float(rows[CASES[2]]["iou"]) == 0.5
+    assert float(rows[CASES[2]]["pred_ml"]) == pytest.approx(TUMOUR_VOXELS / 2 * 0.003)
+    assert rows[CASES[2]]["true_voxels"] == str(TUMOUR_VOXELS)
+    assert {row["dice_all_background"] for row in rows.values()} == {"0.0"}
+    assert (summary["n"], summary["worst_case"], summary["missing"]) == (2, CASES[2], [])
+    assert summary["mean_dice"] == pytest.approx(5 / 6, abs=1e-6)
+    assert summary["all_background"] == {"mean_dice": 0, "mean_iou": 0}
+    assert (summary["min_dice"], summary["min_iou"]) == (float(rows[CASES[2]]["dice"]), 0.5)
+    assert "only 2 cases" in summary["warning"]
+    assert (tmp_path / "out" / "overlay.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_not_scored_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(predict(predict(tmp_path / "pred", CASES[0]), "stranger"), data, tmp_path / "out")
+    said = capsys.readouterr().out
+    assert f"truth without prediction: 3 ({CASES[1]}" in said
+    assert "prediction without truth: 1 (stranger)" in said
+
+
+def test_a_missing_prediction_of_a_datalist_counts_as_empty(data: Path, tmp_path: Path) -> None:
+    write_case(data, "BraTS2021_00004")
+    inspect(str(data), str(tmp_path / "work"))
+    datalist = json.loads((tmp_path / "work" / "datalist.json").read_text())
+    training = [item["case"] for item in datalist["training"] if item["fold"] != 0]
+    assert len(training) == 3
+    pred = predict(tmp_path / "pred", training[0])
+    summary, rows = run(pred, tmp_path / "work" / "datalist.json", tmp_path / "out", split="training")
+    assert sorted(rows) == sorted(training)
+    assert summary["missing"] == training[1:] and summary["split"] == "training"
+    assert summary["mean_dice"] == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_each_split_of_a_datalist_has_its_own_cases(data: Path, tmp_path: Path) -> None:
+    inspect(str(data), str(tmp_path / "work"))
+    for case in CASES:
+        predict(tmp_path / "pred", case)
+    scored = []
+    for split in ("testing", "validation", "training"):
+        out = tmp_path / split
+        scored += run(tmp_path / "pred", tmp_path / "work" / "datalist.json", out, split=split)[1]
+    assert sorted(scored) == CASES
+    with pytest.raises(AutoconfError, match="testing, validation, training"):
+        score(str(tmp_path / "pred"), str(tmp_path / "work" / "datalist.json"), str(tmp_path / "out"), split="test")
+
+
+def test_empty_masks_follow_the_written_policy(tmp_path: Path) -> None:
+    empty, full = np.zeros_like(tumour()), tumour()
+    for case, pred, truth in (("both", empty, empty), ("missed", empty, full), ("false", full, empty)):
+        predict(tmp_path / "pred", case, pred)
+        predict(tmp_path / "truth", case, truth)
+    summary, rows = run(tmp_path / "pred", tmp_path / "truth", tmp_path / "out")
+    assert {case: row["dice"] for case, row in rows.items()} == {"both": "1.0", "missed": "0.0", "false": "0.0"}
+    assert summary["both_empty"] == 1 and summary["mean_dice"] == pytest.approx(1 / 3, abs=1e-6)
+    assert not (tmp_path / "out" / "overlay.png").exists()  # no image is known
+
+
+def test_flat_folders_with_seg_names_are_a_truth_too(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth").mkdir()
+    for case in CASES:
+        shutil.copy(data / case / f"{case}_seg.nii.gz", tmp_path / "truth")
+    summary, _ = run(predict(tmp_path / "pred", CASES[1]), tmp_path / "truth", tmp_path / "out")
+    assert summary["mean_dice"] == 1
+
+
+def test_a_tilted_case_is_scored_and_drawn(tmp_path: Path) -> None:
+    write_case(tmp_path / "data", "X", affine=tilted_affine())
+    summary, rows = run(predict(tmp_path / "pred", "X", affine=tilted_affine()), tmp_path / "data", tmp_path / "out")
+    assert summary["mean_dice"] == 1
+    assert float(rows["X"]["true_ml"]) == pytest.approx(TUMOUR_VOXELS * 0.003, abs=1e-4)
+    assert (tmp_path / "out" / "overlay.png").exists()
+
+
+def test_predictions_that_cannot_be_scored_are_refused(data: Path, tmp_path: Path) -> None:
+    moved = plain_affine()
+    moved[2, 3] = 9
+    truth = str(data / CASES[0] / f"{CASES[0]}_seg.nii.gz")
+    for mask, affine, said in (
+        (tumour()[1:], None, truth),  # both files are named
+        (tumour(), moved, truth),
+        (tumour() * np.float32(0.1), None, "probabilities"),
+        (-tumour().astype(np.int16), None, "holds -4"),
+    ):
+        pred = predict(tmp_path / "pred", CASES[0], mask, affine)
+        with pytest.raises(AutoconfError) as error:
+            score(str(pred), str(data), str(tmp_path / "out"))
+        assert str(error.value).startswith(str(pred / f"{CASES[0]}.nii.gz")) and said in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_input_at_the_command_line_is_one_line(data: Path, tmp_path: Path) -> None:
+    pred, out = predict(tmp_path / "pred", "stranger"), tmp_path / "out"
+    assert_refused(autoconf("score", pred, data, "--out", out), "no prediction matches", "e.g. stranger", CASES[0])
+    assert_refused(autoconf("score", pred, tmp_path / "list.json", "--out", out), "no such file", "inspect")
+    predict(pred, CASES[0])
+    (pred / f"{CASES[0]}.nii.gz").write_bytes((pred / f"{CASES[0]}.nii.gz").read_bytes()[:-20])
+    assert_refused(autoconf("score", pred, data, "--out", out), f"{CASES[0]}.nii.gz: truncated")
+    assert_refused(autoconf("score", pred, data, "--out", data / "x"), "inside the data folder")
+    assert not out.exists()
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+def picture(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values.astype(np.uint8)).save(path)
+
+
+def square(top: int) -> np.ndarray:
+    mask = np.zeros((12, 9))
+    mask[top : top + 4, 2:6] = 255
+    return mask
+
+
+def test_mirrored_png_folders_are_scored_in_pixels(tmp_path: Path) -> None:
+    for name, top in (("Glioma T1C+/a.png", 1), ("_NORMAL T2/a.png", 3)):
+        picture(tmp_path / "pred" / name, square(top))
+        picture(tmp_path / "truth" / name, square(1))
+    summary, rows = run(tmp_path / "pred", tmp_path / "truth", tmp_path / "out")
+    assert summary["kind"] == "images"
+    assert {case: float(row["dice"]) for case, row in rows.items()} == {"Glioma T1C+/a.png": 1, "_NORMAL T2/a.png": 0.5}
+    assert rows["_NORMAL T2/a.png"]["true_pixels"] == "16" and "true_ml" not in rows["_NORMAL T2/a.png"]
+
+
+def test_an_image_that_is_no_mask_is_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "truth" / "a.png", square(1))
+    picture(tmp_path / "pred" / "a.png", np.arange(108).reshape(12, 9))
+    with pytest.raises(AutoconfError, match=r"a\.png: holds 108 grey values.*JPEG"):
+        score(str(tmp_path / "pred"), str(tmp_path / "truth"), str(tmp_path / "out"))
+    picture(tmp_path / "pred" / "a.png", square(1)[1:])
+    with pytest.raises(AutoconfError, match=r"a\.png: is 11x9 pixels but .* is 12x9"):
+        score(str(tmp_path / "pred"), str(tmp_path / "truth"), str(tmp_path / "out"))
+
+
+def test_a_datalist_of_images_has_no_truth(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "data" / "class" / f"{number}.png", square(number))
+    inspect(str(tmp_path / "data"), str(tmp_path / "work"))
+    with pytest.raises(AutoconfError, match="Give a folder of true masks"):
+        score(str(tmp_path / "data"), str(tmp_path / "work" / "datalist.json"), str(tmp_path / "out"))
