@@ -1,8 +1,8 @@
 """`autoconf inspect`: from a data folder to a datalist with a fixed split and a fingerprint of the data.
 
-    brats.py        which files make a case          images.py       class folders of 2D images
-    volumes.py      one NIfTI file, checked          fingerprint.py  sizes and intensities of all volumes
-    split.py        who trains, validates, tests     report.py       the table on the screen
+brats.py        which files make a case          images.py       class folders of 2D images
+volumes.py      one NIfTI file, checked          fingerprint.py  sizes and intensities of all volumes
+split.py        who trains, validates, tests     report.py       the table on the screen
 """
 
 from __future__ import annotations

@@ -33,13 +33,13 @@ def mask_name(case: str) -> str:
 def training_items(datalist: str, dataset_dir: str, mask_dir: str, fold: int = 0) -> list[dict]:
     """{"image", "label", "case"} of the datalist's `training` section outside `fold`."""
     items, root = _section(datalist, dataset_dir, "training")
-    return _with_masks([i for i in items if i["fold"] != fold], root, mask_dir, f"training outside fold {fold}")
+    return _with_masks([i for i in items if i.get("fold") != fold], root, mask_dir, f"training outside fold {fold}")
 
 
 def validation_items(datalist: str, dataset_dir: str, mask_dir: str, fold: int = 0) -> list[dict]:
     """The same of the `training` section inside `fold`; the `testing` section is never read here."""
     items, root = _section(datalist, dataset_dir, "training")
-    return _with_masks([i for i in items if i["fold"] == fold], root, mask_dir, f"training in fold {fold}")
+    return _with_masks([i for i in items if i.get("fold") == fold], root, mask_dir, f"training in fold {fold}")
 
 
 def evaluation_items(

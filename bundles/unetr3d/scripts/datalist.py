@@ -21,13 +21,13 @@ GRID_TOLERANCE_MM = 1e-2  # how far two affines may differ and still mean the sa
 
 def training_items(datalist: str, dataset_dir: str = "", fold: int = 0) -> list[dict]:
     """Items of the datalist's `training` section outside `fold`."""
-    items = [i for i in _section(datalist, dataset_dir, "training") if i["fold"] != fold]
+    items = [i for i in _section(datalist, dataset_dir, "training") if i.get("fold") != fold]
     return _checked(items, f"{datalist}: no training case outside fold {fold}. Choose another with --fold.")
 
 
 def validation_items(datalist: str, dataset_dir: str = "", fold: int = 0) -> list[dict]:
     """Items of the datalist's `training` section inside `fold`; the `testing` section is never read here."""
-    items = [i for i in _section(datalist, dataset_dir, "training") if i["fold"] == fold]
+    items = [i for i in _section(datalist, dataset_dir, "training") if i.get("fold") == fold]
     return _checked(items, f"{datalist}: no case in fold {fold}. Choose another with --fold.")
 
 

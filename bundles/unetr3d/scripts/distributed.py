@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from monai.data import DistributedSampler
 from torch.utils.data import Dataset, Sampler
 
 from .errors import refuse
@@ -18,6 +19,7 @@ class Process:
     """This process's place: `device_ids` is what DistributedDataParallel wants, None on a CPU."""
 
     rank: int
+    processes: int
     device: torch.device
     device_ids: list[int] | None
 
@@ -33,7 +35,7 @@ def start() -> Process:
     if cuda:
         torch.cuda.set_device(local)
     device = torch.device(f"cuda:{local}" if cuda else "cpu")
-    return Process(dist.get_rank(), device, [local] if cuda else None)
+    return Process(dist.get_rank(), dist.get_world_size(), device, [local] if cuda else None)
 
 
 class RepeatingSampler(Sampler[int]):
@@ -43,12 +45,12 @@ class RepeatingSampler(Sampler[int]):
     number of indices for all: up to n - 1 draws are repeated at the end.
     """
 
-    def __init__(self, dataset: Dataset, repeats: int, seed: int = 0) -> None:
+    def __init__(self, dataset: Dataset, repeats: int, rank: int, processes: int, seed: int = 0) -> None:
         self.length = len(dataset)  # type: ignore[arg-type]
         self.repeats = repeats
         self.seed = seed
         self.epoch = 0
-        self.rank, self.processes = dist.get_rank(), dist.get_world_size()
+        self.rank, self.processes = rank, processes
 
     def __len__(self) -> int:
         return -(-self.length * self.repeats // self.processes)
@@ -60,3 +62,13 @@ class RepeatingSampler(Sampler[int]):
         total = len(self) * self.processes
         order = (order * -(-total // len(order)))[:total]
         return iter(order[self.rank :: self.processes])
+
+
+def validation_sampler(dataset: Dataset, process: Process) -> DistributedSampler:
+    """Share the cases out so that none is scored twice: some processes may get one more than others."""
+    cases = len(dataset)  # type: ignore[arg-type]
+    if cases < process.processes:
+        refuse(f"{cases} validation cases for {process.processes} processes. Start fewer, or choose another --fold.")
+    return DistributedSampler(
+        dataset, even_divisible=False, num_replicas=process.processes, rank=process.rank, shuffle=False
+    )

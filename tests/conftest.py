@@ -1,0 +1,61 @@
+"""Data that several test files share: made once, never changed (copy it first)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from helpers_bundles import write_yaml
+
+from autoconf.inspect import inspect
+from autoconf.phantom import phantom
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set and what `inspect` wrote about it."""
+
+    folder: Path
+    work: Path
+
+    @property
+    def datalist(self) -> Path:
+        return self.work / "datalist.json"
+
+
+@pytest.fixture(scope="session")
+def volumes(tmp_path_factory) -> Data:
+    """Eight BraTS-like cases of 32 x 32 x 32 voxels."""
+    home = tmp_path_factory.mktemp("volumes")
+    phantom(str(home / "data"), cases=8, size=32)
+    inspect(str(home / "data"), str(home / "work"))
+    return Data(home / "data", home / "work")
+
+
+@pytest.fixture(scope="session")
+def slices(tmp_path_factory) -> Data:
+    """About fifty 2D images in five class folders, 77 x 64 pixels; one name is there twice, as .jpg and as .jpeg."""
+    home = tmp_path_factory.mktemp("slices")
+    phantom(str(home / "data"), cases=3, size=32, slices=True)
+    first, second, *_ = sorted((home / "data" / "_NORMAL T1").glob("*.jpg"))
+    second.rename(first.with_suffix(".jpeg"))
+    inspect(str(home / "data"), str(home / "work"))
+    return Data(home / "data", home / "work")
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """An override file, as a plan is, for those volumes: a UNETR of one 32-voxel patch and one short epoch."""
+    return write_yaml(
+        tmp_path_factory.mktemp("small") / "small.yaml",
+        {
+            "target_spacing": [5.0, 5.0, 5.0],
+            "patch_size": [32, 32, 32],
+            "batch_size": 2,
+            "crops_per_case": 1,
+            "max_epochs": 1,
+            "num_workers": 0,
+            "device": "cpu",
+        },
+    )

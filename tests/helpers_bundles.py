@@ -1,0 +1,117 @@
+"""The two bundles as tests see them: their paths, their scripts under names of their own, their command line."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+REPO = Path(__file__).resolve().parents[1]
+BUNDLES = REPO / "bundles"
+UNETR3D = BUNDLES / "unetr3d"
+PSEUDO2D = BUNDLES / "pseudo2d"
+NAMES = ("pseudo2d", "unetr3d")
+
+
+def scripts(bundle: str, module: str) -> ModuleType:
+    """`scripts.MODULE` of a bundle, loaded as `BUNDLE_scripts.MODULE`.
+
+    Every bundle calls its package `scripts`, so that two could not be imported in one process.
+    """
+    alias = f"{bundle}_scripts"
+    if alias not in sys.modules:
+        folder = BUNDLES / bundle / "scripts"
+        spec = importlib.util.spec_from_file_location(alias, folder / "__init__.py", submodule_search_locations=[folder])
+        package = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+        sys.modules[alias] = package
+        spec.loader.exec_module(package)  # type: ignore[union-attr]
+    return importlib.import_module(f"{alias}.{module}")
+
+
+@contextlib.contextmanager
+def as_scripts(bundle: str) -> Iterator[None]:
+    """Inside, `scripts.x` means that bundle's, as it does to MONAI when a config is resolved."""
+    names = [path.stem for path in (BUNDLES / bundle / "scripts").glob("*.py") if path.stem != "__init__"]
+    modules = {f"scripts.{name}": scripts(bundle, name) for name in names}
+    modules["scripts"] = sys.modules[f"{bundle}_scripts"]
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name in modules:
+            del sys.modules[name]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A config as plain data."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def write_yaml(path: Path, content: dict[str, Any]) -> Path:
+    """An override file."""
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def run_bundle(
+    bundle_dir: Path,
+    run_id: str,
+    config_files: list[str | Path],
+    *words: object,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    expect: int = 0,
+    launcher: tuple[str, ...] = (),
+) -> subprocess.CompletedProcess[str]:
+    """`python -m monai.bundle run RUN_ID --config_file ... WORDS`, as a user types it; checks the exit status.
+
+    run_id: empty for the plain `run`. config_files: names in the bundle's `configs`, or paths.
+    launcher: words between `python` and `-m monai.bundle`, say torchrun's.
+    One thread for each process: two runs on two cores then do not wait for each other.
+    """
+    files = [str(f) if os.path.sep in str(f) else str(bundle_dir / "configs" / f) for f in config_files]
+    one_or_list = files[0] if len(files) == 1 else str(files)
+    command = [sys.executable, "-W", "ignore", *launcher, "-m", "monai.bundle", "run", *([run_id] if run_id else [])]
+    command += ["--config_file", one_or_list, *map(str, words)]
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == expect, f"{command}\nexit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], bundle: str, *said: str) -> None:
+    """The run ended with one line that names the bundle and holds every text of `said`; no traceback."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert lines[-1].startswith(f"{bundle}: "), done.stderr
+    for text in said:
+        assert text in lines[-1]
+
+
+def cut_short(path: Path, share: float) -> None:
+    """Leave only the first part of a file, as a broken download does."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+
+
+def in_two_gzip_members(path: Path) -> None:
+    """Pack a .gz anew in two members, as `cat a.gz b.gz` and parallel compressors do."""
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:1000]) + gzip.compress(content[1000:]))
