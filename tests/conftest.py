@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers_bundles import write_yaml
+from helpers_bundles import PSEUDO2D, run_bundle, write_yaml
 
 from autoconf.inspect import inspect
 from autoconf.phantom import phantom
@@ -59,3 +59,14 @@ def small(tmp_path_factory) -> Path:
             "device": "cpu",
         },
     )
+
+
+@pytest.fixture(scope="session")
+def pseudo_labelled(slices, tmp_path_factory) -> Path:
+    """What `pseudo_labelling` wrote about the images."""
+    out = tmp_path_factory.mktemp("pseudo_labelled")
+    run_bundle(
+        *(PSEUDO2D, "pseudo_labelling", ["pseudo_label.yaml"], "--dataset_dir", slices.folder),
+        *("--output_dir", out, "--image_size", 64),
+    )
+    return out

@@ -119,11 +119,12 @@ def test_a_folder_of_cases_scores_what_was_predicted(data: Path, tmp_path: Path)
     assert summary["mean_dice"] == pytest.approx(5 / 6, abs=1e-6)
     assert summary["all_background"] == {"mean_dice": 0, "mean_iou": 0}
     assert (summary["min_dice"], summary["min_iou"]) == (float(rows[CASES[2]]["dice"]), 0.5)
-    assert "only 2 cases" in summary["warning"]
+    assert "few cases (2)" in summary["warning"]
     assert (tmp_path / "out" / "overlay.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_not_scored_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict(tmp_path / "pred", CASES[0] + "_probability")  # beside its mask, as inference writes it on request
     run(predict(predict(tmp_path / "pred", CASES[0]), "stranger"), data, tmp_path / "out")
     said = capsys.readouterr().out
     assert f"truth without prediction: 3 ({CASES[1]}" in said

@@ -99,9 +99,9 @@ def test_two_processes_train_together(volumes, small, tmp_path):
 
 
 def rows(path: Path) -> dict[str, float]:
-    """case -> score of a *_raw.csv, which is separated by tabs."""
+    """case -> score of a *_raw.csv."""
     with open(path, newline="") as stream:
-        table = list(csv.reader(stream, delimiter="\t"))[1:]
+        table = list(csv.reader(stream))[1:]
     return {name: float(value) for name, value, *_ in table}
 
 
@@ -143,16 +143,17 @@ def test_a_probability_is_written_on_request_and_agrees_with_the_mask(volumes, p
 
 
 def test_a_folder_of_cases_needs_no_truth_and_gives_the_same_bytes(volumes, small, trained, predicted, tmp_path):
-    """Also: from the bundle's own folder, with relative config paths, and no probability unless asked for."""
+    """Also: from the bundle's own folder, with a relative config path."""
     case = cases_to_test(volumes)[0]
     shutil.copytree(volumes.folder / case, tmp_path / "scans" / case, ignore=shutil.ignore_patterns("*-seg*"))
     run_bundle(
         *(UNETR3D, "inferring", ["configs/inference.yaml", small], "--dataset_dir", tmp_path / "scans"),
-        *("--checkpoint", trained[0] / "model.pt", "--output_dir", tmp_path / "out"),
+        *("--checkpoint", trained[0] / "model.pt", "--output_dir", tmp_path / "out", "--save_probability", True),
         cwd=UNETR3D,
     )
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{case}.nii.gz"]
-    assert (tmp_path / "out" / f"{case}.nii.gz").read_bytes() == (predicted / f"{case}.nii.gz").read_bytes()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{case}.nii.gz", f"{case}_probability.nii.gz"}
+    for path in (tmp_path / "out").iterdir():
+        assert path.read_bytes() == (predicted / path.name).read_bytes()
 
 
 BLOCKED = """
@@ -180,14 +181,14 @@ def test_a_zipped_bundle_runs_elsewhere_without_autoconf(volumes, small, trained
         [sys.executable, "-c", "import autoconf"], env=os.environ | env, capture_output=True, text=True
     )
     assert "autoconf is blocked in this test" in refused.stderr
-    run_bundle(
+    run_bundle(  # without --save_probability no probability is written
         *(tmp_path / "moved", "inferring", ["inference.yaml", small], "--datalist", volumes.datalist),
         *("--checkpoint", trained[0] / "model.pt", "--output_dir", tmp_path / "out"),
         cwd=tmp_path,
         env=env,
     )
-    for case in cases_to_test(volumes):
-        assert (tmp_path / "out" / f"{case}.nii.gz").read_bytes() == (predicted / f"{case}.nii.gz").read_bytes()
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert written == {f"{case}.nii.gz": (predicted / f"{case}.nii.gz").read_bytes() for case in cases_to_test(volumes)}
 
 
 # Geometry
@@ -227,9 +228,8 @@ def write_scan(folder: Path, case: str, oblique: bool) -> np.ndarray:
 def test_the_mask_covers_the_tumour_however_the_scan_is_stored(tmp_path):
     """The network is a threshold on FLAIR: its mask must be the bright box, on the grid of each file."""
     boxes = {case: write_scan(tmp_path / "scans", case, case == "oblique") for case in ("oblique", "plain")}
-    threshold = torch.nn.Conv3d(4, 1, 1)
-    threshold.load_state_dict({"weight": torch.tensor([0.0, 0, 0, 5]).reshape(1, 4, 1, 1, 1), "bias": torch.tensor([-10.0])})
-    torch.save(threshold.state_dict(), tmp_path / "model.pt")
+    weights = {"weight": torch.tensor([0.0, 0, 0, 5]).reshape(1, 4, 1, 1, 1), "bias": torch.tensor([-10.0])}
+    torch.save(weights, tmp_path / "model.pt")
     override = write_yaml(
         tmp_path / "override.yaml",
         {
@@ -253,7 +253,8 @@ def test_the_mask_covers_the_tumour_however_the_scan_is_stored(tmp_path):
 # Refusals
 
 
-def refused_training(volumes, small, out: Path, *words: object, files: tuple[Path, ...] = ()) -> subprocess.CompletedProcess:
+def refused_training(volumes, small, out: Path, *words: object, files: tuple[Path, ...] = ()):
+    """The process of a training that must end with status 1, and without weights."""
     done = run_bundle(
         *(UNETR3D, "training", ["train.yaml", small, *files]),
         *("--datalist", volumes.datalist, "--output_dir", out, *words),

@@ -85,7 +85,7 @@ def _inspect_images(data: str, paths: list[str], out: str, seed: int) -> None:
     measured = fingerprint(images)
     write_files(out, {"datalist.json": to_json(datalist), "fingerprint.json": to_json(measured)})
     report.print_images(data, images, datalist, measured)
-    command = "python -m monai.bundle run --config_file bundles/pseudo2d/configs/pseudo_label.yaml"
+    command = "python -m monai.bundle run pseudo_labelling --config_file bundles/pseudo2d/configs/pseudo_label.yaml"
     folders = f"--datalist {report.quoted(os.path.join(out, 'datalist.json'))} --output_dir {report.quoted(out)}"
     report.print_next(out, f"{command} {folders}")
 

@@ -95,7 +95,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "both_empty": sum(row["both_empty"] for row in rows),
     }
     if len(rows) < FEW_CASES:
-        summary["warning"] = f"only {len(rows)} cases: another {len(rows)} could give a clearly different mean"
+        summary["warning"] = f"few cases ({len(rows)}): as many others could give a clearly different mean"
     return summary
 
 

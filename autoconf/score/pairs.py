@@ -13,6 +13,7 @@ from autoconf.inspect.images import find_images
 
 NIFTI = (".nii.gz", ".nii")
 FLAIR = 3  # its place in a case's images
+PROBABILITY = "_probability"  # end of the names of probability maps
 SPLITS = ("testing", "validation", "training")
 
 
@@ -122,7 +123,12 @@ def _masks(folder: str) -> dict[str, str]:
         if case in masks:
             raise AutoconfError(f"{folder}: holds both {os.path.basename(masks[case])} and {name}. Remove one.")
         masks[case] = os.path.join(folder, name)
-    return masks
+    return {case: path for case, path in masks.items() if not _is_probability(case, masks)}
+
+
+def _is_probability(case: str, masks: dict[str, str]) -> bool:
+    """True for `<case>_probability` beside `<case>`, as inference writes the two on request."""
+    return case.removesuffix(PROBABILITY) != case and case.removesuffix(PROBABILITY) in masks
 
 
 def _true_masks(folder: str) -> dict[str, tuple[str, str | None]]:
