@@ -100,7 +100,9 @@ def check_keys(argv: list[str]) -> None:
     arguments = _arguments(argv[2:])
     files = _config_files(arguments.get("config_file", ""))
     own = [f for f in files if (ROOT / "configs") == Path(f).resolve().parent]
-    config = ConfigParser.load_config_files(own) if own else {}
+    if not own:  # named in an --args_file, or by position
+        return
+    config = ConfigParser.load_config_files(own)
     # A plan is made for training and given to inference too, which has no use for some of its keys.
     known = {**ConfigParser.load_config_file(ROOT / "configs" / "train.yaml"), **config}
     for file in files:
@@ -113,11 +115,11 @@ def check_keys(argv: list[str]) -> None:
 
 
 def _arguments(words: list[str]) -> dict[str, str]:
-    """Read `--key value` and `--key=value`, as Fire does (`-` and `_` are the same to it)."""
+    """Read `--key value`, `--key=value` and `-key value`, as Fire does (within a key, `-` is `_` to it)."""
     found = {}
     for word, following in zip(words, words[1:] + [""]):
-        if re.match(r"--\w", word):
-            key, _, value = word[2:].partition("=")
+        if re.match(r"--?[A-Za-z]", word):
+            key, _, value = word.lstrip("-").partition("=")
             found[key.replace("-", "_")] = value or following
     return found
 

@@ -1,0 +1,176 @@
+"""What a bundle refuses before it loads or writes anything, and what it must let pass."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from helpers_bundles import BUNDLES, scripts, write_yaml
+
+checks = scripts("unetr3d", "checks")
+UNETR3D = BUNDLES / "unetr3d" / "configs"
+
+
+def check(*words: object, config: str = "train.yaml") -> None:
+    """Check a command line `run training --config_file CONFIG WORDS`."""
+    given = [] if "config_file" in str(words) else ["--config_file", str(UNETR3D / config)]
+    checks.check_keys(["monai.bundle", "run", "training", *given, *map(str, words)])
+
+
+def with_override(tmp_path, content: dict, config: str = "train.yaml") -> str:
+    """The value of --config_file for a config of the bundle and an override file."""
+    return f"['{UNETR3D / config}','{write_yaml(tmp_path / 'plan.yaml', content)}']"
+
+
+def refusal(function, *args, **kwargs) -> str:
+    """The one line with which the bundle stops."""
+    with pytest.raises(SystemExit) as stopped:
+        function(*args, **kwargs)
+    message = str(stopped.value.code)
+    assert message.startswith("unetr3d: ") and "\n" not in message and message.endswith(".")
+    return message
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--max_epochs", 3),
+        ("--max_epochs=3",),
+        ("--max-epochs", 3),
+        ("-max_epochs", 3),
+        ("--learning_rate", "-1"),  # a value, not a key
+        ("--train::trainer::max_epochs", 3),
+        ("--train#trainer#max_epochs", 3),
+        ("--network_def::qkv_bias", True),  # a new argument of a component
+        ("--train::handlers::0::max_norm", 3),
+        ("--meta_file", "m.json", "--logging_file=l.conf", "--run_id", "x"),
+    ],
+)
+def test_a_key_of_the_bundle_passes(words):
+    check(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "near"),
+    [
+        (("--max_epoch", 3), "max_epoch", "max_epochs"),
+        (("--max_epoch=3",), "max_epoch", "max_epochs"),
+        (("--max-epoch", 3), "max_epoch", "max_epochs"),
+        (("-max_epoch", 3), "max_epoch", "max_epochs"),
+        (("--seed", 1, "--patch_sise", "[32,32,32]"), "patch_sise", "patch_size"),
+        (("--train::trainr::max_epochs", 3), "train::trainr::max_epochs", "trainer"),
+        (("--train#trainr#max_epochs", 3), "train#trainr#max_epochs", "trainer"),
+    ],
+)
+def test_a_mistyped_key_is_refused_with_the_nearest(words, key, near):
+    message = refusal(check, *words)
+    assert f"no key '{key}'" in message and f"Did you mean '{near}'?" in message
+
+
+def test_a_key_near_to_none_is_refused_with_all_there_are():
+    assert "It has: datalist, dataset_dir" in refusal(check, "--zzz", 1)
+
+
+def test_a_mistyped_key_in_an_override_file_is_refused_by_the_files_name(tmp_path):
+    message = refusal(check, "--config_file", with_override(tmp_path, {"max_epochs": 2, "patch_sise": [32, 32, 32]}))
+    assert f"'patch_sise' to override (in {tmp_path / 'plan.yaml'})" in message
+
+
+@pytest.mark.parametrize("config", ["train.yaml", "evaluate.yaml", "inference.yaml"])
+def test_a_plan_for_training_passes_with_every_config(config, tmp_path):
+    plan = {"patch_size": [32, 32, 32], "batch_size": 2, "max_epochs": 3, "+train::random_transforms": []}
+    check("--config_file", with_override(tmp_path, plan, config))
+    check("--config_file=" + with_override(tmp_path, plan, config))
+    assert "'batch_sise'" in refusal(check, "--config_file", with_override(tmp_path, {"batch_sise": 2}, config))
+
+
+def test_a_key_of_an_overlay_passes_on_the_command_line():
+    files = [str(UNETR3D / name) for name in ("train.yaml", "multi_gpu_train.yaml")]
+    check("--config_file", str(files), "--distributed::x", 1)
+    assert "'distributed::x'" in refusal(check, "--distributed::x", 1)
+
+
+def test_an_override_file_that_is_no_mapping_is_refused(tmp_path):
+    (tmp_path / "plan.yaml").write_text("- max_epochs\n")
+    message = refusal(check, "--config_file", f"['{UNETR3D / 'train.yaml'}','{tmp_path / 'plan.yaml'}']")
+    assert "plan.yaml holds no `key: value` lines" in message
+
+
+@pytest.mark.parametrize("argv", [["pytest"], ["server", "start", "--max_epoch", "3"], ["monai.bundle", "run", "-x", "1"]])
+def test_another_programs_command_line_is_left_alone(argv):
+    checks.check_keys(argv)
+
+
+# Values
+
+GOOD_AND_BAD = {
+    "max_epochs": ([1, 20], [0, -1, 1.5, "3", True, None]),
+    "batch_size": ([1], [0, 2.0]),
+    "crops_per_case": ([1], [0]),
+    "val_interval": ([1], [0]),
+    "image_size": ([32, 224], [16, 100, 224.0, [224, 224]]),
+    "join_gap": ([0, 15], [-1, 1.5]),
+    "num_workers": ([0, 4], [-1]),
+    "seed": ([0], [-1, "x"]),
+    "fold": ([0, 4], [-1, 0.5]),
+    "learning_rate": ([1e-4, 1], [0, -1e-4, float("nan"), "1e-4"]),
+    "weight_decay": ([0, 1e-5], [-1e-5]),
+    "dropout": ([0, 0.99], [1, -0.1]),
+    "max_grad_norm": ([1, float("inf")], [0, None]),
+    "dice_weight": ([0, 0.5, 1], [-0.1, 1.1]),
+    "overlap": ([0, 0.5], [1, -0.5]),
+    "cache_rate": ([0, 1], [1.5, -1]),
+    "patch_size": ([[128, 128, 128], (32, 48, 16)], [128, [128, 128], [100, 128, 128], [0, 16, 16], [16.0, 16, 16], "x"]),
+    "target_spacing": ([[1, 1.5, 2.0]], [1.0, [1, 1], [0, 1, 1], [-1, 1, 1], ["1", 1, 1]]),
+}
+CASES = [(knob, value, good) for knob, both in GOOD_AND_BAD.items() for good, values in zip((True, False), both) for value in values]
+
+
+def test_every_rule_is_tried():
+    assert set(GOOD_AND_BAD) | {"checkpoint"} == set(checks.RULES)
+
+
+@pytest.mark.parametrize(("knob", "value", "good"), CASES)
+def test_a_value_out_of_range_is_refused(knob, value, good):
+    if good:
+        checks.check_settings(**{knob: value})
+    else:
+        message = refusal(checks.check_settings, **{knob: value})
+        assert f"{knob} is {value!r}. It must be " in message
+
+
+def test_a_number_that_yaml_reads_as_text_gets_a_hint():
+    assert "YAML reads 1e-4 as text: write 1.0e-4" in refusal(checks.check_settings, learning_rate="1e-4")
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):
+    (tmp_path / "model.pt").touch()
+    checks.check_settings(checkpoint=str(tmp_path / "model.pt"))
+    for path in (tmp_path, tmp_path / "model"):
+        assert str(path) in refusal(checks.check_settings, checkpoint=str(path))
+
+
+@pytest.mark.parametrize("knob", ["datalist", "dataset_dir", "mask_dir", "output_dir", "checkpoint"])
+def test_a_path_that_fire_read_as_a_number_is_refused_with_the_cure(knob):
+    assert "Write ./202401 or an absolute path" in refusal(checks.check_settings, **{knob: 202401})
+
+
+def test_an_output_folder_is_made(tmp_path):
+    checks.check_settings(output_dir=str(tmp_path / "new" / "run"))
+    assert list((tmp_path / "new" / "run").iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for folder in (tmp_path / "thesis.txt", tmp_path / "thesis.txt" / "run"):
+        message = refusal(checks.check_settings, output_dir=str(folder))
+        assert str(folder) in message and "--output_dir" in message
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_real_command_line_is_what_is_checked(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "run", "--config_file", str(UNETR3D / "train.yaml"), "--max_epoch", "1"])
+    assert "'max_epoch'" in refusal(checks.check_settings)

@@ -1,0 +1,292 @@
+"""The bundles' configs as data: what must be equal is equal, what is named is there, and every knob is honoured."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import pydoc
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_bundles import BUNDLES, NAMES, REPO, as_scripts, read_yaml
+from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
+
+CONFIGS = sorted(BUNDLES.glob("*/configs/*.yaml"))
+ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train")
+RUNS = {  # the files that a user gives to one run
+    "pseudo2d": [*ALONE, "pseudo_label", "train+evaluate"],
+    "unetr3d": [*ALONE, *(f"train+{name}" for name in ON_TRAIN)],
+}
+EVERY_RUN = [(bundle, run) for bundle, runs in RUNS.items() for run in runs]
+COMMON_KNOBS = ("datalist", "dataset_dir", "output_dir", "max_epochs", "learning_rate", "batch_size", "num_workers")
+KNOBS = {
+    "pseudo2d": (*COMMON_KNOBS, "seed", "device"),
+    "unetr3d": (*COMMON_KNOBS, "seed", "device", "patch_size", "target_spacing", "dice_weight"),
+}
+
+
+def config(bundle: str, name: str) -> dict[str, Any]:
+    return read_yaml(BUNDLES / bundle / "configs" / name)
+
+
+def short_name(path: Path) -> str:
+    return f"{path.parts[-3]}/{path.name}"
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Every plain value of nested lists and dicts."""
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from leaves(inner)
+    else:
+        yield value
+
+
+def components(value: Any) -> Iterator[dict]:
+    """Every dict with a `_target_`."""
+    if isinstance(value, (dict, list)):
+        if isinstance(value, dict) and "_target_" in value:
+            yield value
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from components(inner)
+
+
+def merged(bundle: str, run: str) -> ConfigParser:
+    """The config of a run such as "train+study"."""
+    parser = ConfigParser()
+    parser.read_config([str(BUNDLES / bundle / "configs" / f"{name}.yaml") for name in run.split("+")])
+    return parser
+
+
+# Copies
+
+
+COPIES = [f"scripts/{name}.py" for name in ("__init__", "errors", "checks", "inferers", "handlers")]
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "configs/logging.conf", *COPIES])
+def test_both_bundles_carry_the_same_copy(name):
+    assert (BUNDLES / "unetr3d" / name).read_bytes() == (BUNDLES / "pseudo2d" / name).read_bytes()
+
+
+def test_the_bundle_finds_cases_as_inspect_does():
+    assert (REPO / "autoconf/inspect/brats.py").read_bytes() == (BUNDLES / "unetr3d/scripts/brats.py").read_bytes()
+
+
+REPEATED = {
+    "pseudo2d": ("network_def", "bundle_root", "device", "amp", "image_size"),
+    "unetr3d": ("network_def", "bundle_root", "device", "amp", "patch_size", "target_spacing", "overlap"),
+}
+
+
+@pytest.mark.parametrize(("bundle", "key"), [(bundle, key) for bundle in NAMES for key in REPEATED[bundle]])
+def test_train_evaluate_and_inference_agree_on_what_they_repeat(bundle, key):
+    train, evaluate, inference = (config(bundle, name)[key] for name in ("train.yaml", "evaluate.yaml", "inference.yaml"))
+    assert train == evaluate == inference
+
+
+def for_the_image(transforms: list[dict]) -> list[dict]:
+    """The transforms that touch `image`, as if it were the only key.
+
+    ToTensord only forgets where a training image came from, which inference must remember.
+    """
+    kept = []
+    for step in transforms:
+        keys = step["keys"] if isinstance(step["keys"], list) else [step["keys"]]
+        if "image" in keys and step["_target_"] != "ToTensord":
+            mode = step.get("mode")
+            mode = {"mode": mode[keys.index("image")] if isinstance(mode, list) else mode} if mode else {}
+            kept.append({**step, "keys": "image", **mode})
+    return kept
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_an_image_is_prepared_alike_in_training_evaluation_and_inference(bundle):
+    trained_on = for_the_image(config(bundle, "train.yaml")["train"]["deterministic_transforms"])
+    assert len(trained_on) >= 4
+    for name in ("evaluate.yaml", "inference.yaml"):
+        assert for_the_image(config(bundle, name)["preprocessing"]["transforms"]) == trained_on
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_windows_sigmoid_and_threshold_are_the_same_everywhere(bundle):
+    validate = config(bundle, "train.yaml")["validate"]
+    wanted = [t for t in validate["postprocessing"]["transforms"] if t["_target_"] in ("Activationsd", "AsDiscreted")]
+    assert [t["_target_"] for t in wanted] == ["Activationsd", "AsDiscreted"]
+    for name in ("evaluate.yaml", "inference.yaml"):
+        other = config(bundle, name)
+        assert other["inferer"] == validate["inferer"]
+        post = other["postprocessing"]["transforms"]
+        assert [t for t in post if t["_target_"] in ("Activationsd", "AsDiscreted")] == wanted
+
+
+def test_a_volume_is_evaluated_as_it_is_segmented():
+    both = [config("unetr3d", name)["postprocessing"] for name in ("evaluate.yaml", "inference.yaml")]
+    assert both[0] == both[1]
+
+
+# Names
+
+
+@pytest.mark.parametrize(("bundle", "run"), EVERY_RUN)
+def test_each_target_is_there_and_takes_the_arguments_it_is_given(bundle, run):
+    locator = ComponentLocator()
+    with as_scripts(bundle):
+        for component in components(merged(bundle, run).get()):
+            target = component["_target_"]
+            found = pydoc.locate(ConfigComponent({"_target_": target}, locator=locator).resolve_module_name())
+            assert callable(found), target
+            arguments = {key: value for key, value in component.items() if not re.fullmatch("_.*_", key)}
+            bind = inspect.signature(found).bind_partial if "_mode_" in component else inspect.signature(found).bind
+            bind(**arguments)  # raises a TypeError that names the argument
+
+
+@pytest.mark.parametrize(("bundle", "run"), EVERY_RUN)
+def test_each_reference_leads_somewhere(bundle, run):
+    parser = merged(bundle, run)
+    for text in (leaf for leaf in leaves(parser.get()) if isinstance(leaf, str) and leaf[:1] in "$@%"):
+        for reference in re.findall(r"[@%](\w+(?:(?:::|#)\w+)*)", text):
+            assert reference in parser, f"{text}: no '{reference}'"
+
+
+@pytest.mark.parametrize("name", ["study.yaml", "multi_gpu_train.yaml"])
+def test_an_overlay_adds_no_key_but_those_listed(name):
+    added = {
+        "study.yaml": [],
+        "multi_gpu_train.yaml": ["distributed", "validate::sampler", "validate::dataloader::sampler"],
+    }
+    train = merged("unetr3d", "train")
+    assert [key for key in config("unetr3d", name) if key not in train] == added[name]
+
+
+# Expressions
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=short_name)
+def test_expressions_are_short_and_plain(path):
+    for text in (leaf for leaf in leaves(read_yaml(path)) if isinstance(leaf, str) and leaf.startswith("$")):
+        assert len(text[1:]) <= 60, text
+        assert "import" not in text, f"{text}: MONAI cannot resolve a reference beside these letters"
+        kinds = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda)
+        tree = ast.parse(re.sub("[@%#]|::", "_", text[1:]), mode="eval")
+        assert not any(isinstance(node, kinds) for node in ast.walk(tree)), text
+
+
+# Knobs
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_each_knob_is_there_and_used_not_only_checked(bundle):
+    train = config(bundle, "train.yaml")
+    assert [knob for knob in KNOBS[bundle] if knob not in train] == []
+    used = [text for key, value in train.items() if key != "checks" for text in leaves(value) if isinstance(text, str)]
+    for knob in KNOBS[bundle]:
+        assert any(re.search(rf"@{knob}\b", text) for text in used), knob
+        assert train["checks"].get(knob) == f"@{knob}" or knob == "device", f"{knob} is not checked"
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if "run" in read_yaml(p)], ids=short_name)
+def test_what_a_file_lets_a_user_set_is_used_in_it(path):
+    content = read_yaml(path)
+    first = list(content)[: list(content).index("bundle_root")]
+    used = [text for key, value in content.items() if key != "checks" for text in leaves(value) if isinstance(text, str)]
+    assert [knob for knob in first if not any(re.search(rf"@{knob}\b", text) for text in used)] == []
+
+
+# Metadata
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_the_metadata_describes_the_network(bundle):
+    metadata = json.loads((BUNDLES / bundle / "configs/metadata.json").read_text())
+    train = config(bundle, "train.yaml")
+    image, pred = (metadata["network_data_format"][k][n] for k, n in (("inputs", "image"), ("outputs", "pred")))
+    assert metadata["name"] == bundle
+    assert image["num_channels"] == train["network_def"]["in_channels"] == len(image["channel_def"])
+    assert pred["num_channels"] == train["network_def"]["out_channels"]
+    shape = train["patch_size"] if "patch_size" in train else [train["image_size"]] * 2
+    assert image["spatial_shape"] == pred["spatial_shape"] == shape
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_the_metadata_names_the_tested_versions(bundle):
+    lines = (REPO / "constraints.txt").read_text().splitlines()
+    tested = dict(line.lower().split("==") for line in lines if "==" in line and not line.startswith("#"))
+    metadata = json.loads((BUNDLES / bundle / "configs/metadata.json").read_text())
+    named = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
+    stated = {package: metadata[key] for package, key in named.items()} | metadata["required_packages_version"]
+    assert stated == {package: tested[package] for package in stated}
+
+
+# The border between autoconf and the bundles
+
+
+def imported(path: Path, at_import_time: bool) -> set[str]:
+    """Names of the packages that a file imports; at_import_time: leaving out those inside functions."""
+    found, queue = set(), [ast.parse(path.read_text(encoding="utf-8"))]
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+        elif not (at_import_time and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))):
+            queue += ast.iter_child_nodes(node)
+    return found
+
+
+def test_no_bundle_needs_autoconf():
+    for path in BUNDLES.rglob("*.py"):
+        assert "autoconf" not in imported(path, at_import_time=False), path
+
+
+def test_autoconf_needs_no_bundle_and_starts_without_torch():
+    for path in (REPO / "autoconf").rglob("*.py"):
+        assert not imported(path, at_import_time=False) & {"scripts", "bundles"}, path
+        assert not imported(path, at_import_time=True) & {"torch", "monai", "ignite"}, path
+
+
+# MONAI's own check
+
+CHECK_PROPERTIES = """
+import json, sys
+root, settings = sys.argv[1], json.loads(sys.argv[2])
+sys.argv[1:] = []
+sys.path.insert(0, root)
+from monai.bundle import ConfigWorkflow
+for kind, *names in (["train", "train"], ["train", "train", "evaluate"], ["infer", "inference"]):
+    files = [f"{root}/configs/{name}.yaml" for name in names]
+    workflow = ConfigWorkflow(
+        workflow_type=kind, config_file=files, meta_file=f"{root}/configs/metadata.json", logging_file=False, **settings
+    )
+    workflow.initialize()
+    print("+".join(names), workflow.check_properties())
+"""
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_monai_finds_all_properties_of_a_bundle(bundle, request, tmp_path):
+    settings = {"output_dir": str(tmp_path / "out"), "num_workers": 0}
+    if bundle == "unetr3d":
+        volumes = request.getfixturevalue("volumes")
+        settings |= {"datalist": str(volumes.datalist), "patch_size": [32] * 3, "target_spacing": [5.0] * 3}
+    else:
+        masks = request.getfixturevalue("pseudo_labelled") / "masks"
+        settings |= {"datalist": str(request.getfixturevalue("slices").datalist), "mask_dir": str(masks)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CHECK_PROPERTIES, BUNDLES / bundle, json.dumps(settings)],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.endswith("]")]
+    assert lines == ["train []", "train+evaluate []", "inference []"], done.stderr[-3000:]

@@ -1,0 +1,299 @@
+"""From a datalist or a folder to items: both bundles, what they take and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from helpers_bundles import cut_short, in_two_gzip_members, scripts
+from PIL import Image
+
+volume_items = scripts("unetr3d", "datalist")
+image_items = scripts("pseudo2d", "images")
+
+
+@dataclass
+class Copy:
+    """A copy of the shared data that a test may break."""
+
+    folder: Path
+    datalist: Path
+    content: dict[str, Any]
+
+    def change(self, **sections: Any) -> str:
+        """Rewrite parts of the datalist; returns its path."""
+        self.content |= sections
+        self.datalist.write_text(json.dumps(self.content))
+        return str(self.datalist)
+
+
+def copy_of(data, tmp_path: Path) -> Copy:
+    shutil.copytree(data.folder, tmp_path / "data")
+    copy = Copy(tmp_path / "data", tmp_path / "datalist.json", json.loads(data.datalist.read_text()))
+    copy.change(dataset_dir=str(tmp_path / "data"))
+    return copy
+
+
+@pytest.fixture
+def cases(volumes, tmp_path) -> Copy:
+    return copy_of(volumes, tmp_path)
+
+
+@pytest.fixture
+def pictures(slices, tmp_path) -> Copy:
+    return copy_of(slices, tmp_path)
+
+
+def refusal(function, *args: object) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        function(*map(str, args))
+    message = str(stopped.value.code)
+    assert message.startswith(("unetr3d: ", "pseudo2d: ")) and "\n" not in message
+    return message
+
+
+def names(items: list[dict]) -> list[str]:
+    return sorted(item["case"] for item in items)
+
+
+# Volumes
+
+
+def test_training_and_validation_share_the_training_section_by_fold(cases):
+    listed = cases.content["training"]
+    for fold in (0, 1):
+        outside = names(volume_items.training_items(str(cases.datalist), fold=fold))
+        inside = names(volume_items.validation_items(str(cases.datalist), fold=fold))
+        assert inside == names([item for item in listed if item["fold"] == fold])
+        assert outside == names([item for item in listed if item["fold"] != fold])
+
+
+def test_the_testing_section_is_never_read_for_training(cases):
+    datalist = cases.change(testing=[{"case": "poison", "image": ["no such file"] * 4}])
+    shown = names(volume_items.training_items(datalist) + volume_items.validation_items(datalist))
+    assert shown == names(cases.content["training"])
+    assert "no such file is not there" in refusal(volume_items.evaluation_items, datalist)
+
+
+def test_evaluation_reads_the_testing_section_or_on_request_the_fold(cases):
+    testing = volume_items.evaluation_items(str(cases.datalist))
+    assert names(testing) == names(cases.content["testing"])
+    assert all(Path(path).is_file() for item in testing for path in [*item["image"], item["label"]])
+    validation = volume_items.evaluation_items(str(cases.datalist), section="validation", fold=1)
+    assert names(validation) == names(volume_items.validation_items(str(cases.datalist), fold=1))
+    assert "'training'" in refusal(volume_items.evaluation_items, cases.datalist, "", "training")
+
+
+def test_inference_reads_the_testing_section_without_its_truth(cases):
+    items = volume_items.inference_items(str(cases.datalist))
+    assert names(items) == names(cases.content["testing"])
+    assert all(set(item) == {"image", "case"} for item in items)
+
+
+def test_inference_finds_the_cases_of_a_folder_with_their_contrasts_in_order(cases):
+    items = volume_items.inference_items(dataset_dir=str(cases.folder))
+    assert names(items) == names(cases.content["training"] + cases.content["testing"])
+    ends = [Path(path).name.removeprefix(f"{items[0]['case']}-") for path in items[0]["image"]]
+    assert ends == ["t1n.nii.gz", "t1c.nii.gz", "t2w.nii.gz", "t2f.nii.gz"]
+
+
+def test_dataset_dir_wins_over_the_folder_that_the_datalist_names(cases):
+    datalist = cases.change(dataset_dir="/elsewhere")
+    assert "/elsewhere" in refusal(volume_items.training_items, datalist)
+    for item in volume_items.training_items(datalist, str(cases.folder)):
+        assert item["label"].startswith(str(cases.folder))
+
+
+def a_file(cases: Copy, end: str) -> Path:
+    return cases.folder / cases.content["training"][0]["case"] / f"{cases.content['training'][0]['case']}-{end}.nii.gz"
+
+
+def both(datalist: Path) -> None:
+    """Read the items of training and of validation, one of which holds the broken case."""
+    volume_items.training_items(str(datalist))
+    volume_items.validation_items(str(datalist))
+
+
+def test_a_missing_file_is_named(cases):
+    a_file(cases, "t2w").unlink()
+    message = refusal(both, cases.datalist)
+    assert str(a_file(cases, "t2w")) in message and "--dataset_dir" in message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.99])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_file_cut_short_is_named(cases, share, members):
+    """share 0.01 ends within the header's part, 0.3 and 0.99 within the voxels'."""
+    path = a_file(cases, "t2f")
+    if members == 2:
+        in_two_gzip_members(path)
+    cut_short(path, share)
+    message = refusal(both, cases.datalist)
+    assert str(path) in message and "Copy or download it again" in message
+
+
+def test_an_unpacked_file_cut_short_is_named(cases):
+    path = a_file(cases, "t2f").with_suffix("")
+    nibabel.save(nibabel.load(a_file(cases, "t2f")), path)
+    cut_short(path, 0.9)
+    assert "cut short" in refusal(volume_items._grid, path)
+
+
+def test_a_whole_file_in_several_gzip_members_passes(cases):
+    in_two_gzip_members(a_file(cases, "t2f"))
+    both(cases.datalist)
+
+
+def test_a_file_that_is_no_nifti_is_named(cases):
+    a_file(cases, "seg").write_text("not a scan")
+    assert str(a_file(cases, "seg")) in refusal(both, cases.datalist)
+
+
+def save_changed(path: Path, change) -> None:
+    image = nibabel.load(path)
+    array, affine = change(np.asarray(image.dataobj), image.affine.copy())
+    nibabel.save(nibabel.Nifti1Image(array, affine), path)
+
+
+def test_a_mask_of_another_shape_is_refused_with_both_names(cases):
+    save_changed(a_file(cases, "seg"), lambda array, affine: (array[:, :, :-1], affine))
+    message = refusal(both, cases.datalist)
+    assert str(a_file(cases, "seg")) in message and str(a_file(cases, "t1n")) in message
+    assert "32x32x31" in message and "32x32x32" in message
+
+
+def test_a_contrast_on_another_grid_is_refused_with_both_names(cases):
+    def moved(array, affine):
+        affine[0, 3] += 0.5
+        return array, affine
+
+    save_changed(a_file(cases, "t1c"), moved)
+    message = refusal(both, cases.datalist)
+    assert str(a_file(cases, "t1c")) in message and str(a_file(cases, "t1n")) in message and "affine" in message
+
+
+def test_a_scan_over_time_is_refused(cases):
+    save_changed(a_file(cases, "t1n"), lambda array, affine: (np.stack([array] * 2, -1), affine))
+    assert "32x32x32x2" in refusal(both, cases.datalist)
+
+
+def test_a_case_folder_without_a_contrast_is_refused(cases):
+    a_file(cases, "t1c").unlink()
+    message = refusal(volume_items.inference_items, "", cases.folder)
+    assert "t1c" in message and a_file(cases, "t1c").name in message
+
+
+def test_nothing_to_read_is_refused(cases, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no cases found" in refusal(volume_items.inference_items, "", tmp_path / "empty")
+    assert "no such folder" in refusal(volume_items.inference_items, "", tmp_path / "nowhere")
+    assert "--datalist" in refusal(volume_items.inference_items)
+    assert "autoconf inspect" in refusal(volume_items.training_items, "")
+    assert "No such file" in refusal(volume_items.training_items, tmp_path / "nowhere.json")
+
+
+def test_an_empty_section_is_refused(cases):
+    datalist = cases.change(testing=[])
+    assert "'testing' list is empty" in refusal(volume_items.evaluation_items, datalist)
+    assert "'testing' list is empty" in refusal(volume_items.inference_items, datalist)
+    with pytest.raises(SystemExit, match="no case in fold 9"):
+        volume_items.validation_items(datalist, fold=9)
+    datalist = cases.change(training=[])
+    assert "no training case outside fold 0" in refusal(volume_items.training_items, datalist)
+
+
+def test_contrasts_in_another_order_are_refused(cases):
+    datalist = cases.change(contrasts=["flair", "t1", "t1c", "t2"])
+    assert "in that order" in refusal(volume_items.training_items, datalist)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"training": []}', "not json"])
+def test_a_file_that_is_no_datalist_is_refused(text, tmp_path):
+    (tmp_path / "list.json").write_text(text)
+    assert "not a datalist" in refusal(volume_items.training_items, tmp_path / "list.json")
+    assert "not a datalist" in refusal(image_items.inference_items, tmp_path / "list.json") or text == '{"training": []}'
+
+
+def test_each_bundle_refuses_the_others_datalist(cases, slices):
+    assert "not a datalist of volumes" in refusal(volume_items.training_items, slices.datalist)
+    assert "not a datalist of 2D images" in refusal(image_items.inference_items, cases.datalist)
+
+
+# Images
+
+
+def test_masks_are_named_so_that_none_collides():
+    images = ["a/x.jpg", "a/x.jpeg", "a/x.png", "b/x.jpg", "x.jpg", "a/x.jpg.png"]
+    assert len({image_items.mask_name(image) for image in images}) == len(images)
+
+
+def test_a_class_folder_gives_each_image_once(pictures):
+    items = image_items.folder_items(str(pictures.folder))
+    assert names(items) == names(pictures.content["training"] + pictures.content["testing"])
+    stems = [Path(item["case"]).with_suffix("") for item in items]
+    assert len(stems) - len(set(stems)) == 1  # one name with two extensions
+
+
+def make_masks(pictures: Copy, folder: Path) -> None:
+    for item in pictures.content["training"] + pictures.content["testing"]:
+        image_items.write_mask(np.eye(8), str(folder / image_items.mask_name(item["image"])))
+
+
+def test_image_sections_are_kept_apart(pictures, tmp_path):
+    make_masks(pictures, tmp_path / "masks")
+    where = (str(pictures.datalist), "", str(tmp_path / "masks"))
+    inside = names(image_items.validation_items(*where, fold=1))
+    assert inside == names([i for i in pictures.content["training"] if i["fold"] == 1])
+    assert names(image_items.training_items(*where, fold=1)) == names([i for i in pictures.content["training"] if i["fold"] != 1])
+    assert names(image_items.evaluation_items(*where)) == names(pictures.content["testing"])
+    assert names(image_items.evaluation_items(*where, section="validation", fold=1)) == inside
+    assert names(image_items.inference_items(str(pictures.datalist))) == names(pictures.content["testing"])
+    everything = names(pictures.content["training"] + pictures.content["testing"])
+    assert names(image_items.unlabelled_items(str(pictures.datalist))) == everything
+
+
+def test_the_testing_images_are_never_read_for_training(pictures, tmp_path):
+    make_masks(pictures, tmp_path / "masks")
+    datalist = pictures.change(testing=[{"case": "poison", "image": "no such file"}])
+    for read in (image_items.training_items, image_items.validation_items):
+        assert "poison" not in names(read(datalist, "", str(tmp_path / "masks")))
+
+
+def test_a_missing_mask_or_mask_folder_is_refused(pictures, tmp_path):
+    make_masks(pictures, tmp_path / "masks")
+    gone = tmp_path / "masks" / image_items.mask_name(pictures.content["testing"][0]["image"])
+    gone.unlink()
+    message = refusal(image_items.evaluation_items, pictures.datalist, "", tmp_path / "masks")
+    assert str(gone) in message and "--mask_dir" in message
+    assert "--mask_dir" in refusal(image_items.evaluation_items, pictures.datalist, "", "")
+
+
+def test_an_image_that_cannot_be_read_is_named(pictures):
+    broken = pictures.folder / pictures.content["testing"][0]["image"]
+    broken.write_text("not a picture")
+    assert str(broken) in refusal(image_items.inference_items, pictures.datalist)
+    broken.unlink()
+    assert str(broken) in refusal(image_items.inference_items, pictures.datalist)
+
+
+def test_no_images_to_read_is_refused(tmp_path):
+    assert "no images found" in refusal(image_items.inference_items, "", tmp_path)
+    assert "no such folder" in refusal(image_items.inference_items, "", tmp_path / "nowhere")
+    assert "--dataset_dir" in refusal(image_items.inference_items)
+    assert "autoconf inspect" in refusal(image_items.training_items, "", "", "masks")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F"])
+def test_any_picture_becomes_one_grey_channel(mode):
+    values = np.linspace(0, 200, 64, dtype=np.uint8).reshape(8, 8)
+    picture = Image.fromarray(values.astype(np.uint16)) if mode == "I;16" else Image.fromarray(values).convert(mode)
+    grey = np.asarray(image_items.to_grey(picture)).astype(float)
+    assert grey.shape == (8, 8) and grey[-1, -1] > grey[0, 0]
+    if mode not in ("1", "P"):
+        assert np.abs(grey - values).max() <= 1
