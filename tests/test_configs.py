@@ -132,6 +132,13 @@ def test_a_volume_is_evaluated_as_it_is_segmented():
     assert both[0] == both[1]
 
 
+def test_volumes_are_read_by_one_thread():
+    """MONAI's NibabelReader keeps the names of its last files: two threads read one contrast instead of four."""
+    train = config("unetr3d", "train.yaml")
+    for side in ("train", "validate"):
+        assert train[side]["dataset"]["_target_"] == "CacheDataset" and train[side]["dataset"]["num_workers"] <= 1
+
+
 # Names
 
 

@@ -42,7 +42,7 @@ class PseudoMask:
     warnings: tuple[str, ...]
 
 
-def pseudo_mask(image: np.ndarray, size: int = 5, join_gap: int = 15) -> PseudoMask:
+def pseudo_mask(image: np.ndarray, size: int = 5, join_gap: int = 45) -> PseudoMask:
     """Mark the largest bright object.
 
     image: (H, W) numbers, any unit. size: side in pixels of the square that opens and closes.
@@ -85,7 +85,7 @@ class PseudoLabeller:
     """
 
     def __init__(
-        self, items: list[dict], read: Callable, pad: Callable, output_dir: str, join_gap: int = 15
+        self, items: list[dict], read: Callable, pad: Callable, output_dir: str, join_gap: int = 45
     ) -> None:
         self.items = items
         self.read = read

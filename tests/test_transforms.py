@@ -1,0 +1,199 @@
+"""The small parts that MONAI lacks: transforms, mixed precision, gradient clipping, sampling for several processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from helpers_bundles import NAMES, scripts
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.data import DataLoader, MetaTensor
+from monai.engines import SupervisedTrainer
+from monai.inferers import SimpleInferer, SlidingWindowInferer
+
+transforms = scripts("unetr3d", "transforms")
+distributed = scripts("unetr3d", "distributed")
+
+
+def image(spacing: tuple[float, float, float], channels: int = 2) -> MetaTensor:
+    values = torch.randn(channels, 12, 12, 12, generator=torch.Generator().manual_seed(0))
+    return MetaTensor(values, affine=torch.diag(torch.tensor([*spacing, 1.0])))
+
+
+# AntiAliasd
+
+
+@pytest.mark.parametrize("target", [(1.0, 1.0, 3.0), (0.5, 0.5, 1.0)])
+def test_no_blur_where_voxels_do_not_become_coarser(target):
+    before = image((1.0, 1.0, 3.0))
+    after = transforms.AntiAliasd(["image"], target)({"image": before})["image"]
+    assert torch.equal(before.as_tensor(), after.as_tensor())
+
+
+def roughness(values: torch.Tensor, axis: int) -> float:
+    return float(values.as_tensor().diff(dim=axis + 1).std())
+
+
+def test_only_the_axis_that_becomes_coarser_is_blurred():
+    before = image((1.0, 1.0, 1.0))
+    after = transforms.AntiAliasd("image", (1.0, 3.0, 1.0))({"image": before})["image"]
+    assert roughness(after, 1) < 0.4 * roughness(before, 1)
+    for axis in (0, 2):  # less noise over all, but no smoother along the others
+        ratio = roughness(after, axis) / float(after.std())
+        assert ratio == pytest.approx(roughness(before, axis) / float(before.std()), rel=0.1)
+
+
+def test_the_blur_keeps_mean_affine_history_and_the_input():
+    before = image((1.0, 1.0, 1.0)) + 10
+    before.push_applied_operation({"class": "Test"})
+    copy = before.clone()
+    after = transforms.AntiAliasd("image", (2.0, 2.0, 2.0))({"image": before})["image"]
+    assert isinstance(after, MetaTensor) and torch.equal(after.affine, before.affine)
+    assert after.applied_operations == before.applied_operations
+    assert float(after[:, 4:8, 4:8, 4:8].mean()) == pytest.approx(10, abs=0.5)
+    assert torch.equal(before.as_tensor(), copy.as_tensor())
+
+
+# RandDropContrastd
+
+
+@given(st.integers(0, 1000))
+def test_one_contrast_is_dropped_and_the_input_is_not_changed(seed):
+    before = torch.ones(4, 2, 2, 2)
+    drop = transforms.RandDropContrastd("image", prob=1.0)
+    drop.set_random_state(seed=seed)
+    after = drop({"image": before})["image"]
+    assert sorted(after.mean(dim=(1, 2, 3)).tolist()) == [0, 1, 1, 1]
+    assert before.min() == 1
+
+
+def test_each_contrast_is_dropped_now_and_then_and_none_at_probability_0():
+    drop, keep = (transforms.RandDropContrastd("image", prob=p).set_random_state(seed=0) for p in (1.0, 0.0))
+    dropped = Counter(int((drop({"image": torch.ones(4, 1)})["image"] == 0).nonzero()[0, 0]) for _ in range(200))
+    assert set(dropped) == {0, 1, 2, 3} and min(dropped.values()) > 25
+    assert all(keep({"image": torch.ones(4, 1)})["image"].min() == 1 for _ in range(50))
+
+
+# The rest of the transforms
+
+
+def test_nonzero_marks_the_head_negative_values_included():
+    assert transforms.nonzero(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [True, False, True]
+
+
+def test_a_result_is_named_after_its_case_if_there_is_one():
+    pred = MetaTensor(torch.ones(1, 2, 2, 2), meta={"filename_or_obj": "a/b_t1.nii.gz"})
+    rename = transforms.NameByCased("pred")
+    assert rename({"pred": pred.clone()})["pred"].meta["filename_or_obj"] == "a/b_t1.nii.gz"
+    assert rename({"pred": pred, "case": "b"})["pred"].meta["filename_or_obj"] == "b.nii.gz"
+
+
+# Mixed precision
+
+
+@pytest.fixture(params=NAMES)
+def inferers(request, monkeypatch):
+    """The module of each bundle, believing that bfloat16 is fast here."""
+    module = scripts(request.param, "inferers")
+    monkeypatch.setattr(module, "bf16_is_fast", lambda device: True)
+    return module
+
+
+@pytest.mark.parametrize("inner", [SimpleInferer(), SlidingWindowInferer(roi_size=(16, 16), overlap=0.5, mode="gaussian")])
+def test_mixed_precision_returns_float32_near_the_full_result(inferers, inner):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 3, padding=1))
+    seen = []
+    network[0].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    inputs = torch.randn(1, 1, 24, 24)
+    mixed, full = (inferers.MixedPrecision(inner, enabled)(inputs, network) for enabled in (True, False))
+    assert set(seen) == {torch.bfloat16, torch.float32} and seen[0] == torch.bfloat16
+    assert mixed.dtype == full.dtype == torch.float32
+    assert (mixed - full).abs().max() < 2e-2
+
+
+def test_without_fast_bfloat16_nothing_changes(inferers, monkeypatch):
+    monkeypatch.setattr(inferers, "bf16_is_fast", lambda device: False)
+    network = torch.nn.Conv2d(1, 1, 3)
+    inputs = torch.randn(1, 1, 8, 8)
+    assert torch.equal(inferers.MixedPrecision(SimpleInferer())(inputs, network), network(inputs))
+
+
+# Gradient clipping
+
+
+def steep_step(bundle: str, max_norm: float) -> float:
+    """The length of a step of plain gradient descent at rate 1 from a steep loss, in MONAI's own trainer."""
+    torch.manual_seed(0)
+    network = torch.nn.Linear(4, 1)
+    before = [p.detach().clone() for p in network.parameters()]
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=DataLoader([{"image": torch.ones(4), "label": torch.zeros(1)}], batch_size=1),
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        loss_function=lambda pred, label: 1000 * ((pred - label) ** 2 + pred).sum(),
+        train_handlers=[scripts(bundle, "handlers").ClipGradients(max_norm)],
+    )
+    trainer.run()
+    return float(torch.cat([(p - b).flatten() for p, b in zip(network.parameters(), before)]).norm().detach())
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_a_steep_step_is_cut_to_the_norm_and_none_at_infinity(bundle):
+    assert steep_step(bundle, 1.0) == pytest.approx(1.0, abs=1e-3)
+    assert steep_step(bundle, 0.1) == pytest.approx(0.1, abs=1e-3)
+    assert steep_step(bundle, float("inf")) > 100
+
+
+# Several processes
+
+shares = st.tuples(st.integers(1, 12), st.integers(1, 5), st.integers(1, 6), st.integers(0, 9))
+
+
+@given(shares)
+def test_processes_draw_equally_often_and_each_case_as_often_as_asked(drawn):
+    cases, repeats, processes, seed = drawn
+    parts = [list(distributed.RepeatingSampler(range(cases), repeats, rank, processes, seed)) for rank in range(processes)]
+    samplers = [distributed.RepeatingSampler(range(cases), repeats, rank, processes, seed) for rank in range(processes)]
+    assert {len(part) for part in parts} == {len(sampler) for sampler in samplers} == {-(-cases * repeats // processes)}
+    counts = Counter(case for part in parts for case in part)
+    assert set(counts) == set(range(cases)) and min(counts.values()) >= repeats
+    assert sum(counts.values()) - cases * repeats < processes
+
+
+def test_each_epoch_has_an_order_of_its_own_that_the_seed_repeats():
+    first, again, other = (distributed.RepeatingSampler(range(20), 1, 0, 1, seed) for seed in (0, 0, 1))
+    epochs = [list(first) for _ in range(3)]
+    assert [list(again) for _ in range(3)] == epochs
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert list(other) != epochs[0]
+
+
+def test_validation_scores_no_case_twice_and_refuses_too_few():
+    def process(rank, processes):
+        return distributed.Process(rank, processes, torch.device("cpu"), None)
+
+    parts = [list(distributed.validation_sampler(range(7), process(rank, 3))) for rank in range(3)]
+    assert sorted(sum(parts, [])) == list(range(7))
+    with pytest.raises(SystemExit, match="unetr3d: 2 validation cases for 3 processes"):
+        distributed.validation_sampler(range(2), process(0, 3))
+
+
+def test_a_run_without_torchrun_is_told_of_it(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(SystemExit, match="needs torchrun"):
+        distributed.start()
+
+
+# Names of rows
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_scores_are_listed_by_case(bundle):
+    rows = scripts(bundle, "handlers").case_names([{"case": "a", "image": np.zeros(1)}, {"case": "b"}])
+    assert rows == [{"filename_or_obj": "a"}, {"filename_or_obj": "b"}]
