@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 from helpers_bundles import PSEUDO2D, run_bundle, write_yaml
+from hypothesis import HealthCheck, settings
 
 from autoconf.inspect import inspect
 from autoconf.phantom import phantom
+
+# A property is no less true on a busy machine.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,10 @@ def scripts(bundle: str, module: str) -> ModuleType:
     """
     alias = f"{bundle}_scripts"
     if alias not in sys.modules:
-        folder = BUNDLES / bundle / "scripts"
-        spec = importlib.util.spec_from_file_location(alias, folder / "__init__.py", submodule_search_locations=[str(folder)])
+        folder = str(BUNDLES / bundle / "scripts")
+        spec = importlib.util.spec_from_file_location(
+            alias, os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+        )
         package = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
         sys.modules[alias] = package
         spec.loader.exec_module(package)  # type: ignore[union-attr]

@@ -88,7 +88,7 @@ REPEATED = {
 
 @pytest.mark.parametrize(("bundle", "key"), [(bundle, key) for bundle in NAMES for key in REPEATED[bundle]])
 def test_train_evaluate_and_inference_agree_on_what_they_repeat(bundle, key):
-    train, evaluate, inference = (config(bundle, name)[key] for name in ("train.yaml", "evaluate.yaml", "inference.yaml"))
+    train, evaluate, inference = (config(bundle, f"{name}.yaml")[key] for name in ALONE)
     assert train == evaluate == inference
 
 
@@ -189,13 +189,18 @@ def test_expressions_are_short_and_plain(path):
 # Knobs
 
 
+def is_used(knob: str, content: dict[str, Any]) -> bool:
+    """Whether something else than the checks refers to it."""
+    rest = leaves([value for key, value in content.items() if key != "checks"])
+    return any(re.search(rf"@{knob}\b", text) for text in rest if isinstance(text, str))
+
+
 @pytest.mark.parametrize("bundle", NAMES)
 def test_each_knob_is_there_and_used_not_only_checked(bundle):
     train = config(bundle, "train.yaml")
     assert [knob for knob in KNOBS[bundle] if knob not in train] == []
-    used = [text for key, value in train.items() if key != "checks" for text in leaves(value) if isinstance(text, str)]
     for knob in KNOBS[bundle]:
-        assert any(re.search(rf"@{knob}\b", text) for text in used), knob
+        assert is_used(knob, train), knob
         assert train["checks"].get(knob) == f"@{knob}" or knob == "device", f"{knob} is not checked"
 
 
@@ -203,8 +208,7 @@ def test_each_knob_is_there_and_used_not_only_checked(bundle):
 def test_what_a_file_lets_a_user_set_is_used_in_it(path):
     content = read_yaml(path)
     first = list(content)[: list(content).index("bundle_root")]
-    used = [text for key, value in content.items() if key != "checks" for text in leaves(value) if isinstance(text, str)]
-    assert [knob for knob in first if not any(re.search(rf"@{knob}\b", text) for text in used)] == []
+    assert [knob for knob in first if not is_used(knob, content)] == []
 
 
 # Metadata

@@ -75,7 +75,7 @@ def test_training_and_validation_share_the_training_section_by_fold(cases):
 
 
 def test_the_testing_section_is_never_read_for_training(cases):
-    datalist = cases.change(testing=[{"case": "poison", "image": ["no such file"] * 4}])
+    datalist = cases.change(testing=[{"case": "poison", "image": ["no such file"] * 4, "label": "none"}])
     shown = names(volume_items.training_items(datalist) + volume_items.validation_items(datalist))
     assert shown == names(cases.content["training"])
     assert "no such file is not there" in refusal(volume_items.evaluation_items, datalist)
@@ -208,6 +208,23 @@ def test_an_empty_section_is_refused(cases):
     assert "no training case outside fold 0" in refusal(volume_items.training_items, datalist)
 
 
+def test_a_case_without_truth_can_be_segmented_but_not_scored_or_trained_on(cases):
+    for item in cases.content["training"] + cases.content["testing"]:
+        del item["label"]
+    datalist = cases.change()
+    assert names(volume_items.inference_items(datalist)) == names(cases.content["testing"])
+    for read in (volume_items.training_items, volume_items.validation_items, volume_items.evaluation_items):
+        assert "has no 'label'" in refusal(read, datalist)
+
+
+def test_a_datalist_without_folds_has_nothing_to_validate_with(cases):
+    for item in cases.content["training"]:
+        del item["fold"]
+    datalist = cases.change()
+    assert names(volume_items.training_items(datalist)) == names(cases.content["training"])
+    assert "no case in fold 0" in refusal(volume_items.validation_items, datalist)
+
+
 def test_contrasts_in_another_order_are_refused(cases):
     datalist = cases.change(contrasts=["flair", "t1", "t1c", "t2"])
     assert "in that order" in refusal(volume_items.training_items, datalist)
@@ -217,7 +234,8 @@ def test_contrasts_in_another_order_are_refused(cases):
 def test_a_file_that_is_no_datalist_is_refused(text, tmp_path):
     (tmp_path / "list.json").write_text(text)
     assert "not a datalist" in refusal(volume_items.training_items, tmp_path / "list.json")
-    assert "not a datalist" in refusal(image_items.inference_items, tmp_path / "list.json") or text == '{"training": []}'
+    for read in (image_items.inference_items, image_items.unlabelled_items):
+        assert "list.json" in refusal(read, tmp_path / "list.json")
 
 
 def test_each_bundle_refuses_the_others_datalist(cases, slices):
@@ -250,7 +268,8 @@ def test_image_sections_are_kept_apart(pictures, tmp_path):
     where = (str(pictures.datalist), "", str(tmp_path / "masks"))
     inside = names(image_items.validation_items(*where, fold=1))
     assert inside == names([i for i in pictures.content["training"] if i["fold"] == 1])
-    assert names(image_items.training_items(*where, fold=1)) == names([i for i in pictures.content["training"] if i["fold"] != 1])
+    outside = names(image_items.training_items(*where, fold=1))
+    assert outside == names([i for i in pictures.content["training"] if i["fold"] != 1])
     assert names(image_items.evaluation_items(*where)) == names(pictures.content["testing"])
     assert names(image_items.evaluation_items(*where, section="validation", fold=1)) == inside
     assert names(image_items.inference_items(str(pictures.datalist))) == names(pictures.content["testing"])

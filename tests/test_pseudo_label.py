@@ -70,7 +70,7 @@ def test_holes_smaller_than_the_square_are_closed():
 
 def test_of_two_far_objects_the_larger_is_kept_and_both_are_counted():
     large, small = (25, 25, 18), (70, 70, 12)
-    found = pseudo.pseudo_mask(picture(small, large))
+    found = pseudo.pseudo_mask(picture(small, large), join_gap=15)
     assert dice(found.mask, inside(large)) > 0.95
     assert found.objects == 2 and found.warnings == ("2 large objects",)
 
@@ -78,7 +78,7 @@ def test_of_two_far_objects_the_larger_is_kept_and_both_are_counted():
 def test_pieces_nearer_than_the_gap_are_one_object():
     near = [(48, 22, 14), (48, 60, 14)]  # 10 pixels of dark between them
     both = inside(near[0]) | inside(near[1])
-    assert dice(pseudo.pseudo_mask(picture(*near)).mask, both) > 0.95
+    assert dice(pseudo.pseudo_mask(picture(*near), join_gap=15).mask, both) > 0.95
     assert dice(pseudo.pseudo_mask(picture(*near), join_gap=6).mask, both) < 0.75
 
 
@@ -86,14 +86,14 @@ discs = st.lists(st.tuples(st.integers(0, 95), st.integers(0, 95), st.integers(3
 
 
 @given(discs)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_without_a_gap_the_mask_is_one_connected_piece(discs):
     found = pseudo.pseudo_mask(picture(*discs), join_gap=0)
     assert label(found.mask, connectivity=1).max() == min(1, found.objects)
 
 
 @given(discs, st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_units_do_not_matter(discs, scale, shift):
     image = picture(*discs)
     same, other = pseudo.pseudo_mask(image), pseudo.pseudo_mask(scale * image + shift)

@@ -102,12 +102,13 @@ def inferers(request, monkeypatch):
     return module
 
 
-@pytest.mark.parametrize("inner", [SimpleInferer(), SlidingWindowInferer(roi_size=(16, 16), overlap=0.5, mode="gaussian")])
+@pytest.mark.parametrize("inner", [SimpleInferer(), SlidingWindowInferer((16, 16), overlap=0.5, mode="gaussian")])
 def test_mixed_precision_returns_float32_near_the_full_result(inferers, inner):
     torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 3, padding=1))
-    seen = []
-    network[0].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    first, last = torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.Conv2d(8, 1, 3, padding=1)
+    network = torch.nn.Sequential(first, torch.nn.ReLU(), last)
+    seen: list[torch.dtype] = []
+    first.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
     inputs = torch.randn(1, 1, 24, 24)
     mixed, full = (inferers.MixedPrecision(inner, enabled)(inputs, network) for enabled in (True, False))
     assert set(seen) == {torch.bfloat16, torch.float32} and seen[0] == torch.bfloat16
@@ -158,8 +159,8 @@ shares = st.tuples(st.integers(1, 12), st.integers(1, 5), st.integers(1, 6), st.
 @given(shares)
 def test_processes_draw_equally_often_and_each_case_as_often_as_asked(drawn):
     cases, repeats, processes, seed = drawn
-    parts = [list(distributed.RepeatingSampler(range(cases), repeats, rank, processes, seed)) for rank in range(processes)]
     samplers = [distributed.RepeatingSampler(range(cases), repeats, rank, processes, seed) for rank in range(processes)]
+    parts = [list(sampler) for sampler in samplers]
     assert {len(part) for part in parts} == {len(sampler) for sampler in samplers} == {-(-cases * repeats // processes)}
     counts = Counter(case for part in parts for case in part)
     assert set(counts) == set(range(cases)) and min(counts.values()) >= repeats

@@ -62,6 +62,8 @@ def unlabelled_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
     for section in ("training", "testing", "unlabelled"):
         found, root = _section(datalist, dataset_dir, section, may_be_empty=True)
         items += [{"image": os.path.join(root, i["image"]), "case": i["image"]} for i in found]
+    if not items:
+        refuse(f"{datalist} lists no image. `autoconf inspect` writes a datalist.")
     return _there(sorted(items, key=lambda item: item["case"]))
 
 
@@ -105,7 +107,7 @@ def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool =
             raise ValueError("it lists volumes")
     except OSError as error:
         refuse(f"cannot read datalist {datalist}: {error.strerror}.")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         refuse(f"{datalist} is not a datalist of 2D images ({error}). `autoconf inspect` writes one.")
     if not items and not may_be_empty:
         refuse(f"{datalist}: its '{section}' list is empty.")

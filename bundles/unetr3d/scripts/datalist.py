@@ -53,7 +53,7 @@ def inference_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
     else:
         refuse("nothing to segment. Give --dataset_dir FOLDER (BraTS-named cases) or --datalist FILE.")
     items = [{key: item[key] for key in ("image", "case")} for item in items]
-    return _checked(items, f"{datalist}: its 'testing' list is empty. Give --dataset_dir instead.")
+    return _checked(items, f"{datalist}: its 'testing' list is empty. Give --dataset_dir instead.", truth=False)
 
 
 def _cases(folder: str) -> list[dict]:
@@ -93,11 +93,13 @@ def _absolute(item: dict, root: str) -> dict:
     return item
 
 
-def _checked(items: list[dict], if_empty: str) -> list[dict]:
+def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]:
     """Refuse an empty list, and items whose files are missing, cut short, or on different grids."""
     if not items:
         refuse(if_empty)
     for item in items:
+        if truth and "label" not in item:
+            refuse(f"the datalist's case {item['case']} has no 'label'. Add its mask, or take it out of that list.")
         first, *others = [*item["image"], *([item["label"]] if "label" in item else [])]
         shape, affine = _grid(first)
         for path in others:
