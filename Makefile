@@ -18,11 +18,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	rm -rf demo
 	$(PY) -m autoconf phantom demo/data --cases 16 --size 48
-	$(PY) -m autoconf inspect demo/data --out demo/work
-	$(PY) -m autoconf plan demo/work --bundle bundles/unetr3d --memory 4GB --device cpu --set max_epochs=4 --out demo/plan.yaml
-	$(RUN) training --config_file "['$(UNETR)/train.yaml','demo/plan.yaml']" --datalist demo/work/datalist.json --output_dir demo/run --device cpu
-	$(RUN) inferring --config_file "['$(UNETR)/inference.yaml','demo/plan.yaml']" --datalist demo/work/datalist.json --checkpoint demo/run/model.pt --output_dir demo/predictions --device cpu
-	$(PY) -m autoconf score demo/predictions demo/work/datalist.json --out demo/report
+	$(PY) -m autoconf inspect demo/data --out demo/inspected
+	$(PY) -m autoconf plan demo/inspected --bundle bundles/unetr3d --memory 4GB --device cpu --set max_epochs=4 --out demo/plan.yaml
+	$(RUN) training --config_file "['$(UNETR)/train.yaml','demo/plan.yaml']" --datalist demo/inspected/datalist.json --output_dir demo/run --device cpu
+	$(RUN) inferring --config_file "['$(UNETR)/inference.yaml','demo/plan.yaml']" --datalist demo/inspected/datalist.json --checkpoint demo/run/model.pt --output_dir demo/predictions --device cpu
+	$(PY) -m autoconf score demo/predictions demo/inspected/datalist.json --out demo/report
 	@echo "The report lies in demo/report: overlay.png, scores.csv, summary.json. Synthetic data: the scores mean nothing for patients."
 
 test: $(VENV)/.installed

@@ -74,6 +74,11 @@ def _json(value: Any, level: int) -> str:
     return "[\n" + ",\n".join(pad + _json(item, level + 2) for item in value) + "\n" + " " * level + "]"
 
 
+def by(numbers: Iterable[object]) -> str:
+    """`240x240x155`."""
+    return "x".join(map(str, numbers))
+
+
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
     """Rows as aligned columns, two spaces apart; a rule under the header; floats with three decimals.
 

@@ -13,12 +13,22 @@ import autoconf.phantom as package
 from autoconf.errors import AutoconfError
 from autoconf.phantom import phantom
 from autoconf.phantom.cases import (
-    FIELD_MM, centred_points, lps_affine, make_case, make_volume, takes_up_contrast,
+    FIELD_MM,
+    centred_points,
+    lps_affine,
+    make_case,
+    make_volume,
+    takes_up_contrast,
 )
 from autoconf.phantom.head import HEALTHY, inside_brain, tissues, to_template
 from autoconf.phantom.mri import CONTRASTS
 from autoconf.phantom.tumour import (
-    HEALTHY_STATE, TISSUES, arrival_at, core_depth, paint, push_back,
+    HEALTHY_STATE,
+    TISSUES,
+    arrival_at,
+    core_depth,
+    paint,
+    push_back,
 )
 
 SIZE = 48
@@ -195,11 +205,11 @@ def test_necrosis_is_dark_on_t1_and_bright_on_t2_inside_the_rim(scans):
 
 def test_oedema_runs_along_white_matter(scans):
     """Within reach of a core, the front arrives in more of the white than of the grey matter."""
-    for case, _, _, shares in scans:
+    for case, _, _, _shares in scans:
         points = to_template(case.head, centred_points(lps_affine(SIZE), (SIZE,) * 3))
         healthy = tissues(case.head, push_back(case.tumour.lesions, points), VOXEL)
         depths = [core_depth(lesion, points) for lesion in case.tumour.lesions]
-        zones = [(d < 0) & (d > -l.reach) for d, l in zip(depths, case.tumour.lesions)]
+        zones = [(d < 0) & (d > -lesion.reach) for d, lesion in zip(depths, case.tumour.lesions, strict=True)]
         near = np.any(zones, axis=0)
         arrived = arrival_at(case.tumour, points) > 0
         white, grey = (near & (healthy[HEALTHY.index(name)] > 0.8) for name in ("wm", "gm"))
@@ -221,7 +231,7 @@ def test_a_threshold_on_flair_finds_much_of_the_tumour_but_not_all(set_of_12):
 
 
 def test_tissue_shares_sum_to_one_in_the_brain(scans):
-    for case, images, _, shares in scans:
+    for _case, images, _, shares in scans:
         assert shares.min() > -1e-5
         assert np.allclose(shares.sum(0)[images[T1] > 0], 1, atol=1e-4)
 

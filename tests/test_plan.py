@@ -86,7 +86,7 @@ def test_more_memory_never_gives_a_smaller_patch(brain, budget, more):
         less = fitted(brain, budget)[0]
     except AutoconfError:
         assume(False)
-    assert all(a <= b for a, b in zip(less, fitted(brain, budget * more)[0]))
+    assert all(a <= b for a, b in zip(less, fitted(brain, budget * more)[0], strict=True))
 
 
 @given(brains, st.floats(1e8, 1e11))
@@ -98,10 +98,10 @@ def test_a_patch_is_legal_fits_and_is_no_larger_than_needed(brain, budget):
         return
     assert all(n % 16 == 0 and n >= 32 for n in patch)
     assert need(patch) <= budget
-    assert all(n <= max(32, b + 15) for n, b in zip(patch, brain))
+    assert all(n <= max(32, b + 15) for n, b in zip(patch, brain, strict=True))
     assert too_large is None or need(too_large) > budget
     if too_large is None:
-        assert all(n >= b for n, b in zip(patch, brain))
+        assert all(n >= b for n, b in zip(patch, brain, strict=True))
 
 
 @given(brains, st.floats(1e8, 1e11), st.permutations(range(3)))

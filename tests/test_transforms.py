@@ -141,7 +141,9 @@ def steep_step(bundle: str, max_norm: float) -> float:
         train_handlers=[scripts(bundle, "handlers").ClipGradients(max_norm)],
     )
     trainer.run()
-    return float(torch.cat([(p - b).flatten() for p, b in zip(network.parameters(), before)]).norm().detach())
+    return float(
+        torch.cat([(p - b).flatten() for p, b in zip(network.parameters(), before, strict=True)]).norm().detach()
+    )
 
 
 @pytest.mark.parametrize("bundle", NAMES)

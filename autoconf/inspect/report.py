@@ -12,7 +12,7 @@ import numpy as np
 
 from autoconf.inspect.brats import Case, scheme_of
 from autoconf.inspect.images import Image
-from autoconf.output import table
+from autoconf.output import by, table
 
 MOST_CLASSES = 12  # more than these are summed up
 
@@ -23,14 +23,14 @@ def print_volumes(
     """What was found and measured, one line per fact, then the intensities per contrast."""
     rows = measured["cases"]
     volumes = [row["tumour_ml"] for row in rows if row["tumour_ml"] is not None]
-    brain = _by(measured["median_brain_shape"])
+    brain = by(measured["median_brain_shape"])
     facts = [
         ("data", data),
         ("cases", f"{len(cases)}, of {len({case.patient for case in cases})} patients"),
         ("naming", _counted(scheme_of(case) for case in cases)),
-        ("shape", _counted(_by(row["shape"]) for row in rows) + "   voxels, right x anterior x superior"),
+        ("shape", _counted(by(row["shape"]) for row in rows) + "   voxels, right x anterior x superior"),
         ("spacing", _counted(" x ".join(f"{mm:.4g}" for mm in row["spacing"]) for row in rows) + "   mm"),
-        ("brain", f"median {brain} voxels, {_by(round(mm) for mm in measured['median_brain_mm'])} mm"),
+        ("brain", f"median {brain} voxels, {by(round(mm) for mm in measured['median_brain_mm'])} mm"),
         ("tumour", f"{min(volumes):.1f} / {np.median(volumes):.1f} / {max(volumes):.1f} mL   min / median / max"),
         ("labels", _counted(", ".join(map(str, row["labels"])) for row in rows if row["labels"])),
         *_split_facts(datalist),
@@ -50,7 +50,7 @@ def print_images(data: str, images: list[Image], datalist: dict[str, Any], measu
     height, width = measured["median_size"]
     sizes = [image.size for image in images]
     low, high = np.min(sizes, axis=0), np.max(sizes, axis=0)
-    size = f"median {height}x{width}, from {_by(low)} to {_by(high)}" if (low < high).any() else f"all {height}x{width}"
+    size = f"median {height}x{width}, from {by(low)} to {by(high)}" if (low < high).any() else f"all {height}x{width}"
     copies = f"{measured['n_duplicates']} files repeat another one exactly"
     crossing = measured["n_duplicates_across_classes"]
     across = f"{crossing} of them one of another class; all stay on one side of the split"
@@ -98,10 +98,6 @@ def _counted(kinds: Iterable[str]) -> str:
     return ";  ".join(f"{kind} ({count})" for kind, count in counts[:4]) + (
         f";  {len(counts) - 4} more" if len(counts) > 4 else ""
     )
-
-
-def _by(numbers: Iterable[float]) -> str:
-    return "x".join(map(str, numbers))
 
 
 def _some(items: list[dict[str, Any]]) -> str:

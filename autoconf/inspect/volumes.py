@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 
 from autoconf.errors import AutoconfError
+from autoconf.output import by
 
 SAME_GRID = 1e-3  # mm; two affines nearer than this in every entry describe the same grid
 
@@ -71,7 +72,7 @@ def read_volume(path: str) -> Volume:
 def check_same_grid(volume: Volume, reference: Volume) -> None:
     """Raise AutoconfError, naming both files, unless the two have the same shape and affine."""
     if volume.data.shape != reference.data.shape:
-        difference = f"is {_by(volume.data.shape)} voxels but {reference.path} is {_by(reference.data.shape)}"
+        difference = f"is {by(volume.data.shape)} voxels but {reference.path} is {by(reference.data.shape)}"
     elif not np.allclose(volume.affine, reference.affine, atol=SAME_GRID):
         difference = f"has another affine (position, direction or spacing) than {reference.path}"
     else:
@@ -81,17 +82,13 @@ def check_same_grid(volume: Volume, reference: Volume) -> None:
 
 def _check(path: str, data: np.ndarray, affine: np.ndarray) -> None:
     if data.ndim != 3:
-        raise AutoconfError(f"{path}: has shape {_by(data.shape)}, not three axes. Save one 3D image per file.")
+        raise AutoconfError(f"{path}: has shape {by(data.shape)}, not three axes. Save one 3D image per file.")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise AutoconfError(f"{path}: its affine has no volume, so spacing is unknown. Convert the scan again.")
     if data.dtype.kind not in "iuf":
         raise AutoconfError(f"{path}: holds {data.dtype} values, not numbers. Save it as int16 or float32.")
     if data.dtype.kind == "f" and not np.isfinite(data).all():
         raise AutoconfError(f"{path}: holds NaN or infinite values. Replace them by 0 or export it again.")
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _brief(error: BaseException) -> str:

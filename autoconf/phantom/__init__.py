@@ -36,9 +36,7 @@ Pictures of one patient look alike: keep them on one side of a split.
 """
 
 
-def phantom(
-    out: str, cases: int = 12, size: int = 64, seed: int = 0, slices: bool = False
-) -> None:
+def phantom(out: str, cases: int = 12, size: int = 64, seed: int = 0, slices: bool = False) -> None:
     """Make a procedural BraTS-like data set (phantom heads with tumours).
 
     out: new or empty folder. cases: number of scans. size: voxels per edge of the cubic volumes,
@@ -106,7 +104,7 @@ def _write_all(folder: Path, cases: int, size: int, seed: int, slices: bool) -> 
 def _write_volumes(folder: Path, case: Case, size: int) -> None:
     volume = make_volume(case, size)
     (folder / case.name).mkdir()
-    named = dict(zip(CONTRASTS, volume.images)) | {"seg": volume.labels}
+    named = dict(zip(CONTRASTS, volume.images, strict=True)) | {"seg": volume.labels}
     for suffix, array in named.items():
         path = folder / case.name / f"{case.name}-{suffix}.nii.gz"
         path.write_bytes(nifti_bytes(array, volume.affine))

@@ -63,9 +63,7 @@ def draw_scan(rng: np.random.Generator) -> Scan:
     )
 
 
-def render(
-    rng: np.random.Generator, scan: Scan, shares: np.ndarray, points: np.ndarray
-) -> np.ndarray:
+def render(rng: np.random.Generator, scan: Scan, shares: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Image values of the four CONTRASTS.
 
     shares: (len(TISSUES), N); points: (3, N) scanner mm, for bias and texture. Returns (4, N)

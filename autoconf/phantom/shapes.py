@@ -42,7 +42,7 @@ class Waves:
             x, y, z = points[:, part]
             total = np.zeros_like(x)
             gradient = np.zeros((3, x.size), np.float32)
-            for (kx, ky, kz), phase in zip(self.vectors, self.phases):
+            for (kx, ky, kz), phase in zip(self.vectors, self.phases, strict=True):
                 angle = kx * x + ky * y + kz * z + phase
                 total += np.cos(angle)
                 if slope:
@@ -83,7 +83,7 @@ def tube(points: np.ndarray, nodes, grow=1.0) -> np.ndarray:
     """
     nodes = np.asarray(nodes, np.float32)
     best = np.full(points.shape[1], -np.inf, np.float32)
-    for a, b in zip(nodes[:-1], nodes[1:]):
+    for a, b in zip(nodes[:-1], nodes[1:], strict=True):
         axis = (b - a)[:3]
         offset = points - a[:3, None]
         along = np.clip((axis[:, None] * offset).sum(0) / np.square(axis).sum(), 0, 1)

@@ -61,9 +61,7 @@ class Tumour:
 HEALTHY_STATE = Tumour((), np.full(LATTICE_SHAPE, -100, np.float32))
 
 
-def draw_lesions(
-    rng: np.random.Generator, head: Head, enhancing: bool, growth: float = 1.0
-) -> tuple[Lesion, ...]:
+def draw_lesions(rng: np.random.Generator, head: Head, enhancing: bool, growth: float = 1.0) -> tuple[Lesion, ...]:
     """Draw one to three lesions in the white matter of the cerebrum, the largest first.
 
     enhancing: whether cores have a contrast-enhancing rim. growth: factor on every length, for a
@@ -116,7 +114,7 @@ def _sites(head: Head) -> np.ndarray:
 def _lattice(step: float) -> np.ndarray:
     """Template points (3, N) mm, `step` apart, over the lattice's box, in C order."""
     counts = [int(round((n - 1) * LATTICE / step)) + 1 for n in LATTICE_SHAPE]
-    axes = [low + step * np.arange(n, dtype=np.float32) for low, n in zip(LATTICE_MIN, counts)]
+    axes = [low + step * np.arange(n, dtype=np.float32) for low, n in zip(LATTICE_MIN, counts, strict=True)]
     return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")])
 
 
@@ -168,9 +166,7 @@ def grow(rng: np.random.Generator, head: Head, lesions: tuple[Lesion, ...]) -> T
 
 def _around(lesion: Lesion, points: np.ndarray) -> np.ndarray:
     """Indices of the points that a lesion's core might cover."""
-    return np.flatnonzero(
-        np.linalg.norm(points - lesion.centre[:, None], axis=0) < 1.8 * lesion.radius
-    )
+    return np.flatnonzero(np.linalg.norm(points - lesion.centre[:, None], axis=0) < 1.8 * lesion.radius)
 
 
 def _front(times: np.ndarray, delay: np.ndarray, limit: float) -> np.ndarray:
@@ -189,7 +185,7 @@ def _relax(times: np.ndarray, delay: np.ndarray, steps: list[tuple[int, int, int
     padded = np.pad(times, 1, mode="edge")
     best = times
     for step in steps:
-        window = tuple(slice(i, i + n) for i, n in zip(step, times.shape))
+        window = tuple(slice(i, i + n) for i, n in zip(step, times.shape, strict=True))
         length = np.float32(LATTICE * np.sqrt(sum(abs(i - 1) for i in step)))
         best = np.minimum(best, padded[window] + length * delay)
     return best
@@ -201,9 +197,7 @@ def arrival_at(tumour: Tumour, points: np.ndarray) -> np.ndarray:
     return ndimage.map_coordinates(tumour.arrival, index, order=1, mode="nearest")
 
 
-def paint(
-    head: Head, tumour: Tumour, points: np.ndarray, voxel: float
-) -> tuple[np.ndarray, np.ndarray]:
+def paint(head: Head, tumour: Tumour, points: np.ndarray, voxel: float) -> tuple[np.ndarray, np.ndarray]:
     """Tissue shares and labels of the head with its tumour.
 
     points: (3, N) template mm; voxel: mm. Returns ((len(TISSUES), N) float32 shares,

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from autoconf.errors import AutoconfError
-from autoconf.output import check_out, table, write_files
+from autoconf.output import by, check_out, table, write_files
 from autoconf.plan import rules
 from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
 from autoconf.plan.rules import Choice
@@ -99,9 +99,8 @@ def _spacing(spacings: np.ndarray, lengths: np.ndarray, device: str) -> Choice:
         factor = rules.coarsening(_voxels(np.median(lengths, axis=0), finest), rules.CPU_PATCH_VOXELS)
     if factor > 1:
         share = rules.CPU_PATCH_VOXELS / math.prod(_voxels(np.median(lengths, axis=0), finest * (factor - 1)))
-        reason = (
-            f"{factor} x the {reason}: at {factor - 1} x, a patch that a CPU can train would show {share:.0%} of the brain"
-        )
+        finer = f"at {factor - 1} x, a patch that a CPU can train would show {share:.0%} of the brain"
+        reason = f"{factor} x the {reason}: {finer}"
     return Choice([float(round(s, 4)) for s in finest * factor], reason)
 
 
@@ -116,14 +115,14 @@ def _patch(brain: rules.Vec3, bundle: Bundle, budget: float, device: str) -> Cho
         return small and need(patch) <= budget
 
     patch, too_large = rules.fit_patch(brain, fits)
-    share = math.prod(min(p, b) for p, b in zip(patch, brain)) / math.prod(brain)
-    reason = f"covers {share:.0%} of the median brain of {'x'.join(map(str, brain))} voxels"
+    share = math.prod(min(p, b) for p, b in zip(patch, brain, strict=True)) / math.prod(brain)
+    reason = f"covers {share:.0%} of the median brain of {by(brain)} voxels"
     if too_large is None:
         reason += ", all that is needed"
     elif need(too_large) > budget:
-        reason += f"; {'x'.join(map(str, too_large))} would need {need(too_large) / USABLE / 1e9:.1f} GB for {batch}"
+        reason += f"; {by(too_large)} would need {need(too_large) / USABLE / 1e9:.1f} GB for {batch}"
     else:
-        reason += f"; {'x'.join(map(str, too_large))} is more than a CPU trains in good time"
+        reason += f"; {by(too_large)} is more than a CPU trains in good time"
     return Choice(list(patch), reason)
 
 
@@ -132,7 +131,7 @@ def _batch(patch: rules.Vec3, bundle: Bundle, budget: float, device: str, datase
     fitting = int((budget - step.fixed) // step.per_sample)
     if fitting < 1:
         raise AutoconfError(
-            f"a patch of {'x'.join(map(str, patch))} needs {step.total(1) / USABLE / 1e9:.1f} GB for one crop. "
+            f"a patch of {by(patch)} needs {step.total(1) / USABLE / 1e9:.1f} GB for one crop. "
             "Give more --memory, or a smaller patch_size."
         )
     if device == "cpu":
@@ -155,14 +154,14 @@ def _count(bundle: Bundle, patch: rules.Vec3):
 
 
 def _voxels(lengths: np.ndarray, spacing: np.ndarray) -> rules.Vec3:
-    return tuple(int(math.ceil(round(mm / s, 3))) for mm, s in zip(lengths, spacing))  # type: ignore[return-value]
+    return tuple(int(math.ceil(round(mm / s, 3))) for mm, s in zip(lengths, spacing, strict=True))  # type: ignore[return-value]
 
 
 def render(command: str, choices: dict[str, Choice]) -> str:
     """An override file: the command that made it, then `key: value  # reason`, one per line."""
     lines = [f"{key}: {_flow(choice.value)}" for key, choice in choices.items()]
     width = max(len(line) for line in lines)
-    body = [f"{line.ljust(width)}  # {choice.reason}" for line, choice in zip(lines, choices.values())]
+    body = [f"{line.ljust(width)}  # {choice.reason}" for line, choice in zip(lines, choices.values(), strict=True)]
     return "\n".join([f"# {command}", *body]) + "\n"
 
 

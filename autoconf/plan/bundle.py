@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
@@ -71,10 +72,8 @@ def parse_set(bundle: Bundle, words: tuple[str, ...]) -> dict[str, Any]:
             raise AutoconfError(f"--set {word}: no value. Write --set {word}=VALUE.")
         value = yaml.safe_load(text)
         if isinstance(value, str) and isinstance(bundle.config.get(key), float):
-            try:  # YAML 1.1 reads 3e-4 as text
+            with contextlib.suppress(ValueError):  # YAML 1.1 reads 3e-4 as text
                 value = float(value)
-            except ValueError:
-                pass
         check_override(bundle, key, value)
         overrides[key] = value
     return overrides

@@ -76,7 +76,7 @@ def fit_patch(brain: Vec3, fits: Callable[[Vec3], bool]) -> tuple[Vec3, Vec3 | N
         if all(n == 2 * TOKEN for n in patch):
             raise AutoconfError("not even a patch of 32x32x32 voxels fits. Give more --memory.")
         too_large = patch
-        cover = [n / b if n > 2 * TOKEN else -1.0 for n, b in zip(patch, brain)]
+        cover = [n / b if n > 2 * TOKEN else -1.0 for n, b in zip(patch, brain, strict=True)]
         axis = cover.index(max(cover))
         patch = tuple(n - TOKEN * (i == axis) for i, n in enumerate(patch))  # type: ignore[assignment]
     return patch, too_large

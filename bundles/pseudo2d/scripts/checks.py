@@ -45,7 +45,7 @@ RULES = {
     "dice_weight": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "overlap": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
     "cache_rate": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
-    "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, lambda n: _whole(n) and n % 16 == 0)),
+    "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, _sixteens)),
     "target_spacing": ("three lengths in mm above 0, such as [1.0,1.0,1.0]", lambda v: _three(v, _number)),
     "checkpoint": ("a file that exists (weights saved by training)", lambda v: os.path.isfile(v)),
 }
@@ -58,6 +58,10 @@ def _whole(value: Any) -> bool:
 
 def _number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and value == value
+
+
+def _sixteens(value: Any) -> bool:
+    return _whole(value) and value % 16 == 0
 
 
 def _three(value: Any, test) -> bool:
@@ -99,7 +103,7 @@ def check_keys(argv: list[str]) -> None:
         return
     arguments = _arguments(argv[2:])
     files = _config_files(arguments.get("config_file", ""))
-    own = [f for f in files if (ROOT / "configs") == Path(f).resolve().parent]
+    own = [f for f in files if Path(f).resolve().parent == (ROOT / "configs")]
     if not own:  # named in an --args_file, or by position
         return
     config = ConfigParser.load_config_files(own)
@@ -117,7 +121,7 @@ def check_keys(argv: list[str]) -> None:
 def _arguments(words: list[str]) -> dict[str, str]:
     """Read `--key value`, `--key=value` and `-key value`, as Fire does (within a key, `-` is `_` to it)."""
     found = {}
-    for word, following in zip(words, words[1:] + [""]):
+    for word, following in zip(words, words[1:] + [""], strict=False):
         if re.match(r"--?[A-Za-z]", word):
             key, _, value = word.lstrip("-").partition("=")
             found[key.replace("-", "_")] = value or following

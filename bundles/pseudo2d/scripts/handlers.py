@@ -68,11 +68,8 @@ class Progress:
             epoch, epochs = engine.state.epoch, engine.state.max_epochs
             spent = time.monotonic() - self.began
             left = spent / epoch * (epochs - epoch)
-            print(
-                f"{self.name}: epoch {epoch}/{epochs}  {self._text(engine)}  {_clock(spent)} spent, {_clock(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
+            clock = f"{_clock(spent)} spent, {_clock(left)} left"
+            print(f"{self.name}: epoch {epoch}/{epochs}  {self._text(engine)}  {clock}", file=sys.stderr, flush=True)
         self.losses.clear()
 
     def _text(self, engine: Engine) -> str:

@@ -84,9 +84,7 @@ class PseudoLabeller:
     Files: OUTPUT_DIR/masks/<case>.png, OUTPUT_DIR/pseudo_labels.csv, OUTPUT_DIR/montage.png.
     """
 
-    def __init__(
-        self, items: list[dict], read: Callable, pad: Callable, output_dir: str, join_gap: int = 45
-    ) -> None:
+    def __init__(self, items: list[dict], read: Callable, pad: Callable, output_dir: str, join_gap: int = 45) -> None:
         self.items = items
         self.read = read
         self.pad = pad

@@ -65,8 +65,7 @@ def find_cases(root: str) -> list[Case]:
             raise CaseError(f"case '{case}': {files[role]} and {name} are the same image. Remove one.")
         files[role] = os.path.join(folder, name)
     return [
-        Case(case, patient_of(case), tuple(files[:_LABEL]), files[_LABEL])
-        for case, (_, files) in sorted(found.items())
+        Case(case, patient_of(case), tuple(files[:_LABEL]), files[_LABEL]) for case, (_, files) in sorted(found.items())
     ]
 
 

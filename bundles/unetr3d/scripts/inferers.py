@@ -5,7 +5,8 @@ This file is the same in every bundle of the project; a test compares the copies
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from monai.inferers import Inferer

@@ -31,7 +31,7 @@ class AntiAliasd(MapTransform):
     def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
         d = dict(data)
         for key in self.key_iterator(d):
-            sigma = [max(0.0, (t / float(s) - 1) / 2) for t, s in zip(self.target_spacing, d[key].pixdim)]
+            sigma = [max(0.0, (t / float(s) - 1) / 2) for t, s in zip(self.target_spacing, d[key].pixdim, strict=True)]
             if max(sigma) > 0.01:
                 blurred = GaussianFilter(3, sigma)(d[key].as_tensor()[None])[0]
                 d[key] = MetaTensor(blurred, meta=d[key].meta, applied_operations=d[key].applied_operations)
