@@ -162,9 +162,9 @@ def test_a_path_that_fire_read_as_a_number_is_refused_with_the_cure(knob):
     assert "Write ./202401 or an absolute path" in refusal(checks.check_settings, **{knob: 202401})
 
 
-def test_an_output_folder_is_made(tmp_path):
+def test_checking_an_output_folder_leaves_nothing_behind(tmp_path):
     checks.check_settings(output_dir=str(tmp_path / "new" / "run"))
-    assert list((tmp_path / "new" / "run").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path):

@@ -230,6 +230,29 @@ def test_contrasts_in_another_order_are_refused(cases):
     assert "in that order" in refusal(volume_items.training_items, datalist)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda item: item.pop("image"), "no 'image'"),
+        (lambda item: item.pop("case"), "no 'case'"),
+        (lambda item: item.update(case=7), "a case needs a name"),
+        (lambda item: item["image"].pop(), "a case needs a name and 4 images"),
+        (lambda item: item.update(image=[1, 2, 3, 4]), "is no text"),
+        (lambda item: item.update(label=3), "is no text"),
+    ],
+)
+def test_an_item_that_is_no_case_is_refused(cases, change, said):
+    change(cases.content["training"][0])
+    message = refusal(volume_items.training_items, cases.change())
+    assert "not a datalist of volumes" in message and said in message
+
+
+def test_an_item_that_is_no_image_is_refused(pictures):
+    del pictures.content["testing"][1]["image"]
+    message = refusal(image_items.inference_items, pictures.change())
+    assert "not a datalist of 2D images" in message and "no 'image'" in message
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"training": []}', "not json"])
 def test_a_file_that_is_no_datalist_is_refused(text, tmp_path):
     (tmp_path / "list.json").write_text(text)
@@ -299,6 +322,17 @@ def test_an_image_that_cannot_be_read_is_named(pictures):
     assert str(broken) in refusal(image_items.inference_items, pictures.datalist)
     broken.unlink()
     assert str(broken) in refusal(image_items.inference_items, pictures.datalist)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_an_image_or_mask_cut_short_is_named(pictures, tmp_path, share):
+    make_masks(pictures, tmp_path / "masks")
+    where = (pictures.datalist, "", tmp_path / "masks")
+    first = pictures.content["testing"][0]["image"]
+    cut_short(tmp_path / "masks" / image_items.mask_name(first), 0.5)  # an 8 x 8 PNG's last bytes hold no row
+    assert image_items.mask_name(first) in refusal(image_items.evaluation_items, *where)
+    cut_short(pictures.folder / first, share)
+    assert f"{first} is not a readable image" in refusal(image_items.inference_items, pictures.datalist)
 
 
 def test_no_images_to_read_is_refused(tmp_path):

@@ -198,6 +198,7 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("patch_sise=[64,64,64]", "has no 'patch_sise' to override. Did you mean 'patch_size'?"),
         ("zzz=1", "It has: datalist, dataset_dir"),
         ("max_epochs", "Write --set max_epochs=VALUE"),
+        ("patch_size=[32,", "is no YAML"),
         ("max_epochs=many", "'many' is no value of that kind"),
         ("max_epochs=1.5", "1.5 is no value of that kind"),
         ("max_epochs=true", "True is no value of that kind"),

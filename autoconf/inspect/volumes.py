@@ -12,7 +12,7 @@ import numpy as np
 from autoconf.errors import AutoconfError
 from autoconf.output import by
 
-SAME_GRID = 1e-3  # mm; two affines nearer than this in every entry describe the same grid
+GRID_TOLERANCE_MM = 1e-2  # two affines nearer than this in every entry describe the same grid
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def check_same_grid(volume: Volume, reference: Volume) -> None:
     """Raise AutoconfError, naming both files, unless the two have the same shape and affine."""
     if volume.data.shape != reference.data.shape:
         difference = f"is {by(volume.data.shape)} voxels but {reference.path} is {by(reference.data.shape)}"
-    elif not np.allclose(volume.affine, reference.affine, atol=SAME_GRID):
+    elif not np.allclose(volume.affine, reference.affine, atol=GRID_TOLERANCE_MM):
         difference = f"has another affine (position, direction or spacing) than {reference.path}"
     else:
         return

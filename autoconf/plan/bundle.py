@@ -70,7 +70,10 @@ def parse_set(bundle: Bundle, words: tuple[str, ...]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals:
             raise AutoconfError(f"--set {word}: no value. Write --set {word}=VALUE.")
-        value = yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise AutoconfError(f"--set {word}: '{text}' is no YAML. Write numbers, or lists as [1,2,3].") from None
         if isinstance(value, str) and isinstance(bundle.config.get(key), float):
             with contextlib.suppress(ValueError):  # YAML 1.1 reads 3e-4 as text
                 value = float(value)

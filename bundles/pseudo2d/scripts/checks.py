@@ -84,10 +84,12 @@ def check_settings(**settings: Any) -> None:
 
 
 def check_writable(folder: str) -> None:
-    """Refuse an output folder in which no file can be made; make the folder if it is missing."""
+    """Refuse an output folder in which no file can be made; leaves nothing behind."""
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
     try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         refuse(f"cannot write to output_dir {folder}: {error.strerror}. Choose another with --output_dir.")

@@ -76,14 +76,24 @@ def _section(datalist: str, dataset_dir: str, section: str) -> list[dict]:
         with open(datalist, encoding="utf-8") as stream:
             content = json.load(stream)
         items, contrasts = content[section], content["contrasts"]
+        for item in items:
+            _check_item(item, len(contrasts))
     except OSError as error:
         refuse(f"cannot read datalist {datalist}: {error.strerror}.")
     except (ValueError, KeyError, TypeError) as error:
-        refuse(f"{datalist} is not a datalist of volumes ({error!r}). `autoconf inspect` writes one.")
+        refuse(f"{datalist} is not a datalist of volumes ({_what(error)}). `autoconf inspect` writes one.")
     if tuple(contrasts) != CONTRASTS:
         refuse(f"{datalist} lists contrasts {contrasts}; this network takes {list(CONTRASTS)}, in that order.")
     root = dataset_dir or content.get("dataset_dir", os.path.dirname(datalist))
     return [_absolute(item, root) for item in items]
+
+
+def _check_item(item: dict, contrasts: int) -> None:
+    paths, label = item["image"], item.get("label", "")
+    if not (isinstance(paths, list) and len(paths) == contrasts and isinstance(item["case"], str)):
+        raise ValueError(f"a case needs a name and {contrasts} images")
+    if not all(isinstance(path, str) for path in (*paths, label)):
+        raise ValueError(f"a path of {item['case']} is no text")
 
 
 def _absolute(item: dict, root: str) -> dict:
@@ -149,6 +159,10 @@ def _cut_short(path: str, image: nibabel.Nifti1Image) -> bool:
 
 def _by(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape)
+
+
+def _what(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
