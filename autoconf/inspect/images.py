@@ -1,29 +1,44 @@
-"""Read a folder of 2D images, one sub-folder per class: names, sizes and exact duplicates."""
+"""Read a folder of 2D images, in class folders or each with a mask: names, sizes and copies."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from PIL import Image as Pillow
+from PIL.Image import Resampling
+
 from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import walk_files
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+# Chosen by eye on 4,477 slices of 44 classes: all pairs within these bounds showed one patient, most of them one slice.
+ALIKE_BITS = 12  # of 256
+ALIKE = 0.99  # correlation of the thumbnails
+_IMAGE_FOLDERS = {"images", "image", "imgs", "img"}
+_MASK_FOLDERS = {"masks", "mask", "labels", "label", "segmentations", "annotations", "gt", "groundtruth"}
+_MASK_NAME = re.compile("_(mask|seg|label|gt)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image of a class folder; `case` is its path below the root, which no other image shares."""
+    """One image as far as a split needs it; `case` is its path below the root, which no other image shares."""
 
     case: str
-    patient: str  # the first of the images with the same bytes: no patient is known, but copies stay together
-    group: str  # the class, that is the first folder below the root
+    group: str  # the class, that is the first folder below the root; "" for an image with a mask of its own
     size: tuple[int, int]  # height, width in pixels
+    digest: bytes  # SHA-256 of the file
+    fingerprint: np.ndarray  # (4,) uint64: for 16 x 16 places, whether the picture gets brighter to the right
+    thumbnail: np.ndarray  # (1024,) float16: 32 x 32 pixels, zero mean, length 1
+    foreground: float | None = None  # share of the mask that is not 0
 
 
 def find_images(root: str) -> list[str]:
@@ -32,46 +47,112 @@ def find_images(root: str) -> list[str]:
     return sorted(path.replace(os.sep, "/") for path in paths if path.lower().endswith(EXTENSIONS))
 
 
-def read_images(root: str, cases: list[str]) -> Iterator[Image]:
-    """Decode every image once, in order, and name its group of copies.
+def pair_up(cases: list[str]) -> dict[str, str]:
+    """image -> mask, for masks in a sibling folder (images/1.png, masks/1.png) or beside (1.tif, 1_mask.tif).
 
-    cases: sorted paths below root. Raises AutoconfError for an image that lies in no class folder or that
-    cannot be decoded to its last row.
+    cases: paths with "/" between folders. Masks have the image's name, or its name and `_mask` (or _seg, _label, _gt).
     """
-    first: dict[bytes, str] = {}
+    stems: dict[tuple[str, str], str] = {}  # (folder and stem of the image that it would be the mask of) -> mask
+    for path in cases:
+        folder, stem = os.path.split(os.path.splitext(path)[0])
+        bare = _MASK_NAME.sub("", stem)
+        parts = folder.split("/")
+        turned = ["" if part.lower() in _MASK_FOLDERS else part for part in parts]
+        if turned != parts:
+            stems["/".join(turned), bare] = path
+        elif bare != stem:
+            stems[folder, bare] = path
+    masks = set(stems.values())
+    pairs = {}
+    for path in cases:
+        folder, stem = os.path.split(os.path.splitext(path)[0])
+        emptied = "/".join("" if part.lower() in _IMAGE_FOLDERS else part for part in folder.split("/"))
+        mask = stems.get((emptied, stem)) or stems.get((folder, stem))
+        if mask and path not in masks:
+            pairs[path] = mask
+    return pairs
+
+
+def read_images(root: str, cases: list[str], masks: dict[str, str] | None = None) -> Iterator[Image]:
+    """Decode every image once, in order.
+
+    cases: sorted paths below root; masks: image -> mask, for those that have one. Raises AutoconfError for a file
+    that cannot be decoded to its last row, and for a mask of another size or with more than two values.
+    """
     for case in cases:
-        if "/" not in case:
-            raise AutoconfError(
-                f"{os.path.join(root, case)}: lies in no class folder. Move it into a sub-folder named by its class."
-            )
-        size, digest = _decode(os.path.join(root, case))
-        yield Image(case, first.setdefault(digest, case), case.split("/")[0], size)
+        picture, digest = _decode(os.path.join(root, case))
+        mask = (masks or {}).get(case)
+        share = _foreground(os.path.join(root, mask), picture.size) if mask else None
+        group = "" if mask or "/" not in case else case.split("/")[0]
+        small = np.asarray(picture.resize((17, 16), Resampling.BOX), np.int16)
+        thumbnail = np.asarray(picture.resize((32, 32), Resampling.BOX), np.float32).ravel()
+        thumbnail -= thumbnail.mean()
+        thumbnail /= max(float(np.linalg.norm(thumbnail)), 1e-6)
+        brighter = np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
+        yield Image(case, group, (picture.height, picture.width), digest, brighter, thumbnail.astype(np.float16), share)
 
 
-def _decode(path: str) -> tuple[tuple[int, int], bytes]:
-    """(height, width) of the image and the SHA-256 of its file."""
-    import io
+def copies(images: list[Image]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Pairs (indices) of exact copies, and of images so alike that one patient, even one slice, shows in both.
 
-    from PIL import Image as Pillow
+    Exact: the same bytes; each is paired with the first of them. Alike: at most ALIKE_BITS of 256 places differ in
+    whether the picture gets brighter to the right, and the thumbnails correlate by at least ALIKE.
+    """
+    first: dict[bytes, int] = {}
+    exact = [(first.setdefault(image.digest, i), i) for i, image in enumerate(images)]
+    exact = [pair for pair in exact if pair[0] != pair[1]]
+    bits = np.array([image.fingerprint for image in images])
+    small = np.array([image.thumbnail for image in images])
+    alike = []
+    for i in range(len(images) - 1):
+        near = i + 1 + np.flatnonzero(np.bitwise_count(bits[i + 1 :] ^ bits[i]).sum(axis=1) <= ALIKE_BITS)
+        near = near[small[near].astype(np.float32) @ small[i].astype(np.float32) >= ALIKE]
+        alike += [(i, int(j)) for j in near if images[i].digest != images[j].digest]
+    return exact, alike
 
+
+def _decode(path: str) -> tuple[Pillow.Image, bytes]:
+    """The image in grey and the SHA-256 of its file."""
     with open(path, "rb") as file:
         content = file.read()
     try:
         with Pillow.open(io.BytesIO(content)) as image:
-            image.load()  # decodes all rows, so a truncated file shows
-            return (image.height, image.width), hashlib.sha256(content).digest()
+            return _grey(image), hashlib.sha256(content).digest()
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         raise AutoconfError(f"{path}: not a readable image ({error}). Copy it again or remove it.") from error
 
 
-def fingerprint(images: list[Image]) -> dict[str, Any]:
+def _grey(image: Pillow.Image) -> Pillow.Image:
+    """8-bit grey; decodes all rows, so a truncated file shows. 16-bit and float images are scaled to their range."""
+    if not image.mode.startswith(("I", "F")):
+        return image.convert("L")
+    values = np.asarray(image.convert("F"))
+    low, high = float(values.min()), float(values.max())
+    return Pillow.fromarray(((values - low) * (255 / max(high - low, 1e-6))).astype(np.uint8))
+
+
+def _foreground(path: str, size: tuple[int, int]) -> float:
+    """Share of a mask's pixels above 0."""
+    mask, _ = _decode(path)
+    if mask.size != size:
+        (width, height), (wide, high) = size, mask.size
+        raise AutoconfError(f"{path}: is {high}x{wide} but its image is {height}x{width}. Save both at one size.")
+    values = np.asarray(mask)
+    found = np.unique(values)
+    if len(found) > 2 or (len(found) == 2 and found[0] != 0):
+        raise AutoconfError(f"{path}: holds {len(found)} grey values, so it is no mask. Save it as PNG with 0 and 255.")
+    return float(np.count_nonzero(values)) / values.size
+
+
+def fingerprint(images: list[Image], exact: list[tuple[int, int]], alike: list[tuple[int, int]]) -> dict[str, Any]:
     """The dataset's fingerprint: classes, copies and sizes (height, width in pixels)."""
     return {
         "kind": "images",
         "n_images": len(images),
-        "n_duplicates": sum(image.case != image.patient for image in images),
-        "n_duplicates_across_classes": sum(image.group != image.patient.split("/")[0] for image in images),
+        "n_duplicates": len(exact),
+        "n_duplicates_across_classes": sum(images[a].group != images[b].group for a, b in exact),
+        "n_near_duplicates": len({b for _, b in alike}),
         "median_size": [int(statistics.median(image.size[axis] for image in images)) for axis in (0, 1)],
-        "classes": dict(sorted(Counter(image.group for image in images).items())),
+        "classes": dict(sorted(Counter(image.group for image in images if image.group).items())),
         "cases": [{"case": image.case, "size": list(image.size)} for image in images],
     }

@@ -1,60 +1,103 @@
-"""Decide which patients train, validate and test. Pure: no disk, no random state."""
+"""Decide which cases train, validate and test. Pure: no disk, no random state."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from autoconf.errors import AutoconfError
 
 TEST_SHARE = 0.15  # of the cases; sealed until the end
-VALIDATION_SHARE = 0.15  # of the cases; becomes fold 0
-TRAINING_FOLDS = 4  # the other 70 % lie in folds 1 to 4, so that each fold can take its turn as validation
+FOLDS = 5  # of the others: each takes its turn as validation, fold 0 first
 TESTING = "testing"
+STRATA = 4  # quartiles of tumour volume
 
 
-def split(patients: list[str], seed: int = 0) -> list[int | str]:
-    """One side per case: "testing", 0 (validation) or 1..4 (training), never one patient on two sides.
+def split(
+    groups: Sequence[str], strata: Sequence[object], seed: int = 0, test: float = TEST_SHARE, folds: int = FOLDS
+) -> list[int | str]:
+    """One side per case: "testing" or a fold from 0; never one group on two sides, each side a fair mix of strata.
 
-    patients: the patient of each case. About 15 % of the cases are for testing and 15 % for validation, whole
-    patients only. A patient's turn is a hash of seed and name, so the order of the cases does not matter
-    and a new patient leaves most others where they are. Raises AutoconfError for fewer than three patients.
+    groups: what must stay together, one name per case (a patient, or all that are copies of each other).
+    strata: per case, anything sortable; a group counts as its commonest one.
+    A group's turn within its stratum is a hash of seed and name, so the order of the cases does not matter. Fewer
+    groups than folds give as many folds as there are. Raises AutoconfError for fewer than three groups.
     """
-    sizes = Counter(patients)
+    sizes = Counter(groups)
     if len(sizes) < 3:
         raise AutoconfError(
             f"{len(sizes)} patient(s) with a mask cannot be split into training, validation and test: "
             "at least 3 are needed. Add cases of other patients."
         )
-    queue = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-    side: dict[str, int | str] = {}
-    testing = _take(queue, sizes, TEST_SHARE * len(patients), leave=2)
-    side.update(dict.fromkeys(testing, TESTING))
-    queue = [name for name in queue if name not in side]
-    validation = _take(queue, sizes, VALIDATION_SHARE * len(patients), leave=1)
-    side.update(dict.fromkeys(validation, 0))
-    side.update(_deal([name for name in queue if name not in side], sizes))
-    return [side[name] for name in patients]
+    queue = _in_turn(groups, strata, seed)
+    testing = set(_take(queue, sizes, test))
+    side: dict[str, int | str] = dict.fromkeys(testing, TESTING)
+    side.update(_deal([name for name in queue if name not in testing], sizes, folds))
+    return [side[name] for name in groups]
 
 
-def _take(queue: list[str], sizes: Counter[str], target: float, leave: int) -> list[str]:
-    """Patients from the queue whose cases add up to about `target`; at least one, at most all but `leave`."""
+def quartiles(values: Sequence[float]) -> list[int]:
+    """For each value which quarter of the sorted values it lies in, 0 to 3; equal values lie in one quarter."""
+    ordered = np.sort(np.asarray(values, dtype=float))
+    return [int(STRATA * np.searchsorted(ordered, value) / len(ordered)) for value in values]
+
+
+def join(groups: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[str]:
+    """Merge the groups of every pair of cases (indices): what is a copy of a patient's case belongs to that patient.
+
+    A merged group bears the name that sorts first.
+    """
+    leader = {name: name for name in groups}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for a, b in pairs:
+        first, second = sorted((find(groups[a]), find(groups[b])))
+        leader[second] = first
+    return [find(name) for name in groups]
+
+
+def _in_turn(groups: Sequence[str], strata: Sequence[object], seed: int) -> list[str]:
+    """The groups stratum by stratum, shuffled within each."""
+    counts: dict[str, Counter] = {}
+    for group, stratum in zip(groups, strata, strict=True):
+        counts.setdefault(group, Counter())[stratum] += 1
+    stratum_of = {group: min(found, key=lambda s: (-found[s], s)) for group, found in counts.items()}  # type: ignore
+    return sorted(counts, key=lambda g: (stratum_of[g], hashlib.sha256(f"{seed}:{g}".encode()).digest()))
+
+
+def _take(queue: list[str], sizes: Counter[str], share: float) -> list[str]:
+    """Groups evenly from the whole queue, until about `share` of the cases are taken; at least one, two are left.
+
+    A group is taken when that brings the share among all cases so far nearer to the one that is wanted, so each
+    stratum gives its part and one huge patient is not taken.
+    """
     taken: list[str] = []
-    cases = 0
+    cases = seen = 0
     for name in queue:
+        seen += sizes[name]
+        target = share * seen
         nearer = abs(cases + sizes[name] - target) < abs(cases - target)
-        if nearer and len(taken) < len(queue) - leave:
+        if nearer and len(taken) < len(queue) - 2:
             taken.append(name)
             cases += sizes[name]
     return taken or [min(queue, key=sizes.__getitem__)]
 
 
-def _deal(queue: Iterable[str], sizes: Counter[str]) -> dict[str, int]:
-    """Folds 1.. for the patients, the one with most cases first, each into the fold with fewest cases so far."""
-    cases = dict.fromkeys(range(1, TRAINING_FOLDS + 1), 0)
+def _deal(queue: list[str], sizes: Counter[str], folds: int) -> dict[str, int]:
+    """A fold from 0 for each group, in turn: the fold with fewest cases so far.
+
+    Groups of several cases come first, so that the small ones can even the folds out; `queue` orders the rest.
+    """
+    cases = dict.fromkeys(range(min(folds, len(queue))), 0)
     fold: dict[str, int] = {}
-    for name in sorted(queue, key=sizes.__getitem__, reverse=True):
-        fold[name] = min(cases, key=cases.__getitem__)
+    for name in sorted(queue, key=lambda name: -sizes[name]):  # stable: strata stay together among equals
+        fold[name] = min(cases, key=lambda f: (cases[f], -f))  # fold 0 last: one huge patient is for training
         cases[fold[name]] += sizes[name]
     return fold

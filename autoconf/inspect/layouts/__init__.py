@@ -1,0 +1,42 @@
+"""Which layout a folder has: each module here knows one, and says which scans it recognises.
+
+brats.py      BraTS 2018 to 2024 names          bids.py    sub-*/ses-*/anat, with derivatives
+decathlon.py  Task01_BrainTumour: 4D files      npy.py     image_*.npy and mask_*.npy of the 128-voxel recipe
+nnunet.py     <case>_0000 and dataset.json      (2D images are the business of ../images.py)
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from autoconf.errors import AutoconfError
+from autoconf.inspect.scans import Found
+
+# In the order in which they are asked: a dataset.json or a BIDS tree says more than the names of single files.
+LAYOUTS = {
+    "decathlon": "4D files and dataset.json of the Medical Segmentation Decathlon",
+    "nnunet": "<case>_0000.nii.gz in imagesTr, and dataset.json, as nnU-Net reads",
+    "bids": "sub-<patient>/.../sub-<patient>_T1w.nii.gz",
+    "brats": "<case>_t1/_t1ce/_t2/_flair/_seg or <case>-t1n/-t1c/-t2w/-t2f/-seg",
+    "npy": "image_<n>.npy and mask_<n>.npy",
+}
+
+
+def find_scans(root: str, layout: str = "auto") -> list[Found]:
+    """What each layout (or the one asked for) recognises below root, without what recognised nothing.
+
+    A file belongs to the first layout that recognises a scan with it: `sub-01_FLAIR.nii.gz` of a BIDS tree is no
+    BraTS case. Raises AutoconfError for an unknown layout, CaseError for a folder that cannot be walked.
+    """
+    if layout != "auto" and layout not in LAYOUTS:
+        raise AutoconfError(
+            f"--layout {layout}: no such layout. There are: auto, {', '.join(LAYOUTS)}, classes, pairs."
+        )
+    recognised: list[Found] = []
+    claimed: set[str] = set()
+    for name in LAYOUTS if layout == "auto" else [layout]:
+        found = importlib.import_module(f"autoconf.inspect.layouts.{name}").find(root)
+        if found and not all(claimed.intersection(scan.files) for scan in found.scans):
+            recognised.append(found)
+            claimed.update(found.others, *(scan.files for scan in found.scans))
+    return recognised

@@ -1,0 +1,67 @@
+"""The popular recipe of 128-voxel arrays: image_<n>.npy (128, 128, 128, channels) and mask_<n>.npy beside each other.
+
+It crops every case at one fixed box, drops small tumours, rescales each slice by itself and loses position and voxel
+size. It is read, converted to NIfTI with 1 mm voxels, and the user is warned.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+import numpy as np
+
+from autoconf.errors import AutoconfError
+from autoconf.inspect.brats import CONTRASTS, walk_files
+from autoconf.inspect.scans import SIDES, Found, Scan
+
+_FILE = re.compile(r"(?P<kind>image|mask)_(?P<case>.+)\.npy")
+# The recipe stacks FLAIR, T1c, T2; the study's four channels are T1 first, in the order of CONTRASTS.
+CHANNELS = {3: {"flair": 0, "t1c": 1, "t2": 2}, 4: {contrast: i for i, contrast in enumerate(CONTRASTS)}}
+WARNING = (
+    "image_*.npy arrays are no native BraTS: position and voxel size are lost (1 mm is assumed), each case was cut at "
+    "one fixed box, small tumours may have been dropped. Take the NIfTI files if you can; scores do not compare."
+)
+
+
+def find(root: str) -> Found | None:
+    """One scan per image_<n>.npy; the mask_<n>.npy may lie in any folder (images/, masks/) below root."""
+    files: dict[str, dict[str, str]] = {}
+    for folder, name in walk_files(root):
+        match = _FILE.fullmatch(name)
+        if match:
+            files.setdefault(_case(root, folder, match["case"]), {})[match["kind"]] = os.path.join(folder, name)
+    scans = [_scan(case, of_kind) for case, of_kind in sorted(files.items()) if "image" in of_kind]
+    return Found("npy", scans, [WARNING]) if scans else None
+
+
+def _scan(case: str, of_kind: dict[str, str]) -> Scan:
+    path = of_kind["image"]
+    shape = _shape(path)
+    if len(shape) != 4 or shape[-1] not in CHANNELS:
+        held = "x".join(map(str, shape))
+        raise AutoconfError(f"{path}: is {held}; expected height x width x depth x 3 or 4 contrasts. Leave it out.")
+    of_contrast = CHANNELS[shape[-1]]
+    image = tuple(path if contrast in of_contrast else None for contrast in CONTRASTS)
+    channels = tuple(of_contrast.get(contrast, -1) for contrast in CONTRASTS)
+    return Scan(case, case, image, of_kind.get("mask"), channels, side=_side(case), convert=True)
+
+
+def _shape(path: str) -> tuple[int, ...]:
+    """From the header alone; nothing pickled is ever opened."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError, EOFError) as error:
+        raise AutoconfError(f"{path}: not a readable array ({error}). Copy it again or remove it.") from None
+
+
+def _case(root: str, folder: str, number: str) -> str:
+    """`train_12` for train/images/image_12.npy: numbers start anew in each part of a split."""
+    parts = [
+        p for p in os.path.relpath(folder, root).split(os.sep) if p not in (".", "images", "masks", "image", "mask")
+    ]
+    return "_".join([*parts, number])
+
+
+def _side(case: str) -> str:
+    return SIDES.get(case.split("_")[0].lower(), "")

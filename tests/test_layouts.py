@@ -1,0 +1,268 @@
+"""Every layout that `inspect` reads, as a tiny folder, and which scans are found in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from helpers_volumes import SHAPE, plain_affine, scan, store, tumour, write_case
+
+from autoconf.errors import AutoconfError
+from autoconf.inspect.brats import CONTRASTS
+from autoconf.inspect.layouts import LAYOUTS, find_scans
+from autoconf.inspect.scans import Found, contrast_of
+
+
+def only(root: Path, layout: str = "auto") -> Found:
+    (found,) = find_scans(str(root), layout)
+    return found
+
+
+def four(contrast_order: tuple[str, ...] = CONTRASTS, seed: int = 0) -> np.ndarray:
+    """The four contrasts on a last axis."""
+    return np.stack([scan(CONTRASTS.index(contrast), seed) for contrast in contrast_order], axis=-1)
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content))
+
+
+# --- the layouts ------------------------------------------------------------------------------
+
+
+def decathlon(root: Path) -> None:
+    """Two labelled scans and one without a mask."""
+    for folder in ("imagesTr", "labelsTr", "imagesTs"):
+        (root / folder).mkdir(parents=True)
+    order = ("flair", "t1", "t1c", "t2")
+    for number in (1, 2):
+        nibabel.save(
+            nibabel.Nifti1Image(four(order, number), plain_affine()), root / f"imagesTr/BRATS_00{number}.nii.gz"
+        )
+        store(tumour((1, 2, 3)), root / f"labelsTr/BRATS_00{number}.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(four(order, 9), plain_affine()), root / "imagesTs/BRATS_009.nii.gz")
+    names = {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"}
+    listed = [{"image": f"./imagesTr/BRATS_00{n}.nii.gz", "label": f"./labelsTr/BRATS_00{n}.nii.gz"} for n in (1, 2)]
+    content = {"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "labels": names}
+    write_json(root / "dataset.json", content | {"training": listed, "test": ["./imagesTs/BRATS_009.nii.gz"]})
+
+
+def nnunet(root: Path) -> None:
+    """Two labelled scans, a labelled one for testing, and folds."""
+    for folder in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
+        (root / folder).mkdir(parents=True)
+    for part, case in (("Tr", "case_1"), ("Tr", "case_2"), ("Ts", "case_3")):
+        for channel in range(4):
+            store(scan(channel), root / f"images{part}/{case}_{channel:04d}.nii.gz")
+        store(tumour((1, 2, 3)), root / f"labels{part}/{case}.nii.gz")
+    labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
+    names = {"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"}
+    write_json(root / "dataset.json", {"channel_names": names, "labels": labels, "file_ending": ".nii.gz"})
+    splits = [{"train": ["case_2"], "val": ["case_1"]}, {"train": ["case_1"], "val": ["case_2"]}]
+    write_json(root / "splits_final.json", splits)
+
+
+def bids(root: Path) -> None:
+    """sub-01 raw with two sessions; sub-02 raw, and processed with a mask below derivatives."""
+    names = ("T1w", "ce-gadolinium_T1w", "T2w", "FLAIR")
+    for stem in ("sub-01/ses-a/anat/sub-01_ses-a", "sub-01/ses-b/anat/sub-01_ses-b", "sub-02/anat/sub-02"):
+        (root / stem).parent.mkdir(parents=True)
+        for contrast, name in enumerate(names):
+            store(scan(contrast), root / f"{stem}_{name}.nii.gz")
+    home = root / "derivatives/prep/sub-02/anat"
+    home.mkdir(parents=True)
+    for contrast, name in enumerate(names):
+        entity, _, suffix = name.rpartition("_")
+        between = f"_{entity}" if entity else ""
+        store(scan(contrast), home / f"sub-02{between}_space-SRI_desc-preproc_{suffix}.nii.gz")
+    store(tumour((1,)), home / "sub-02_space-SRI_label-tumor_mask.nii.gz")
+    store(tumour((1,)), home / "sub-02_space-SRI_desc-brain_mask.nii.gz")
+
+
+def npy(root: Path) -> None:
+    """Arrays of three and of four channels, masks as numbers and one-hot."""
+    for folder in ("train/images", "train/masks", "val/images", "val/masks"):
+        (root / folder).mkdir(parents=True)
+    np.save(root / "train/images/image_0.npy", four().astype(np.float32))
+    np.save(root / "train/masks/mask_0.npy", tumour((1, 2, 3)))
+    np.save(root / "val/images/image_0.npy", four(("flair", "t1c", "t2")).astype(np.float32))
+    np.save(root / "val/masks/mask_0.npy", np.eye(4, dtype=np.uint8)[tumour((1, 2, 3))])
+
+
+def test_decathlon(tmp_path: Path) -> None:
+    decathlon(tmp_path)
+    found = only(tmp_path)
+    assert found.layout == "decathlon"
+    assert [scan.case for scan in found.scans] == ["BRATS_001", "BRATS_002", "BRATS_009"]
+    assert found.scans[0].image == (str(tmp_path / "imagesTr/BRATS_001.nii.gz"),) * 4
+    assert found.scans[0].channels == (1, 2, 3, 0)
+    assert found.scans[0].label == str(tmp_path / "labelsTr/BRATS_001.nii.gz") and found.scans[2].label is None
+    assert found.regions == {"wt": [1, 2, 3], "tc": [2, 3], "et": [3]}
+
+
+def test_nnunet(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    found = only(tmp_path)
+    assert found.layout == "nnunet"
+    assert [(scan.case, scan.side) for scan in found.scans] == [("case_1", ""), ("case_2", ""), ("case_3", "testing")]
+    assert [Path(path).name for path in found.scans[0].image] == [f"case_1_{n:04d}.nii.gz" for n in range(4)]
+    assert found.regions == {"wt": [1, 2, 3], "tc": [2, 3], "et": [3]}
+    assert found.folds == {"case_1": 0, "case_2": 1}
+
+
+def test_nnunet_channels_are_found_by_their_names(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", content | {"channel_names": {"0": "FLAIR", "1": "T1 post", "2": "T2w"}})
+    image = only(tmp_path).scans[0].image
+    assert image[0] is None and [Path(path).name[-11:-7] for path in image[1:]] == ["0001", "0002", "0000"]
+
+
+def test_bids(tmp_path: Path) -> None:
+    bids(tmp_path)
+    found = only(tmp_path)
+    assert found.layout == "bids"
+    assert [(scan.case, scan.patient) for scan in found.scans] == [
+        ("sub-01_ses-a", "sub-01"),
+        ("sub-01_ses-b", "sub-01"),
+        ("sub-02", "sub-02"),
+    ]
+    assert [Path(path).name for path in found.scans[0].image] == [
+        f"sub-01_ses-a_{name}.nii.gz" for name in ("T1w", "ce-gadolinium_T1w", "T2w", "FLAIR")
+    ]
+    assert found.scans[0].label is None
+    processed = found.scans[2]
+    assert all("/derivatives/prep/" in path for path in processed.files)
+    assert processed.label.endswith("label-tumor_mask.nii.gz")
+
+
+def test_npy(tmp_path: Path) -> None:
+    npy(tmp_path)
+    found = only(tmp_path)
+    assert found.layout == "npy" and "no native BraTS" in found.notes[0]
+    assert [(scan.case, scan.side) for scan in found.scans] == [("train_0", "training"), ("val_0", "validation")]
+    assert found.scans[0].channels == (0, 1, 2, 3) and found.scans[0].missing == ()
+    assert found.scans[1].missing == ("t1",) and found.scans[1].channels[1:] == (1, 2, 0)
+    assert found.scans[1].label == str(tmp_path / "val/masks/mask_0.npy")
+
+
+@pytest.mark.parametrize("nested", ["HGG", "LGG/deep"])
+def test_brats_before_2023(tmp_path: Path, nested: str) -> None:
+    write_case(tmp_path / nested, "Brats18_2013_2_1")
+    (found,) = only(tmp_path).scans
+    assert (found.case, found.patient, found.family) == ("Brats18_2013_2_1", "Brats18_2013_2", "brats2018-2021")
+
+
+@pytest.mark.parametrize("challenge", ["GLI", "MET", "MEN", "PED", "SSA"])
+def test_brats_from_2023(tmp_path: Path, challenge: str) -> None:
+    write_case(tmp_path, f"BraTS-{challenge}-00004-000", naming="-")
+    (found,) = only(tmp_path).scans
+    assert (found.patient, found.family) == (f"BraTS-{challenge}-00004", f"brats-{challenge.lower()}")
+
+
+def test_an_unknown_challenge_leaves_the_values_to_decide(tmp_path: Path) -> None:
+    write_case(tmp_path, "BraTS-XYZ-00004-000", naming="-")
+    write_case(tmp_path, "hospital7", naming="-")
+    assert [scan.family for scan in only(tmp_path).scans] == ["", ""]
+
+
+# --- which one it is --------------------------------------------------------------------------
+
+
+def test_a_bids_flair_is_no_incomplete_brats_case(tmp_path: Path) -> None:
+    bids(tmp_path)
+    assert any(scan.case == "sub-02" for scan in only(tmp_path, "brats").scans)  # by name alone it would be one
+    assert [found.layout for found in find_scans(str(tmp_path))] == ["bids"]
+
+
+def test_two_layouts_side_by_side_are_both_found(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    write_case(tmp_path / "more", "BraTS2021_00006")
+    assert [found.layout for found in find_scans(str(tmp_path))] == ["nnunet", "brats"]
+    assert only(tmp_path, "brats").scans[0].case == "BraTS2021_00006"
+
+
+def test_an_unknown_layout_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(AutoconfError, match="nnunet") as refused:
+        find_scans(str(tmp_path), "nn-unet")
+    assert all(layout in str(refused.value) for layout in LAYOUTS)
+
+
+def test_nothing_is_found_in_an_empty_folder(tmp_path: Path) -> None:
+    assert find_scans(str(tmp_path)) == []
+    write_json(tmp_path / "dataset.json", {"about": "something else"})
+    assert find_scans(str(tmp_path)) == []
+
+
+# --- broken descriptions ----------------------------------------------------------------------
+
+
+def change(content: dict, **changes: object) -> dict:
+    return content | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"channel_names": {"0": "CT"}}, "none of its channels (CT)"),
+        ({"labels": {"background": 0, "resection cavity": 1}}, "no tumour is named"),
+        ({"labels": {"background": 0, "tumor": "one"}}, "no names with numbers"),
+    ],
+)
+def test_a_dataset_json_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict, said: str) -> None:
+    nnunet(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", content | changes)
+    with pytest.raises(AutoconfError) as refused:
+        find_scans(str(tmp_path))
+    assert said in str(refused.value) and str(tmp_path / "dataset.json") in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["{", '[{"val": "case_9"}]', "[1]", '{"val": []}'])
+def test_broken_splits_are_refused(tmp_path: Path, text: str) -> None:
+    nnunet(tmp_path)
+    (tmp_path / "splits_final.json").write_text(text)
+    with pytest.raises(AutoconfError, match=r"splits_final.json"):
+        find_scans(str(tmp_path))
+
+
+def test_splits_of_unknown_cases_are_refused(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    write_json(tmp_path / "splits_final.json", [{"train": [], "val": ["case_7"]}])
+    with pytest.raises(AutoconfError, match="'case_7', which has no image"):
+        find_scans(str(tmp_path))
+
+
+def test_an_array_of_another_form_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "image_1.npy", np.zeros(SHAPE))
+    with pytest.raises(AutoconfError, match="10x12x8; expected height"):
+        find_scans(str(tmp_path))
+    (tmp_path / "image_1.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(AutoconfError, match="not a readable array"):
+        find_scans(str(tmp_path))
+
+
+def test_a_pickled_array_is_never_opened(tmp_path: Path) -> None:
+    np.save(tmp_path / "image_1.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(AutoconfError, match="not a readable array"):
+        find_scans(str(tmp_path))
+
+
+# --- names of contrasts -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("contrast", "names"),
+    [
+        ("t1", ("T1", "T1w", "t1n", "T1-weighted", "t1_pre")),
+        ("t1c", ("T1ce", "t1c", "T1gd", "T1 post", "T1w-ce", "t1_gd")),
+        ("t2", ("T2", "T2w", "T2-weighted")),
+        ("flair", ("FLAIR", "t2f", "T2-FLAIR", "T2 flair")),
+        (None, ("CT", "ADC", "", "T1rho", "DWI")),
+    ],
+)
+def test_people_name_contrasts_in_many_ways(contrast: str | None, names: tuple[str, ...]) -> None:
+    assert [contrast_of(name) for name in names] == [contrast] * len(names)
