@@ -1,7 +1,8 @@
 """Turn a datalist (JSON) or a folder of cases into the items that MONAI's datasets take.
 
-An item is {"image": [four paths], "label": path, "case": str}. Each is checked from its files'
-headers (milliseconds) before the run begins, so that a broken file stops it with one line.
+An item is {"image": paths, "channels": [4 ints], "label": path, "values": label values per region, "case": str};
+`channels` and `values` are for the transforms PickContrastsd and Regionsd. Each item is checked from its files' headers
+(milliseconds) before the run begins, so that a broken file stops it with one line.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections.abc import Sequence
 
 import nibabel
 import numpy as np
@@ -16,28 +18,41 @@ import numpy as np
 from .brats import CONTRASTS, CaseError, find_cases, nothing_found, require_complete
 from .errors import refuse
 
+REGIONS = ("wt", "tc", "et")  # whole tumour, tumour core, enhancing tumour: each within the one before
+WT = REGIONS[:1]
+Regions = str | Sequence[str]
 GRID_TOLERANCE_MM = 1e-2  # how far two affines may differ and still mean the same grid
 
 
-def training_items(datalist: str, dataset_dir: str = "", fold: int = 0) -> list[dict]:
+def region_names(regions: Regions) -> list[str]:
+    """`wt`, `wt,tc,et` or a list of them -> a list. Refuses any other choice: regions are nested, the outer first."""
+    names = regions.replace(" ", "").split(",") if isinstance(regions, str) else list(regions)
+    if names != list(REGIONS[: len(names)]) or not names:
+        refuse(f"regions is {regions!r}. It must be wt, or wt,tc or wt,tc,et (whole tumour, core, enhancing).")
+    return names
+
+
+def training_items(datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT) -> list[dict]:
     """Items of the datalist's `training` section outside `fold`."""
-    items = [i for i in _section(datalist, dataset_dir, "training") if i.get("fold") != fold]
+    items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") != fold]
     return _checked(items, f"{datalist}: no training case outside fold {fold}. Choose another with --fold.")
 
 
-def validation_items(datalist: str, dataset_dir: str = "", fold: int = 0) -> list[dict]:
+def validation_items(datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT) -> list[dict]:
     """Items of the datalist's `training` section inside `fold`; the `testing` section is never read here."""
-    items = [i for i in _section(datalist, dataset_dir, "training") if i.get("fold") == fold]
+    items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") == fold]
     return _checked(items, f"{datalist}: no case in fold {fold}. Choose another with --fold.")
 
 
-def evaluation_items(datalist: str, dataset_dir: str = "", section: str = "testing", fold: int = 0) -> list[dict]:
+def evaluation_items(
+    datalist: str, dataset_dir: str = "", section: str = "testing", fold: int = 0, regions: Regions = WT
+) -> list[dict]:
     """Items to score: `testing` (the default), or `validation`, the training cases inside `fold`."""
     if section == "validation":
-        return validation_items(datalist, dataset_dir, fold)
+        return validation_items(datalist, dataset_dir, fold, regions)
     if section != "testing":
         refuse(f"section is {section!r}. It must be testing or validation.")
-    items = _section(datalist, dataset_dir, section)
+    items = _section(datalist, dataset_dir, section, region_names(regions))
     return _checked(items, f"{datalist}: its 'testing' list is empty. Score --section validation instead.")
 
 
@@ -47,12 +62,12 @@ def inference_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
     No truth is needed, and none is read.
     """
     if datalist:
-        items = _section(datalist, dataset_dir, "testing")
+        items = _section(datalist, dataset_dir, "testing", ())
     elif dataset_dir:
         items = _cases(dataset_dir)
     else:
         refuse("nothing to segment. Give --dataset_dir FOLDER (BraTS-named cases) or --datalist FILE.")
-    items = [{key: item[key] for key in ("image", "case")} for item in items]
+    items = [{key: item[key] for key in ("image", "channels", "case")} for item in items]
     return _checked(items, f"{datalist}: its 'testing' list is empty. Give --dataset_dir instead.", truth=False)
 
 
@@ -65,40 +80,65 @@ def _cases(folder: str) -> list[dict]:
             require_complete(case)
     except CaseError as error:
         refuse(str(error))
-    return [{"image": list(case.image), "case": case.case} for case in cases]
+    return [{"image": list(case.image), "channels": list(range(len(CONTRASTS))), "case": case.case} for case in cases]
 
 
-def _section(datalist: str, dataset_dir: str, section: str) -> list[dict]:
+def _section(datalist: str, dataset_dir: str, section: str, regions: Sequence[str]) -> list[dict]:
     """Read one section, with its paths made absolute by `dataset_dir` or the folder the datalist names."""
     if not datalist:
         refuse("no datalist. Make one with `python -m autoconf inspect DATA --out WORK`; give it as --datalist FILE.")
     try:
         with open(datalist, encoding="utf-8") as stream:
             content = json.load(stream)
-        items, contrasts = content[section], content["contrasts"]
-        for item in items:
-            _check_item(item, len(contrasts))
+        contrasts = content["contrasts"]
+        items = [_item(item, contrasts, content.get("regions", {})) for item in content[section]]
     except OSError as error:
         refuse(f"cannot read datalist {datalist}: {error.strerror}.")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         refuse(f"{datalist} is not a datalist of volumes ({_what(error)}). `autoconf inspect` writes one.")
-    if tuple(contrasts) != CONTRASTS:
-        refuse(f"{datalist} lists contrasts {contrasts}; this network takes {list(CONTRASTS)}, in that order.")
+    if not set(CONTRASTS) <= set(contrasts):
+        refuse(f"{datalist} lists the contrasts {contrasts}; this network needs {list(CONTRASTS)}.")
     root = dataset_dir or content.get("dataset_dir", os.path.dirname(datalist))
-    return [_absolute(item, root) for item in items]
+    return [_absolute(_of_regions(item, regions, datalist), root) for item in items]
 
 
-def _check_item(item: dict, contrasts: int) -> None:
-    paths, label = item["image"], item.get("label", "")
-    if not (isinstance(paths, list) and len(paths) == contrasts and isinstance(item["case"], str)):
-        raise ValueError(f"a case needs a name and {contrasts} images")
-    if not all(isinstance(path, str) for path in (*paths, label)):
-        raise ValueError(f"a path of {item['case']} is no text")
+def _item(item: dict, contrasts: list[str], regions: dict[str, list[int]]) -> dict:
+    """Check one entry of the datalist and say where each of CONTRASTS lies among its loaded channels, -1 for nowhere.
+
+    An image is one file with all contrasts on its last axis, or a file per contrast, null where it is missing.
+    """
+    case, image, label = item["case"], item["image"], item.get("label")
+    if not isinstance(case, str) or not isinstance(label or "", str):
+        raise ValueError(f"the name or the label of case {case!r} is no text")
+    if isinstance(image, str):
+        paths, present = [image], list(contrasts)
+    else:
+        if len(image) != len(contrasts) or not any(image):
+            raise ValueError(f"case {case} needs {len(contrasts)} images")
+        paths = [path for path in image if path is not None]
+        present = [contrast for contrast, path in zip(contrasts, image, strict=True) if path is not None]
+    if not all(isinstance(path, str) for path in paths):
+        raise ValueError(f"a path of case {case} is no text")
+    channels = [present.index(contrast) if contrast in present else -1 for contrast in CONTRASTS]
+    found = {"case": case, "image": paths, "channels": channels, "regions": item.get("regions", regions)}
+    return found | ({"fold": item["fold"]} if "fold" in item else {}) | ({"label": label} if label else {})
+
+
+def _of_regions(item: dict, regions: Sequence[str], datalist: str) -> dict:
+    """Replace the item's regions by the label values of those asked for; without any, what is not 0 is tumour."""
+    known = item.pop("regions")
+    if not known and tuple(regions) == WT:
+        return item
+    for region in regions:
+        if region not in known:
+            listed = ", ".join(known) or "none"
+            refuse(f"{datalist}: case {item['case']} has no region '{region}' (it has: {listed}). Change --regions.")
+    return item | {"values": [list(known[region]) for region in regions]}
 
 
 def _absolute(item: dict, root: str) -> dict:
     item = {**item, "image": [os.path.join(root, path) for path in item["image"]]}
-    if item.get("label"):
+    if "label" in item:
         item["label"] = os.path.join(root, item["label"])
     return item
 
@@ -111,7 +151,7 @@ def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]
         if truth and "label" not in item:
             refuse(f"the datalist's case {item['case']} has no 'label'. Add its mask, or take it out of that list.")
         first, *others = [*item["image"], *([item["label"]] if "label" in item else [])]
-        shape, affine = _grid(first)
+        shape, affine = _grid(first, channels=len(item["image"]) == 1)
         for path in others:
             other_shape, other_affine = _grid(path)
             if other_shape != shape:
@@ -121,19 +161,22 @@ def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]
     return items
 
 
-def _grid(path: str) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine of a 3D NIfTI; refuses a file that is missing, unreadable, not 3D or cut short."""
+def _grid(path: str, channels: bool = False) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine of a 3D NIfTI; refuses a file that is missing, unreadable, not 3D or cut short.
+
+    channels: it may hold the contrasts on a fourth axis.
+    """
     try:
         image = nibabel.load(path)
     except FileNotFoundError:
         refuse(f"{path} is not there. Check --dataset_dir, or run `autoconf inspect` again.")
     except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
         refuse(f"{path} cannot be read as NIfTI ({_first_line(error)}). Copy or download it again.")
-    if len(image.shape) != 3:
+    if len(image.shape) != 3 and not (channels and len(image.shape) == 4):
         refuse(f"{path} has shape {_by(image.shape)}; a single 3D volume is needed.")
     if _cut_short(path, image):
         refuse(f"{path} is cut short or damaged. Copy or download it again.")
-    return image.shape, image.affine
+    return image.shape[:3], image.affine
 
 
 def _cut_short(path: str, image: nibabel.Nifti1Image) -> bool:

@@ -7,12 +7,92 @@ from collections.abc import Hashable, Mapping, Sequence
 import torch
 from monai.data import MetaTensor
 from monai.networks.layers import GaussianFilter
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import MapTransform, RandomizableTransform, map_binary_to_indices
+
+from .datalist import region_names
 
 
 def nonzero(image: torch.Tensor) -> torch.Tensor:
     """Mark the head in a skull-stripped image, whose background is exactly 0. Any shape."""
     return image != 0
+
+
+class PickContrastsd(MapTransform):
+    """Bring the channels of an image into the network's order; a contrast that is not there becomes zeros.
+
+    Takes (C, H, W, D) and the item's `channels`: for each contrast of the network its place among the C, or -1. The
+    key is used up. Items without it (from MONAI Label) are left as they are.
+    """
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        d = dict(data)
+        channels = d.pop("channels", None)
+        for key in self.key_iterator(d):
+            if channels is not None and list(channels) != list(range(d[key].shape[0])):
+                image = d[key].as_tensor()
+                picked = [image[c] if c >= 0 else torch.zeros_like(image[0]) for c in channels]
+                d[key] = MetaTensor(torch.stack(picked), meta=d[key].meta)
+        return d
+
+
+class Regionsd(MapTransform):
+    """Turn a mask of label values into one binary channel per region.
+
+    Takes (1, H, W, D) and the item's `values`: for each region the label values that belong to it. The key is used
+    up. Items without it get one channel, whole tumour: all that is above 0.
+    """
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        d = dict(data)
+        values = d.pop("values", None)
+        for key in self.key_iterator(d):
+            mask = d[key].as_tensor()
+            regions = [mask > 0] if values is None else [torch.isin(mask, torch.tensor(v).to(mask)) for v in values]
+            d[key] = MetaTensor(torch.cat(regions).float(), meta=d[key].meta)
+        return d
+
+
+class TumourIndicesd(MapTransform):
+    """Find where crops can be centred: `<key>_fg_indices` in the first region, `<key>_bg_indices` in the head.
+
+    Takes (R, H, W, D) and the image under `image_key`. MONAI's `FgBgToIndicesd` takes the first of several channels
+    for the background; here it is the whole tumour.
+    """
+
+    def __init__(self, keys: str, image_key: str) -> None:
+        super().__init__(keys)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[f"{key}_fg_indices"], d[f"{key}_bg_indices"] = map_binary_to_indices(d[key][:1], d[self.image_key])
+        return d
+
+
+class RegionsToLabelsd(MapTransform):
+    """Turn binary channels, one per region, into one mask of label values as BraTS 2023 writes them.
+
+    Takes (R, H, W, D); regions: their names. One region: 0 and 1. Several: 2 oedema (whole tumour alone), 1 core, 3
+    enhancing, so that any program that reads BraTS reads the mask; the inner region wins.
+    """
+
+    VALUES = {"wt": 2, "tc": 1, "et": 3}
+
+    def __init__(self, keys: str, regions: str | Sequence[str]) -> None:
+        super().__init__(keys)
+        names = region_names(regions)
+        self.values = [1] if len(names) == 1 else [self.VALUES[name] for name in names]
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            regions = d[key].as_tensor()
+            mask = torch.zeros_like(regions[:1])
+            for channel, value in enumerate(self.values):  # from the outer region to the inner
+                mask[0][regions[channel] > 0] = value
+            d[key] = MetaTensor(mask, meta=d[key].meta)
+        return d
 
 
 class AntiAliasd(MapTransform):
