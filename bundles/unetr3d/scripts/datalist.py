@@ -1,17 +1,21 @@
 """Turn a datalist (JSON) or a folder of cases into the items that MONAI's datasets take.
 
-An item is {"image": [four paths], "label": path, "case": str}. Each is checked from its files'
-headers (milliseconds) before the run begins, so that a broken file stops it with one line.
+An item is {"image": [four paths], "label": path, "case": str}. Its files are unpacked and their headers compared
+before the run begins (0.2 s a case), so that a broken file stops it with one line.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
-import struct
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import nibabel
 import numpy as np
+from tqdm import tqdm
 
 from .brats import CONTRASTS, CaseError, find_cases, nothing_found, require_complete
 from .errors import refuse
@@ -110,15 +114,27 @@ def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]
     for item in items:
         if truth and "label" not in item:
             refuse(f"the datalist's case {item['case']} has no 'label'. Add its mask, or take it out of that list.")
-        first, *others = [*item["image"], *([item["label"]] if "label" in item else [])]
-        shape, affine = _grid(first)
+    files = [[*item["image"], *([item["label"]] if "label" in item else [])] for item in items]
+    grids = _grids([path for paths in files for path in paths])
+    for first, *others in files:
+        shape, affine = grids[first]
         for path in others:
-            other_shape, other_affine = _grid(path)
+            other_shape, other_affine = grids[path]
             if other_shape != shape:
                 refuse(f"{path} has shape {_by(other_shape)} but {first} has {_by(shape)}. Bring both onto one grid.")
             if not np.allclose(other_affine, affine, atol=GRID_TOLERANCE_MM):
                 refuse(f"{path} and {first} have different affines. Co-register them to one grid.")
     return items
+
+
+def _grids(paths: list[str]) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
+    """Shape and affine of every file. Unpacking releases Python's lock, so threads share the work."""
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        found = tqdm(pool.map(_grid, paths), "checking files", len(paths), disable=not sys.stderr.isatty(), leave=False)
+        return dict(zip(paths, found, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _grid(path: str) -> tuple[tuple[int, ...], np.ndarray]:
@@ -131,30 +147,28 @@ def _grid(path: str) -> tuple[tuple[int, ...], np.ndarray]:
         refuse(f"{path} cannot be read as NIfTI ({_first_line(error)}). Copy or download it again.")
     if len(image.shape) != 3:
         refuse(f"{path} has shape {_by(image.shape)}; a single 3D volume is needed.")
-    if _cut_short(path, image):
+    if _damaged(path, image):
         refuse(f"{path} is cut short or damaged. Copy or download it again.")
     return image.shape, image.affine
 
 
-def _cut_short(path: str, image: nibabel.Nifti1Image) -> bool:
-    """Compare the length that the header promises with what is there, without decompressing.
+def _damaged(path: str, image: nibabel.Nifti1Image) -> bool:
+    """Tell whether a file is shorter than its header promises, or a gzip whose checksum does not hold.
 
-    A gzip file ends with its uncompressed length modulo 2^32 (RFC 1952). Files in several gzip
-    members end otherwise, so a doubt is settled by reading the voxels.
+    Reads and unpacks the whole file (40 ms for a BraTS volume), without keeping it: nibabel stops at the last voxel,
+    before the checksum, and would hand over damaged voxels as if they were sound.
     """
     promised = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-    if not path.endswith(".gz"):
+    if not path.lower().endswith(".gz"):
         return os.path.getsize(path) < promised
-    with open(path, "rb") as stream:
-        stream.seek(-4, os.SEEK_END)
-        (length,) = struct.unpack("<I", stream.read(4))
-    if length == promised % 2**32:
-        return False
+    length = 0
     try:
-        np.asanyarray(image.dataobj)
-    except Exception:  # noqa: BLE001 - zlib, EOF, OS and value errors all mean the same here
+        with gzip.open(path) as stream:
+            while part := stream.read(1 << 20):
+                length += len(part)
+    except (EOFError, OSError, zlib.error):
         return True
-    return False
+    return length < promised
 
 
 def _by(shape: tuple[int, ...]) -> str:
