@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 from helpers_bundles import BUNDLES, scripts, write_yaml
 
 checks = scripts("unetr3d", "checks")
@@ -127,6 +128,9 @@ GOOD_AND_BAD = {
     "overlap": ([0, 0.5], [1, -0.5]),
     "cache_rate": ([0, 1], [1.5, -1]),
     "patch_size": ([[128, 128, 128], (32, 48, 16)], [128, [128, 128], [100, 128, 128], [0, 16, 16], [16.0, 16, 16]]),
+    "amp": ([True, False], ["false", "True", 1, None]),  # the runner hands over `--amp false` as a text, a true one
+    "save_probability": ([True, False], ["true", 0]),
+    "device": (["cpu", torch.device("cpu")], ["gpu", "cuda:99", 7.5]),
     "target_spacing": ([[1, 1.5, 2.0]], [1.0, [1, 1], [0, 1, 1], [-1, 1, 1], ["1", 1, 1]]),
 }
 CASES = [(knob, value, True) for knob, (good, _) in GOOD_AND_BAD.items() for value in good]
@@ -173,6 +177,50 @@ def test_an_output_folder_that_cannot_be_written_is_refused(tmp_path):
         message = refusal(checks.check_settings, output_dir=str(folder))
         assert str(folder) in message and "--output_dir" in message
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_keys_of_an_args_file_are_checked_too(tmp_path):
+    args = write_yaml(tmp_path / "args.yaml", {"config_file": "x", "max_epochz": 3})
+    assert "'max_epochs'" in refusal(check, "--args_file", args)
+    check("--args_file", write_yaml(tmp_path / "args.yaml", {"config_file": "x", "max_epochs": 3}))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"optimizer": {"lr": 0.1}}, "Write `optimizer::lr: VALUE`"),
+        ({"train": {"trainer": {"max_epochs": 3}}}, "Write `train::trainer: VALUE`"),
+        ({"network_def::feature_sise": 8}, "UNETR has no argument 'feature_sise'"),
+    ],
+)
+def test_an_override_that_would_lose_or_miss_settings_is_refused(tmp_path, content, said):
+    assert said in refusal(check, "--config_file", with_override(tmp_path, content))
+
+
+def test_a_whole_new_component_and_a_known_argument_pass(tmp_path):
+    content = {"optimizer": {"_target_": "torch.optim.SGD", "params": "$[]", "lr": 0.1}, "network_def::qkv_bias": True}
+    check("--config_file", with_override(tmp_path, content))
+
+
+def test_an_override_file_that_is_no_yaml_is_refused(tmp_path):
+    (tmp_path / "plan.yaml").write_text("a: [1")
+    files = f"['{UNETR3D / 'train.yaml'}','{tmp_path / 'plan.yaml'}']"
+    assert "is no YAML" in refusal(check, "--config_file", files)
+
+
+def test_weights_of_another_network_are_refused_with_the_likely_reason(tmp_path):
+    torch.save(torch.nn.Linear(2, 3).state_dict(), tmp_path / "model.pt")
+    checks.check_weights(str(tmp_path / "model.pt"), torch.nn.Linear(2, 3))
+    message = refusal(checks.check_weights, str(tmp_path / "model.pt"), torch.nn.Linear(2, 4))
+    assert "'weight': (3, 2) in the file, (4, 2) in the network" in message and "plan" in message
+    message = refusal(checks.check_weights, str(tmp_path / "model.pt"), torch.nn.Linear(2, 3, bias=False))
+    assert "'bias': (3,) in the file, absent in the network" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"weights", b"PK"])
+def test_a_file_that_holds_no_weights_is_refused(tmp_path, content):
+    (tmp_path / "model.pt").write_bytes(content)
+    assert "holds no weights" in refusal(checks.check_weights, str(tmp_path / "model.pt"), torch.nn.Linear(2, 3))
 
 
 def test_the_real_command_line_is_what_is_checked(monkeypatch):

@@ -291,6 +291,7 @@ def test_monai_finds_all_properties_of_a_bundle(bundle, request, tmp_path):
     else:
         masks = request.getfixturevalue("pseudo_labelled") / "masks"
         settings |= {"datalist": str(request.getfixturevalue("slices").datalist), "mask_dir": str(masks)}
+        settings |= {"image_size": 64}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CHECK_PROPERTIES, BUNDLES / bundle, json.dumps(settings)],
         cwd=tmp_path,

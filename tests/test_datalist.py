@@ -138,6 +138,18 @@ def test_a_file_cut_short_is_named(cases, share, members):
     assert str(path) in message and "Copy or download it again" in message
 
 
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_gzip_damaged_inside_is_named_though_its_length_is_right(cases, place):
+    """nibabel alone reads such a file without a word, wherever the damage leaves the stream readable."""
+    path = a_file(cases, "t2f")
+    content = bytearray(path.read_bytes())
+    at = int(place * len(content))
+    content[at] ^= 0x10
+    path.write_bytes(content)
+    message = refusal(both, cases.datalist)
+    assert str(path) in message and "cut short or damaged" in message
+
+
 def test_an_unpacked_file_cut_short_is_named(cases):
     path = a_file(cases, "t2f").with_suffix("")
     nibabel.save(nibabel.load(a_file(cases, "t2f")), path)
@@ -288,7 +300,7 @@ def make_masks(pictures: Copy, folder: Path) -> None:
 
 def test_image_sections_are_kept_apart(pictures, tmp_path):
     make_masks(pictures, tmp_path / "masks")
-    where = (str(pictures.datalist), "", str(tmp_path / "masks"))
+    where = (str(pictures.datalist), "", str(tmp_path / "masks"), 8)
     inside = names(image_items.validation_items(*where, fold=1))
     assert inside == names([i for i in pictures.content["training"] if i["fold"] == 1])
     outside = names(image_items.training_items(*where, fold=1))
@@ -304,7 +316,7 @@ def test_the_testing_images_are_never_read_for_training(pictures, tmp_path):
     make_masks(pictures, tmp_path / "masks")
     datalist = pictures.change(testing=[{"case": "poison", "image": "no such file"}])
     for read in (image_items.training_items, image_items.validation_items):
-        assert "poison" not in names(read(datalist, "", str(tmp_path / "masks")))
+        assert "poison" not in names(read(datalist, "", str(tmp_path / "masks"), 8))
 
 
 def test_a_missing_mask_or_mask_folder_is_refused(pictures, tmp_path):
@@ -322,6 +334,21 @@ def test_an_image_that_cannot_be_read_is_named(pictures):
     assert str(broken) in refusal(image_items.inference_items, pictures.datalist)
     broken.unlink()
     assert str(broken) in refusal(image_items.inference_items, pictures.datalist)
+
+
+def test_a_mask_of_another_size_is_refused_with_the_cure(pictures, tmp_path):
+    make_masks(pictures, tmp_path / "masks")
+    where = (str(pictures.datalist), "", str(tmp_path / "masks"))
+    with pytest.raises(SystemExit, match=r"8x8 but image_size makes 224x224. Run pseudo_labelling"):
+        image_items.training_items(*where)
+
+
+def test_linked_folders_are_read(pictures, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "a").symlink_to(pictures.folder)
+    assert len(image_items.folder_items(str(tmp_path / "linked"))) == len(
+        image_items.folder_items(str(pictures.folder))
+    )
 
 
 @pytest.mark.parametrize("share", [0.5, 0.95])

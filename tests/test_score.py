@@ -252,3 +252,31 @@ def test_a_datalist_of_images_has_no_truth(tmp_path: Path) -> None:
     inspect(str(tmp_path / "data"), str(tmp_path / "work"))
     with pytest.raises(AutoconfError, match="Give a folder of true masks"):
         score(str(tmp_path / "data"), str(tmp_path / "work" / "datalist.json"), str(tmp_path / "out"))
+
+
+def test_a_datalist_case_without_a_label_is_refused(tmp_path: Path) -> None:
+    write_cases(tmp_path / "data")
+    inspect(str(tmp_path / "data"), str(tmp_path / "work"))
+    path = tmp_path / "work" / "datalist.json"
+    datalist = json.loads(path.read_text())
+    case = datalist["testing"][0]["case"]
+    (tmp_path / "pred").mkdir()
+    store(tumour((1,)), tmp_path / "pred" / f"{case}.nii.gz")
+    del datalist["testing"][0]["label"]
+    path.write_text(json.dumps(datalist))
+    with pytest.raises(AutoconfError, match=f"'{case}' has no label"):
+        score(str(tmp_path / "pred"), str(path), str(tmp_path / "out"))
+
+
+def test_moved_data_are_found_where_the_user_says(tmp_path: Path) -> None:
+    write_cases(tmp_path / "data")
+    inspect(str(tmp_path / "data"), str(tmp_path / "work"))
+    path = tmp_path / "work" / "datalist.json"
+    (tmp_path / "pred").mkdir()
+    for item in json.loads(path.read_text())["testing"]:
+        store(tumour((1,)), tmp_path / "pred" / f"{item['case']}.nii.gz")
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(AutoconfError, match="data"):
+        score(str(tmp_path / "pred"), str(path), str(tmp_path / "out"))
+    score(str(tmp_path / "pred"), str(path), str(tmp_path / "out"), dataset_dir=str(tmp_path / "elsewhere"))
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["mean_dice"] == 1

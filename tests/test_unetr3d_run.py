@@ -217,7 +217,7 @@ def write_scan(folder: Path, case: str, oblique: bool) -> np.ndarray:
         affine[:3, :3] = ROTATION @ TILT @ SPACING @ to_ras
         affine[:3, 3] = (20, -30, 5)
     (folder / case).mkdir(parents=True)
-    for array, end in zip(arrays, ("t1n", "t1c", "t2w", "t2f"), strict=True):
+    for array, end in zip(arrays[:4], ("t1n", "t1c", "t2w", "t2f"), strict=True):
         image = nibabel.Nifti1Image(np.ascontiguousarray(array).astype(np.int16), affine)
         nibabel.save(image, folder / case / f"{case}-{end}.nii.gz")
     return arrays[4]

@@ -20,7 +20,7 @@ from autoconf.score.report import print_scores
 FEW_CASES = 30  # below this the mean of a test set moves by several points with the choice of cases
 
 
-def score(pred: str, truth: str, out: str, split: str = "testing") -> None:
+def score(pred: str, truth: str, out: str, split: str = "testing", dataset_dir: str = "") -> None:
     """Score predicted masks against the truth: Dice and IoU per case, beside an all-background prediction.
 
     pred: folder of <case>.nii.gz masks, or of PNG masks.
@@ -28,8 +28,9 @@ def score(pred: str, truth: str, out: str, split: str = "testing") -> None:
       of BraTS cases, of <case>.nii.gz masks, or of PNG masks with the same names, where only predicted cases count.
     out: folder for scores.csv, summary.json and, where the images are known, overlay.png.
     split: the part of a datalist: testing, validation (fold 0) or training.
+    dataset_dir: where the datalist's data lie now, if they were moved.
     """
-    pairs = find_pairs(pred, truth, split)
+    pairs = find_pairs(pred, truth, split, dataset_dir)
     check_out(out, outside=truth if os.path.isdir(truth) else None)
     scored = progress(pairs.scored, len(pairs.scored), "scoring cases")
     rows = [score_case(pair, pairs.kind) for pair in scored]

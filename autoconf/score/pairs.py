@@ -37,7 +37,7 @@ class Pairs:
     without_pred: list[str] = field(default_factory=list)
 
 
-def find_pairs(pred: str, truth: str, split: str) -> Pairs:
+def find_pairs(pred: str, truth: str, split: str, dataset_dir: str = "") -> Pairs:
     """Match a folder of predicted masks with the truth, by name.
 
     truth: a datalist (all cases of its `split`, so a prediction may be missing), or a folder of BraTS cases, of
@@ -47,7 +47,7 @@ def find_pairs(pred: str, truth: str, split: str) -> Pairs:
     if not os.path.isdir(pred):
         raise AutoconfError(f"{pred}: no such folder. Give the folder that holds the predicted masks.")
     if truth.lower().endswith(".json"):
-        return _pairs_of_datalist(pred, truth, split)
+        return _pairs_of_datalist(pred, truth, split, dataset_dir)
     if not os.path.isdir(truth):
         raise AutoconfError(f"{truth}: no such folder. Give a folder of true masks, or a datalist.json.")
     predictions = _masks(pred)
@@ -69,7 +69,7 @@ def find_pairs(pred: str, truth: str, split: str) -> Pairs:
     )
 
 
-def _pairs_of_datalist(pred: str, path: str, split: str) -> Pairs:
+def _pairs_of_datalist(pred: str, path: str, split: str, dataset_dir: str) -> Pairs:
     if split not in SPLITS:
         raise AutoconfError(f"--split {split}: no such part of the data. There are: {', '.join(SPLITS)}.")
     datalist = _read_datalist(path)
@@ -82,7 +82,12 @@ def _pairs_of_datalist(pred: str, path: str, split: str) -> Pairs:
     cases = [item["case"] for item in items]
     if not predictions.keys() & set(cases):
         raise AutoconfError(_no_match(pred, sorted(predictions), f"the {split} split of {path}", cases))
-    root = datalist["dataset_dir"]
+    root = dataset_dir or datalist["dataset_dir"]
+    bare = next((item["case"] for item in items if not item.get("label")), None)
+    if bare:
+        raise AutoconfError(
+            f"{path}: its {split} case '{bare}' has no label. Add its mask, or take it out of that list."
+        )
     return Pairs(
         "volumes",
         [

@@ -13,12 +13,15 @@ import os
 import re
 import sys
 import tempfile
+from inspect import signature
 from numbers import Real
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
+import torch
 import yaml
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigComponent, ConfigParser
 
 from .errors import ROOT, refuse
 
@@ -47,6 +50,9 @@ RULES = {
     "cache_rate": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, _sixteens)),
     "target_spacing": ("three lengths in mm above 0, such as [1.0,1.0,1.0]", lambda v: _three(v, _number)),
+    "amp": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
+    "save_probability": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
+    "device": ("cpu, cuda or cuda:NUMBER, and there", lambda v: _is_device(v)),
     "checkpoint": ("a file that exists (weights saved by training)", lambda v: os.path.isfile(v)),
 }
 PATHS = ("datalist", "dataset_dir", "mask_dir", "output_dir", "checkpoint")
@@ -68,6 +74,14 @@ def _three(value: Any, test) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 3 and all(test(v) and v > 0 for v in value)
 
 
+def _is_device(value: Any) -> bool:
+    try:
+        torch.empty(0, device=value)
+    except (RuntimeError, TypeError, AssertionError):  # unknown; known but not there; not compiled in
+        return False
+    return True
+
+
 def check_settings(**settings: Any) -> None:
     """Refuse what a run could not use: unknown keys, values out of range, an unwritable `output_dir`.
 
@@ -81,6 +95,30 @@ def check_settings(**settings: Any) -> None:
             refuse(f"{knob} is {value!r}. It must be {RULES[knob][0]}.")
     if "output_dir" in settings:
         check_writable(settings["output_dir"])
+
+
+def check_weights(checkpoint: str, network: torch.nn.Module) -> None:
+    """Refuse a checkpoint whose tensors are not those of the network, usually for want of its plan.
+
+    checkpoint: a state dict saved by training; opened as plain tensors only.
+    """
+    try:
+        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        weights = weights.get("model", weights)
+        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    except Exception as error:  # noqa: BLE001 - pickle, zip and type errors all mean the same here
+        refuse(
+            f"{checkpoint} holds no weights that training saved ({type(error).__name__}). Give another --checkpoint."
+        )
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if found == wanted:
+        return
+    name = next(name for name in (*wanted, *found) if found.get(name) != wanted.get(name))
+    shapes = f"{found.get(name, 'absent')} in the file, {wanted.get(name, 'absent')} in the network"
+    refuse(
+        f"{checkpoint} does not fit the network ('{name}': {shapes}). Give the plan that it was trained with: "
+        "--config_file \"['CONFIG','plan.yaml']\"."
+    )
 
 
 def check_writable(folder: str) -> None:
@@ -111,10 +149,12 @@ def check_keys(argv: list[str]) -> None:
     config = ConfigParser.load_config_files(own)
     # A plan is made for training and given to inference too, which has no use for some of its keys.
     known = {**ConfigParser.load_config_file(ROOT / "configs" / "train.yaml"), **config}
-    for file in files:
+    for file in [*files, *_args_file(arguments)]:
         if file not in own:
-            for key in _override_keys(file):
-                _check_key(known, key.lstrip("+"), f" (in {file})")
+            for key, value in _overrides(file).items():
+                if file in files or key not in RUNNER_KEYS:
+                    _check_key(known, key.lstrip("+"), f" (in {file})")
+                    _check_whole(known, key, value, file)
     for key in arguments:
         if key not in RUNNER_KEYS:
             _check_key(config, key, "")
@@ -136,12 +176,29 @@ def _config_files(value: str) -> list[str]:
     return [str(f) for f in (files if isinstance(files, list) else [files]) if f]
 
 
-def _override_keys(file: str) -> list[str]:
-    with open(file, encoding="utf-8") as stream:
-        content = yaml.safe_load(stream)
+def _args_file(arguments: dict[str, str]) -> list[str]:
+    return [arguments["args_file"]] if "args_file" in arguments else []
+
+
+def _overrides(file: str) -> dict[str, Any]:
+    try:
+        with open(file, encoding="utf-8") as stream:
+            content = yaml.safe_load(stream)
+    except OSError as error:
+        refuse(f"cannot read {file}: {error.strerror}. Check --config_file.")
+    except yaml.YAMLError as error:
+        refuse(f"{file} is no YAML ({' '.join(str(error).split())}). Correct it.")
     if content is not None and not isinstance(content, dict):
         refuse(f"{file} holds no `key: value` lines. An override file is plain YAML.")
-    return list(content or {})
+    return content or {}
+
+
+def _check_whole(config: dict, key: str, value: Any, file: str) -> None:
+    """Refuse a few new values for a block of settings, which would replace all the others of the block."""
+    own = config.get(key)
+    if isinstance(own, dict) and isinstance(value, dict) and "_target_" not in value and set(own) - set(value):
+        first = next(iter(value), "KEY")
+        refuse(f"'{key}' (in {file}) would lose all its other settings. Write `{key}::{first}: VALUE`.")
 
 
 def _check_key(config: dict, key: str, where: str) -> None:
@@ -153,4 +210,17 @@ def _check_key(config: dict, key: str, where: str) -> None:
             near = difflib.get_close_matches(part, names, n=1)
             hint = f"Did you mean '{near[0]}'?" if near else f"It has: {', '.join(names)}."
             refuse(f"no key '{key}' to override{where}. {hint}")
+        if isinstance(at, dict) and part not in at and not _takes(at, part):
+            refuse(f"no key '{key}' to override{where}: {at['_target_']} has no argument '{part}'. Check its spelling.")
         at = at.get(part) if isinstance(at, dict) else None
+
+
+def _takes(component: dict, argument: str) -> bool:
+    """Tell whether what a `_target_` names can be called with an argument; yes where that cannot be known."""
+    if argument in ConfigComponent.non_arg_keys:
+        return True
+    try:
+        parameters = signature(locate(ConfigComponent(dict(component)).resolve_module_name())).parameters  # type: ignore
+    except (ImportError, TypeError, ValueError):
+        return True
+    return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

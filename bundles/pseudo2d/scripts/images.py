@@ -30,28 +30,32 @@ def mask_name(case: str) -> str:
     return f"{case}.png"
 
 
-def training_items(datalist: str, dataset_dir: str, mask_dir: str, fold: int = 0) -> list[dict]:
+def training_items(datalist: str, dataset_dir: str, mask_dir: str, image_size: int = 224, fold: int = 0) -> list[dict]:
     """{"image", "label", "case"} of the datalist's `training` section outside `fold`."""
     items, root = _section(datalist, dataset_dir, "training")
-    return _with_masks([i for i in items if i.get("fold") != fold], root, mask_dir, f"training outside fold {fold}")
+    items = [i for i in items if i.get("fold") != fold]
+    return _with_masks(items, root, mask_dir, image_size, f"training outside fold {fold}")
 
 
-def validation_items(datalist: str, dataset_dir: str, mask_dir: str, fold: int = 0) -> list[dict]:
+def validation_items(
+    datalist: str, dataset_dir: str, mask_dir: str, image_size: int = 224, fold: int = 0
+) -> list[dict]:
     """The same of the `training` section inside `fold`; the `testing` section is never read here."""
     items, root = _section(datalist, dataset_dir, "training")
-    return _with_masks([i for i in items if i.get("fold") == fold], root, mask_dir, f"training in fold {fold}")
+    items = [i for i in items if i.get("fold") == fold]
+    return _with_masks(items, root, mask_dir, image_size, f"training in fold {fold}")
 
 
 def evaluation_items(
-    datalist: str, dataset_dir: str, mask_dir: str, section: str = "testing", fold: int = 0
+    datalist: str, dataset_dir: str, mask_dir: str, image_size: int = 224, section: str = "testing", fold: int = 0
 ) -> list[dict]:
     """The same of `testing` (the default), or of `validation`, the training images inside `fold`."""
     if section == "validation":
-        return validation_items(datalist, dataset_dir, mask_dir, fold)
+        return validation_items(datalist, dataset_dir, mask_dir, image_size, fold)
     if section != "testing":
         refuse(f"section is {section!r}. It must be testing or validation.")
     items, root = _section(datalist, dataset_dir, section)
-    return _with_masks(items, root, mask_dir, section)
+    return _with_masks(items, root, mask_dir, image_size, section)
 
 
 def unlabelled_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
@@ -84,7 +88,7 @@ def folder_items(folder: str) -> list[dict]:
     if not os.path.isdir(folder):
         refuse(f"{folder}: no such folder. Check --dataset_dir.")
     items = []
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         for name in names:
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
@@ -114,29 +118,31 @@ def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool =
     return items, dataset_dir or content.get("dataset_dir", os.path.dirname(datalist))
 
 
-def _with_masks(items: list[dict], root: str, mask_dir: str, what: str) -> list[dict]:
+def _with_masks(items: list[dict], root: str, mask_dir: str, image_size: int, what: str) -> list[dict]:
     if not items:
         refuse(f"the datalist has no image for {what}. Choose another with --fold.")
     if not mask_dir:
         refuse("no mask_dir. Make masks with `run pseudo_labelling`, then give --mask_dir OUTPUT_DIR/masks.")
-    return _there(
-        [
-            {
-                "image": os.path.join(root, item["image"]),
-                "label": os.path.join(mask_dir, mask_name(item["image"])),
-                "case": item["image"],
-            }
-            for item in items
-        ]
-    )
+    found = [
+        {
+            "image": os.path.join(root, item["image"]),
+            "label": os.path.join(mask_dir, mask_name(item["image"])),
+            "case": item["image"],
+        }
+        for item in items
+    ]
+    return _there(found, (image_size, image_size))
 
 
 def _what(error: Exception) -> str:
     return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _there(items: list[dict]) -> list[dict]:
-    """Refuse a list with a file that is missing, or that cannot be decoded to its last row (0.1 ms each)."""
+def _there(items: list[dict], mask_size: tuple[int, int] = (0, 0)) -> list[dict]:
+    """Refuse a list with a file that is missing or cannot be decoded to its last row (0.1 ms each).
+
+    mask_size: (width, height) in pixels that the masks must have.
+    """
     for item in items:
         for key, cure in (("image", "Check --dataset_dir"), ("label", "Run pseudo_labelling, or check --mask_dir")):
             path = item.get(key)
@@ -145,10 +151,14 @@ def _there(items: list[dict]) -> list[dict]:
             try:
                 with Image.open(path) as image:
                     image.load()
+                    size = image.size
             except FileNotFoundError:
                 refuse(f"{path} is not there. {cure}.")
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 refuse(f"{path} is not a readable image ({error}). Copy it again or remove it.")
+            if key == "label" and size != mask_size:
+                held, wanted = ("x".join(map(str, s)) for s in (size, mask_size))
+                refuse(f"{path} is {held} but image_size makes {wanted}. Run pseudo_labelling with that --image_size.")
     return items
 
 

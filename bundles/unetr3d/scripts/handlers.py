@@ -48,12 +48,14 @@ class Progress:
     def _start(self, engine: Engine) -> None:
         self.began = time.monotonic()
         self.losses: list[float] = []
+        self.items = 0
         if sys.stderr.isatty():
             total = engine.state.epoch_length * (engine.state.max_epochs or 1)
             self.bar = tqdm(total=total, desc=self.name, unit="step", dynamic_ncols=True)
 
     def _iteration(self, engine: Engine) -> None:
         output = engine.state.output
+        self.items += len(output) if isinstance(output, list) else 1  # MONAI takes a batch apart into its items
         if isinstance(output, dict) and "loss" in output:
             self.losses.append(float(output["loss"]))
         elif isinstance(output, list) and output and "loss" in output[0]:
@@ -84,7 +86,7 @@ class Progress:
             self.bar.close()
         elif self.validator is None:
             spent = time.monotonic() - self.began
-            print(f"{self.name}: {engine.state.iteration} done in {_clock(spent)}", file=sys.stderr, flush=True)
+            print(f"{self.name}: {self.items} done in {_clock(spent)}", file=sys.stderr, flush=True)
 
 
 def case_names(batch: list[dict]) -> list[dict]:
