@@ -2,6 +2,8 @@
 
 brats.py        which files make a case          images.py       class folders of 2D images
 volumes.py      one NIfTI file, checked          fingerprint.py  sizes and intensities of all volumes
+gz.py            gzip, decompressed fast         counts.py       how often each value occurs
+cache.py         what is known of unchanged files
 split.py        who trains, validates, tests     report.py       the table on the screen
 """
 
@@ -25,12 +27,13 @@ from autoconf.inspect.split import TESTING, split
 from autoconf.output import check_out, progress, to_json, write_files
 
 
-def inspect(data: str, out: str, seed: int = 0) -> None:
+def inspect(data: str, out: str, seed: int = 0, jobs: int = 1) -> None:
     """Read a data folder: check every file, split by patient, measure sizes and intensities.
 
     data: folder of BraTS cases (2018-2021 or 2023+ names, any nesting) or of 2D images, one sub-folder per class.
     out: folder for datalist.json and fingerprint.json; not inside data.
     seed: another seed gives another split.
+    jobs: cases that are read at the same time, about 100 MB each; unchanged ones are not read again (out/.cache).
     """
     try:
         cases, images = find_cases(data), find_images(data)
@@ -47,18 +50,24 @@ def inspect(data: str, out: str, seed: int = 0) -> None:
         raise AutoconfError(str(error)) from error
     check_out(out, outside=data)
     if cases:
-        _inspect_volumes(data, cases, out, seed)
+        _inspect_volumes(data, cases, out, seed, jobs)
     else:
         _inspect_images(data, images, out, seed)
 
 
-def _inspect_volumes(data: str, cases: list[Case], out: str, seed: int) -> None:
+def _inspect_volumes(data: str, cases: list[Case], out: str, seed: int, jobs: int) -> None:
     from autoconf.inspect import fingerprint, report
+    from autoconf.inspect.cache import Cache
 
     labelled = [case for case in cases if case.label]
     sides = split([case.patient for case in labelled], seed)
     intensities = {contrast: fingerprint.Intensities.none() for contrast in CONTRASTS}
-    rows = [fingerprint.measure_case(case, intensities) for case in progress(cases, len(cases), "reading cases")]
+    rows = []
+    with Cache(os.path.join(out, ".cache")) as cache:
+        found = fingerprint.measure_cases(cases, cache, jobs)
+        for measured in progress(found, len(cases), "reading cases"):
+            measured.add_to(intensities)
+            rows.append(measured.row)
 
     items = [_volume_item(data, case) for case in cases]
     kept_apart = [item for item in items if "label" not in item]

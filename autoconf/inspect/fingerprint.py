@@ -1,7 +1,15 @@
-"""Measure volumes in one pass, a case in memory at a time: grids, brain and tumour sizes, intensities."""
+"""Measure volumes, a case in memory at a time: grids, brain and tumour sizes, intensities.
+
+Headers first, so that a structural error shows before any voxel is read; then each file once (volumes.py), counted
+(counts.py) and forgotten. What was measured before is taken from a cache (cache.py).
+"""
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,125 +17,104 @@ import numpy as np
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import CONTRASTS, Case
-from autoconf.inspect.volumes import Volume, check_same_grid, read_volume
+from autoconf.inspect.cache import Cache
+from autoconf.inspect.counts import Counts, Intensities, count
+from autoconf.inspect.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
 
-FRACTION_BITS = 12  # fractions are counted after rounding to so many binary digits: at most 0.013 % off
+MEASURE_VERSION = 1  # of this code and of counts.py: raise it when a number changes, and every cache is void
+WORD = np.dtype(np.uint64)  # 8 bytes are looked at in one step
 
 
-@dataclass
-class Intensities:
-    """Non-zero voxels of one contrast over all cases, as distinct values and how often each occurs.
+@dataclass(frozen=True)
+class Measured:
+    """One case: its row of the fingerprint, and the counts of its voxels by contrast."""
 
-    Exact for whole numbers; mean and std are exact for fractions too. Memory grows with the number of distinct
-    values, which is some ten thousand, not with the number of voxels or cases.
+    row: dict[str, Any]
+    brain: dict[str, Counts]  # the voxels that are not 0
+    foreground: dict[str, Counts]  # the voxels inside the mask, 0 or not; {} without a mask
+
+    def add_to(self, intensities: dict[str, Intensities]) -> None:
+        """Add the counts to those of other cases, by contrast."""
+        for contrast, found in self.brain.items():
+            intensities[contrast].brain.add(found)
+        for contrast, found in self.foreground.items():
+            intensities[contrast].foreground.add(found)
+
+
+def measure_cases(
+    cases: Sequence[Case], cache: Cache | None = None, jobs: int = 1, keep_going: bool = False
+) -> Iterator[Measured | AutoconfError]:
+    """Measure every case, in their order, after a look at all headers; at most 2 * jobs cases are in memory.
+
+    cache: what is in it and unchanged is not measured again. jobs: threads; about 100 MB each.
+    A case that cannot be trained on raises AutoconfError, or with keep_going the error is yielded in its place.
     """
+    broken: dict[int, AutoconfError] = {}
+    for number, case in enumerate(cases):
+        try:
+            check_headers(case)
+        except AutoconfError as error:
+            if not keep_going:
+                raise
+            broken[number] = error
 
-    values: np.ndarray  # distinct, ascending
-    counts: np.ndarray
-    total: float = 0.0
-    total_square: float = 0.0
+    def outcome(number: int) -> Measured | AutoconfError:
+        try:
+            return broken.get(number) or _measure_once(cases[number], cache)
+        except AutoconfError as error:
+            return error
 
-    @classmethod
-    def none(cls) -> Intensities:
-        return cls(np.empty(0), np.empty(0))
-
-    def add(self, voxels: np.ndarray) -> None:
-        """voxels: flat array of one volume's foreground."""
-        self.total += float(voxels.sum(dtype=np.float64))
-        self.total_square += float(np.square(voxels, dtype=np.float64).sum())
-        values, counts = _count(voxels)
-        both = np.concatenate([self.values, values])
-        self.values, where = np.unique(both, return_inverse=True)
-        self.counts = np.bincount(where, np.concatenate([self.counts, counts]))
-
-    def summary(self) -> dict[str, float]:
-        """mean, std, median, p0.5 and p99.5 over the voxels, in the images' own units."""
-        voxels = self.counts.sum()
-        mean = self.total / voxels
-        variance = max(self.total_square / voxels - mean**2, 0.0)
-        reached = np.cumsum(self.counts) / voxels
-        median, low, high = (
-            float(self.values[min(np.searchsorted(reached, share), len(self.values) - 1)])
-            for share in (0.5, 0.005, 0.995)
-        )
-        numbers = {"mean": mean, "std": variance**0.5, "median": median, "p0.5": low, "p99.5": high}
-        return {name: float(f"{number:.6g}") for name, number in numbers.items()}
+    for found in _in_order(outcome, range(len(cases)), jobs):
+        if isinstance(found, AutoconfError) and not keep_going:
+            raise found
+        yield found
 
 
-def _count(voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    whole = voxels.dtype.kind in "iu" or np.array_equal(voxels, np.rint(voxels))
-    if not whole:
-        digits, exponent = np.frexp(voxels)
-        rounded = np.ldexp(np.rint(np.ldexp(digits, FRACTION_BITS)), exponent - FRACTION_BITS)
-        return np.unique(rounded, return_counts=True)
-    lowest, highest = int(voxels.min()), int(voxels.max())
-    if highest - lowest >= 1 << 22:  # too wide for a table of counts
-        values, counts = np.unique(voxels, return_counts=True)
-        return values.astype(float), counts
-    counts = np.bincount(voxels.astype(np.int64) - lowest)
-    values = np.flatnonzero(counts)
-    return (values + lowest).astype(float), counts[values]
+def check_headers(case: Case) -> Grid:
+    """Compare the headers of a case's files; returns the common grid. Raises AutoconfError, naming the file."""
+    grids = [read_grid(path, channels) for path, channels in _files(case)]
+    for grid in grids[1:]:
+        check_same_grid(grid, grids[0])
+    return grids[0]
 
 
-def measure_case(case: Case, intensities: dict[str, Intensities]) -> dict[str, Any]:
-    """Read one case, add its voxels to `intensities` and return its row of the fingerprint.
+def measure(case: Case) -> Measured:
+    """Read one case.
 
     The row: case, shape (voxels, RAS+ axis order), spacing (mm, RAS+), brain_shape (bounding box of the voxels that
     are not 0 in at least one contrast), and, of the mask, tumour_voxels, tumour_ml and labels (None without a mask).
     Raises AutoconfError, naming the file, for anything that cannot be trained on.
     """
-    brain = reference = None
-    for contrast, path in zip(CONTRASTS, case.image, strict=True):
-        volume = read_volume(path)
-        reference = reference or volume
-        check_same_grid(volume, reference)
-        foreground = volume.data != 0
-        voxels = volume.data[foreground]
-        if voxels.size == 0 or voxels.min() == voxels.max():
-            held = f"only 0 and {voxels[0]:g}" if 0 < voxels.size < volume.data.size else "one value everywhere"
-            raise AutoconfError(f"{path}: holds {held}, so it is no scan. Export it again, or leave the case out.")
-        intensities[contrast].add(voxels)
-        brain = foreground if brain is None else brain | foreground
-    box = _box(brain)
+    volumes = _read_contrasts(case)
+    grid = next(iter(volumes.values())).grid
+    mask, inside = _measure_mask(case.label, grid)
+    flat = {contrast: volume.data.ravel(order="F") for contrast, volume in volumes.items()}
+    box, brain = _measure_brain(list(flat.values()), grid.size)
+    for volume, found in zip(volumes.values(), brain, strict=True):
+        _check_scan(volume, found)
     row = {
         "case": case.case,
-        "shape": reference.shape,
-        "spacing": reference.spacing,
-        "brain_shape": [box[axis] for axis in reference.to_ras],
+        "shape": grid.shape,
+        "spacing": grid.spacing,
+        "brain_shape": [box[axis] for axis in grid.to_ras],
     }
-    return row | _measure_mask(case.label, reference)
+    foreground = {} if inside is None else {contrast: count(voxels[inside]) for contrast, voxels in flat.items()}
+    return Measured(row | mask, dict(zip(volumes, brain, strict=True)), foreground)
 
 
-def _measure_mask(path: str | None, reference: Volume) -> dict[str, Any]:
-    if path is None:
-        return {"tumour_voxels": None, "tumour_ml": None, "labels": None}
-    mask = read_volume(path)
-    check_same_grid(mask, reference)
-    voxels = mask.data[mask.data != 0]
-    labels = np.unique(voxels)
-    odd = labels[(labels < 0) | (labels != np.rint(labels))]
-    if odd.size:
-        raise AutoconfError(f"{path}: holds {odd[0]:g}; a mask holds 0, 1, 2, ... Save it without interpolation.")
-    if voxels.size == 0:
-        raise AutoconfError(f"{path}: the mask is empty. Remove the mask to keep the case as unlabelled, or the case.")
-    return {
-        "tumour_voxels": voxels.size,
-        "tumour_ml": round(voxels.size * mask.voxel_ml, 4),
-        "labels": [0] * (voxels.size < mask.data.size) + [int(label) for label in labels],
-    }
-
-
-def _box(brain: np.ndarray) -> list[int]:
-    """Edge lengths, in voxels, of the smallest box around all True voxels, in the array's axis order."""
-    edges = []
-    for axis in range(3):
-        there = np.flatnonzero(brain.any(axis=tuple(other for other in range(3) if other != axis)))
-        edges.append(int(there[-1] - there[0] + 1))
-    return edges
+def measure_case(case: Case, intensities: dict[str, Intensities]) -> dict[str, Any]:
+    """Measure one case, add its voxels to `intensities` and return its row; after an error nothing was added."""
+    measured = measure(case)
+    measured.add_to(intensities)
+    return measured.row
 
 
 def fingerprint(rows: list[dict[str, Any]], intensities: dict[str, Intensities]) -> dict[str, Any]:
-    """The dataset's fingerprint from the rows of its cases; medians are taken axis by axis, in RAS+ order."""
+    """The dataset's fingerprint from the rows of its cases; medians are taken axis by axis, in RAS+ order.
+
+    contrasts: statistics of the non-zero voxels, each voxel weighing the same. foreground: statistics inside the
+    masks (any label above 0, intensity 0 or not), each case weighing the same, as nnU-Net 2.8.1 samples them.
+    """
     spacing = np.array([row["spacing"] for row in rows])
     brain = np.array([row["brain_shape"] for row in rows])
     return {
@@ -136,6 +123,167 @@ def fingerprint(rows: list[dict[str, Any]], intensities: dict[str, Intensities])
         "median_spacing": np.round(np.median(spacing, axis=0), 6).tolist(),
         "median_brain_shape": np.rint(np.median(brain, axis=0)).astype(int).tolist(),
         "median_brain_mm": np.round(np.median(brain * spacing, axis=0), 3).tolist(),
-        "contrasts": {contrast: found.summary() for contrast, found in intensities.items()},
+        "contrasts": _known({contrast: found.summary() for contrast, found in intensities.items()}),
+        "foreground": _known({contrast: found.foreground.summary() for contrast, found in intensities.items()}),
         "cases": rows,
     }
+
+
+def _known(summaries: dict[str, Any]) -> dict[str, Any]:
+    return {contrast: summary for contrast, summary in summaries.items() if summary}
+
+
+def _in_order(work: Any, items: Iterable[Any], jobs: int) -> Iterator[Any]:
+    """`map` with threads, but never more than 2 * jobs results ahead of the reader. Decompression and most of numpy
+    run without the interpreter's lock, and threads start at once and copy nothing."""
+    if jobs <= 1:
+        yield from map(work, items)
+        return
+    ahead: deque[Future] = deque()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for item in items:
+                ahead.append(pool.submit(work, item))
+                if len(ahead) >= 2 * jobs:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:  # the reader stopped: do not begin what nobody waits for
+            for future in ahead:
+                future.cancel()
+
+
+def _files(case: Case) -> list[tuple[str, tuple[int, ...]]]:
+    """Each file of a case once, the mask last, with the channels to read of it (none of a 3D file)."""
+    channels = tuple(getattr(case, "channels", ()))
+    files = [(path, channels) for path in dict.fromkeys(case.image) if path]
+    return files + ([(case.label, ())] if case.label else [])
+
+
+def _read_contrasts(case: Case) -> dict[str, Volume]:
+    """The contrasts that the case has, all on one grid."""
+    there = {contrast: path for contrast, path in zip(CONTRASTS, case.image, strict=True) if path}
+    channels = tuple(getattr(case, "channels", ()))
+    if channels:
+        volumes = dict(zip(there, read_channels(next(iter(there.values())), channels), strict=True))
+    else:
+        volumes = {contrast: read_volume(path) for contrast, path in there.items()}
+    first, *others = volumes.values()
+    for volume in others:
+        check_same_grid(volume, first)
+    return volumes
+
+
+def _measure_brain(flat: list[np.ndarray], size: Sequence[int]) -> tuple[list[int], list[Counts]]:
+    """Edge lengths of the box around all voxels that are not 0 in at least one array, and each array's counts.
+
+    flat: arrays of the same length, first axis fastest. Where all are integers of one size, 8 bytes are compared at
+    once, and the words that are 0 in all arrays (five of six in a BraTS case) are never looked at again.
+    """
+    item = flat[0].dtype.itemsize
+    if all(a.dtype.kind in "iu" and a.dtype.itemsize == item for a in flat) and not flat[0].nbytes % WORD.itemsize:
+        words = [array.view(WORD) for array in flat]
+        union = words[0].copy()
+        for array in words[1:]:
+            np.bitwise_or(union, array, out=union)
+        there = union != 0
+        brain = [array[there].view(as_is.dtype) for array, as_is in zip(words, flat, strict=True)]
+        union = union.view(f"u{item}")
+    else:
+        union = flat[0] != 0
+        for array in flat[1:]:
+            union |= array != 0
+        brain = [array[union] for array in flat]
+    return _box(union.reshape(size, order="F")), [count(voxels, zeros=False) for voxels in brain]
+
+
+def _box(union: np.ndarray) -> list[int]:
+    """Edge lengths, in voxels, of the smallest box around all that is not 0, in the array's axis order."""
+    plane = union.max(axis=2)
+    profiles = (plane.any(axis=1), plane.any(axis=0), union.max(axis=(0, 1)) > 0)
+    edges = [np.flatnonzero(profile) for profile in profiles]
+    return [int(there[-1] - there[0] + 1) if there.size else 0 for there in edges]
+
+
+def _check_scan(volume: Volume, found: Counts) -> None:
+    _, _, low, high = found.moments
+    if not found.voxels or low == high:
+        held = f"only 0 and {low:g}" if 0 < found.voxels < volume.data.size else "one value everywhere"
+        raise AutoconfError(f"{volume.path}: holds {held}, so it is no scan. Export it again, or leave the case out.")
+
+
+def _measure_mask(path: str | None, reference: Grid) -> tuple[dict[str, Any], np.ndarray | None]:
+    """The mask's part of the row, and where it is not 0: positions in the flat array, first axis fastest."""
+    if path is None:
+        return {"tumour_voxels": None, "tumour_ml": None, "labels": None}, None
+    mask = read_volume(path)
+    check_same_grid(mask, reference)
+    flat = mask.data.ravel(order="F")
+    inside = _where_not_zero(flat)
+    labels = np.unique(flat[inside])
+    odd = labels[(labels < 0) | (labels != np.rint(labels))]
+    if odd.size:
+        raise AutoconfError(f"{path}: holds {odd[0]:g}; a mask holds 0, 1, 2, ... Save it without interpolation.")
+    if not inside.size:
+        raise AutoconfError(f"{path}: the mask is empty. Remove the mask to keep the case as unlabelled, or the case.")
+    row = {
+        "tumour_voxels": inside.size,
+        "tumour_ml": round(inside.size * mask.voxel_ml, 4),
+        "labels": [0] * (inside.size < flat.size) + [int(label) for label in labels],
+    }
+    return row, inside
+
+
+def _where_not_zero(flat: np.ndarray) -> np.ndarray:
+    """Positions of what is not 0; by words of 8 bytes where that is possible, because nearly all of a mask is 0."""
+    if flat.dtype.kind not in "iu" or flat.nbytes % WORD.itemsize:
+        return np.flatnonzero(flat != 0)
+    each = WORD.itemsize // flat.dtype.itemsize
+    words = np.flatnonzero(flat.view(WORD) != 0)
+    places = (words[:, None] * each + np.arange(each)).ravel()
+    return places[flat[places] != 0]
+
+
+def _measure_once(case: Case, cache: Cache | None) -> Measured:
+    if cache is None:
+        return measure(case)
+    files = [os.path.abspath(path) for path, _ in _files(case)]
+    key = cache.key(files, {"version": MEASURE_VERSION, "case": case.case, "layout": [list(c) for _, c in _files(case)]})
+    stored = cache.get(key)
+    measured = _from_stored(case, *stored) if stored else None
+    if measured is None:
+        measured = measure(case)
+        cache.put(key, *_to_store(measured))
+    return measured
+
+
+def _to_store(measured: Measured) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """All counts end to end in three arrays, because each array of a record costs half a millisecond."""
+    named = [(part, c, found) for part in ("brain", "foreground") for c, found in getattr(measured, part).items()]
+    index = [[part, contrast, found.values.size] for part, contrast, found in named]
+    arrays = {
+        name: np.concatenate([getattr(found, name) for *_, found in named]) for name in ("values", "counts", "moments")
+    }
+    return {"row": measured.row, "index": index}, arrays
+
+
+def _from_stored(case: Case, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
+    """The inverse of `_to_store`; None if the record does not hold a whole case."""
+    parts: dict[str, dict[str, Counts]] = {"brain": {}, "foreground": {}}
+    try:
+        lengths = [length for *_, length in data["index"]]
+        cuts = np.cumsum(lengths)[:-1]
+        values, counts = np.split(arrays["values"], cuts), np.split(arrays["counts"], cuts)
+        moments = arrays["moments"].reshape(len(lengths), -1)
+        for (part, contrast, length), *found in zip(data["index"], values, counts, moments, strict=True):
+            parts[part][contrast] = Counts(*found)
+            if not parts[part][contrast].is_sound() or length != found[0].size:
+                return None
+        row = data["row"]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    there = [contrast for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
+    expected = {"brain": there, "foreground": there if case.label else []}
+    if {part: list(found) for part, found in parts.items()} != expected or row.get("case") != case.case:
+        return None
+    return Measured(row, **parts)

@@ -1,26 +1,29 @@
-"""Read one NIfTI volume from disk, or say in one line why it cannot be used."""
+"""Read one NIfTI file, its header alone or whole, or say in one line why it cannot be used."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import nibabel
 import numpy as np
 
 from autoconf.errors import AutoconfError
+from autoconf.inspect.gz import gunzip
 from autoconf.output import by
 
 GRID_TOLERANCE_MM = 1e-2  # two affines nearer than this in every entry describe the same grid
+LARGEST = float(np.finfo(np.float32).max)  # networks compute in float32 at most
 
 
 @dataclass(frozen=True)
-class Volume:
-    """A 3D array as stored, and where its voxels lie."""
+class Grid:
+    """Where the voxels of a file lie."""
 
     path: str
-    data: np.ndarray  # (i, j, k) in the order of the file
+    size: tuple[int, ...]  # (i, j, k) voxels, in the order of the file
     affine: np.ndarray  # (4, 4), voxel index -> mm, RAS+ world
 
     @property
@@ -32,7 +35,7 @@ class Volume:
     @property
     def shape(self) -> list[int]:
         """Voxels per axis, RAS+ order."""
-        return [self.data.shape[axis] for axis in self.to_ras]
+        return [self.size[axis] for axis in self.to_ras]
 
     @property
     def spacing(self) -> list[float]:
@@ -46,49 +49,129 @@ class Volume:
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
 
 
+@dataclass(frozen=True)
+class Volume:
+    """A 3D array as stored, and where its voxels lie."""
+
+    path: str
+    data: np.ndarray  # (i, j, k) in the order of the file, i fastest in memory; not to be written to
+    affine: np.ndarray  # (4, 4), voxel index -> mm, RAS+ world
+
+    @property
+    def grid(self) -> Grid:
+        """The same place without the voxels."""
+        return Grid(self.path, self.data.shape, self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in mL."""
+        return self.grid.voxel_ml
+
+
+def read_grid(path: str, channels: Sequence[int] = ()) -> Grid:
+    """The header alone, under a millisecond. channels: those that will be read of a 4D file; none: it must be 3D.
+
+    Raises AutoconfError for a file that is no NIfTI, has other axes, holds no numbers or lies on a degenerate grid.
+    """
+    with _named(path):
+        image = nibabel.load(path)
+    return _checked_grid(path, image, channels)
+
+
 def read_volume(path: str) -> Volume:
     """The whole volume, its gzip checksum verified; integers stay integers unless the header scales them.
 
     Raises AutoconfError for a file that is truncated, no NIfTI, not 3D, on a degenerate grid or not finite.
     """
-    try:
+    return _read(path, ())[0]
+
+
+def read_channels(path: str, channels: Sequence[int]) -> list[Volume]:
+    """Some channels of a 4D file, counted along its last axis, each as a 3D volume; the file is read once.
+
+    Raises AutoconfError as `read_volume` does, and if there are fewer channels.
+    """
+    return _read(path, channels)
+
+
+def check_same_grid(volume: Volume | Grid, reference: Volume | Grid) -> None:
+    """Raise AutoconfError, naming both files, unless the two have the same shape and affine."""
+    found, wanted = (item.grid if isinstance(item, Volume) else item for item in (volume, reference))
+    if found.size != wanted.size:
+        difference = f"is {by(found.size)} voxels but {wanted.path} is {by(wanted.size)}"
+    elif not np.allclose(found.affine, wanted.affine, atol=GRID_TOLERANCE_MM):
+        difference = f"has another affine (position, direction or spacing) than {wanted.path}"
+    else:
+        return
+    raise AutoconfError(f"{found.path}: {difference}. Resample one onto the other's grid, or leave the case out.")
+
+
+def _read(path: str, channels: Sequence[int]) -> list[Volume]:
+    with _named(path):
         image = nibabel.load(path)
-        if path.lower().endswith(".gz"):  # one call is faster than nibabel's blocks, and checks the checksum
-            with open(path, "rb") as file:
-                image = type(image).from_bytes(gzip.decompress(file.read()))
-        data = np.asanyarray(image.dataobj)
+    grid = _checked_grid(path, image, channels)
+    with _named(path):
+        data = _unzipped(path, image.dataobj) if path.lower().endswith(".gz") else np.asanyarray(image.dataobj)
+    if not data.dtype.isnative:
+        data = data.astype(data.dtype.newbyteorder("="), order="F")
+    volumes = [Volume(path, data[..., channel], grid.affine) for channel in channels]
+    volumes = volumes or [Volume(path, data, grid.affine)]
+    for volume in volumes:
+        _check_finite(volume)
+    return volumes
+
+
+def _unzipped(path: str, stored: nibabel.arrayproxy.ArrayProxy) -> np.ndarray:
+    """The array behind a nibabel proxy. One call on the whole file takes half the time of nibabel's blocks, verifies
+    the checksum, and leaves the voxels where they are instead of copying them."""
+    end = stored.offset + math.prod(stored.shape) * stored.dtype.itemsize
+    with open(path, "rb") as file:
+        content = gunzip(file.read(), end)
+    if len(content) < end:
+        raise EOFError(f"its header promises {end} bytes, it holds {len(content)}")
+    data = np.ndarray(stored.shape, stored.dtype, content, stored.offset, order="F")
+    return nibabel.volumeutils.apply_read_scaling(data, stored.slope, stored.inter)
+
+
+def _checked_grid(path: str, image: nibabel.Nifti1Image, channels: Sequence[int]) -> Grid:
+    shape, affine, dtype = image.shape, image.affine, image.dataobj.dtype
+    if channels and (len(shape) != 4 or max(channels) >= shape[3]):
+        wanted = max(channels) + 1
+        raise AutoconfError(f"{path}: has shape {by(shape)}, but needs a fourth axis of at least {wanted}. Correct it.")
+    if not channels and len(shape) != 3:
+        raise AutoconfError(f"{path}: has shape {by(shape)}, not three axes. Save one 3D image per file.")
+    if min(shape) < 1:
+        raise AutoconfError(f"{path}: has shape {by(shape)}, so it holds no voxels. Export it again.")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise AutoconfError(f"{path}: its affine has no volume, so spacing is unknown. Convert the scan again.")
+    if dtype.kind not in "iuf":
+        raise AutoconfError(f"{path}: holds {dtype} values, not numbers. Save it as int16 or float32.")
+    return Grid(path, tuple(shape[:3]), affine)
+
+
+def _check_finite(volume: Volume) -> None:
+    if volume.data.dtype.kind != "f":
+        return
+    low, high = float(volume.data.min()), float(volume.data.max())  # NaN if there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise AutoconfError(f"{volume.path}: holds NaN or infinite values. Replace them by 0 or export it again.")
+    if max(-low, high) > LARGEST:
+        raise AutoconfError(f"{volume.path}: holds values beyond {LARGEST:.2g}. Export it again as float32.")
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Turn what may go wrong while a file is read into one line that names it."""
+    try:
+        yield
     except FileNotFoundError:
         raise AutoconfError(f"{path}: no such file. Put it back, or run inspect again.") from None
     except PermissionError:
         raise AutoconfError(f"{path}: no permission to read it. Change its permissions.") from None
-    except (EOFError, OSError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
+    except (EOFError, OSError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
         raise AutoconfError(
             f"{path}: truncated or not a NIfTI file ({_brief(error)}). Copy or download it again."
         ) from error
-    _check(path, data, image.affine)
-    return Volume(path, data, image.affine)
-
-
-def check_same_grid(volume: Volume, reference: Volume) -> None:
-    """Raise AutoconfError, naming both files, unless the two have the same shape and affine."""
-    if volume.data.shape != reference.data.shape:
-        difference = f"is {by(volume.data.shape)} voxels but {reference.path} is {by(reference.data.shape)}"
-    elif not np.allclose(volume.affine, reference.affine, atol=GRID_TOLERANCE_MM):
-        difference = f"has another affine (position, direction or spacing) than {reference.path}"
-    else:
-        return
-    raise AutoconfError(f"{volume.path}: {difference}. Resample one onto the other's grid, or leave the case out.")
-
-
-def _check(path: str, data: np.ndarray, affine: np.ndarray) -> None:
-    if data.ndim != 3:
-        raise AutoconfError(f"{path}: has shape {by(data.shape)}, not three axes. Save one 3D image per file.")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise AutoconfError(f"{path}: its affine has no volume, so spacing is unknown. Convert the scan again.")
-    if data.dtype.kind not in "iuf":
-        raise AutoconfError(f"{path}: holds {data.dtype} values, not numbers. Save it as int16 or float32.")
-    if data.dtype.kind == "f" and not np.isfinite(data).all():
-        raise AutoconfError(f"{path}: holds NaN or infinite values. Replace them by 0 or export it again.")
 
 
 def _brief(error: BaseException) -> str:
