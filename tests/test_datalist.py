@@ -75,10 +75,10 @@ def test_training_and_validation_share_the_training_section_by_fold(cases):
 
 
 def test_the_testing_section_is_never_read_for_training(cases):
-    datalist = cases.change(testing=[{"case": "poison", "image": ["no such file"] * 4, "label": "none"}])
+    datalist = cases.change(testing=[{"case": "poison", "image": ["no such file.nii"] * 4, "label": "none"}])
     shown = names(volume_items.training_items(datalist) + volume_items.validation_items(datalist))
     assert shown == names(cases.content["training"])
-    assert "no such file is not there" in refusal(volume_items.evaluation_items, datalist)
+    assert "no such file.nii is not there" in refusal(volume_items.evaluation_items, datalist)
 
 
 def test_evaluation_reads_the_testing_section_or_on_request_the_fold(cases):
@@ -93,7 +93,7 @@ def test_evaluation_reads_the_testing_section_or_on_request_the_fold(cases):
 def test_inference_reads_the_testing_section_without_its_truth(cases):
     items = volume_items.inference_items(str(cases.datalist))
     assert names(items) == names(cases.content["testing"])
-    assert all(set(item) == {"image", "case"} for item in items)
+    assert all(set(item) == {"image", "channels", "case"} for item in items)
 
 
 def test_inference_finds_the_cases_of_a_folder_with_their_contrasts_in_order(cases):
@@ -237,9 +237,56 @@ def test_a_datalist_without_folds_has_nothing_to_validate_with(cases):
     assert "no case in fold 0" in refusal(volume_items.validation_items, datalist)
 
 
-def test_contrasts_in_another_order_are_refused(cases):
+def test_contrasts_in_another_order_are_sorted_out_by_the_channels(cases):
     datalist = cases.change(contrasts=["flair", "t1", "t1c", "t2"])
-    assert "in that order" in refusal(volume_items.training_items, datalist)
+    assert all(item["channels"] == [1, 2, 3, 0] for item in volume_items.training_items(datalist))
+
+
+def test_a_missing_contrast_is_told_to_the_transform(cases):
+    for item in cases.content["training"]:
+        item["image"][2] = None
+    for item in volume_items.training_items(cases.change()):
+        assert item["channels"] == [0, 1, -1, 2] and len(item["image"]) == 3
+
+
+def test_unknown_contrasts_are_refused(cases):
+    datalist = cases.change(contrasts=["t1", "t1c", "t2", "dwi"])
+    assert "this network needs ['t1', 't1c', 't2', 'flair']" in refusal(volume_items.training_items, datalist)
+
+
+def test_regions_become_label_values(cases):
+    cases.content["training"][0]["regions"] = {"wt": [1, 2], "tc": [1], "et": []}
+    datalist = cases.change(regions={"wt": [1, 2, 3], "tc": [1, 3], "et": [3]})
+    items = volume_items.training_items(datalist, regions="wt,tc") + volume_items.validation_items(
+        datalist, regions="wt,tc"
+    )
+    values = {item["case"]: item["values"] for item in items}
+    assert values.pop(cases.content["training"][0]["case"]) == [[1, 2], [1]]
+    assert all(value == [[1, 2, 3], [1, 3]] for value in values.values())
+
+
+def test_a_region_that_a_case_lacks_is_refused(cases):
+    datalist = cases.change(regions={"wt": [1]})
+    with pytest.raises(SystemExit, match=r"has no region 'tc' \(it has: wt\). Change --regions"):
+        volume_items.training_items(datalist, regions=("wt", "tc"))
+
+
+@pytest.mark.parametrize("regions", ["tc", "wt,et", "", [], "wt,tc,et,wt"])
+def test_regions_are_nested_from_the_outside(regions):
+    with pytest.raises(SystemExit, match="It must be wt, or wt,tc or wt,tc,et"):
+        volume_items.region_names(regions)
+
+
+def test_one_file_with_all_contrasts_needs_so_many_channels(cases):
+    item = cases.content["training"][0]
+    path = cases.folder / item["image"][0]
+    image = nibabel.load(path)
+    four = nibabel.Nifti1Image(np.stack([np.asarray(image.dataobj)] * 4, -1), image.affine)
+    nibabel.save(four, cases.folder / "four.nii.gz")
+    item["image"] = "four.nii.gz"
+    both(cases.change())
+    nibabel.save(nibabel.Nifti1Image(np.asarray(four.dataobj)[..., :3], image.affine), cases.folder / "four.nii.gz")
+    assert "32x32x32x3; a fourth axis of at least 4 is needed" in refusal(both, cases.datalist)
 
 
 @pytest.mark.parametrize(
@@ -247,8 +294,8 @@ def test_contrasts_in_another_order_are_refused(cases):
     [
         (lambda item: item.pop("image"), "no 'image'"),
         (lambda item: item.pop("case"), "no 'case'"),
-        (lambda item: item.update(case=7), "a case needs a name"),
-        (lambda item: item["image"].pop(), "a case needs a name and 4 images"),
+        (lambda item: item.update(case=7), "is no text"),
+        (lambda item: item["image"].pop(), "needs 4 images"),
         (lambda item: item.update(image=[1, 2, 3, 4]), "is no text"),
         (lambda item: item.update(label=3), "is no text"),
     ],
@@ -339,7 +386,7 @@ def test_an_image_that_cannot_be_read_is_named(pictures):
 def test_a_mask_of_another_size_is_refused_with_the_cure(pictures, tmp_path):
     make_masks(pictures, tmp_path / "masks")
     where = (str(pictures.datalist), "", str(tmp_path / "masks"))
-    with pytest.raises(SystemExit, match=r"8x8 but image_size makes 224x224. Run pseudo_labelling"):
+    with pytest.raises(SystemExit, match=r"8x8 pixels but must be 224x224. Run pseudo_labelling"):
         image_items.training_items(*where)
 
 

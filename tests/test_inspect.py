@@ -1,6 +1,7 @@
 """`autoconf inspect`: which files make a case, what is measured, what is refused."""
 
 import ast
+import csv
 import gzip
 import json
 import shutil
@@ -152,7 +153,7 @@ def test_the_reader_stands_alone_and_the_bundle_has_the_same() -> None:
 @pytest.mark.parametrize("affine", [plain_affine(), tilted_affine()], ids=["plain", "tilted"])
 def test_sizes_are_in_ras_order_however_the_file_is_stored(tmp_path: Path, affine: np.ndarray) -> None:
     for number in range(3):
-        write_case(tmp_path / "data", f"BraTS2021_{number:05d}", affine=affine)
+        write_case(tmp_path / "data", f"BraTS2021_{number:05d}", affine=affine, seed=number)
     inspect(str(tmp_path / "data"), str(tmp_path / "out"))
     measured = read(tmp_path / "out", "fingerprint.json")
     row = measured["cases"][0]
@@ -208,7 +209,8 @@ def test_the_datalist_leads_to_every_file_once(tmp_path: Path) -> None:
     datalist = read(tmp_path / "out", "datalist.json")
     assert (datalist["name"], datalist["kind"], datalist["seed"]) == ("my data", "volumes", 0)
     assert datalist["contrasts"] == ["t1", "t1c", "t2", "flair"]
-    assert datalist["labels"] == {"0": "background", "1": "whole tumour"}
+    assert datalist["regions"] == {"wt": [1, 2, 4], "tc": [1, 4], "et": [4]}
+    assert datalist["labels"]["2"] == "oedema" and datalist["layout"] == "brats"
     root = Path(datalist["dataset_dir"])
     assert root.is_absolute()
     listed = [path for item in items_of(datalist) for path in (*item["image"], item["label"])]
@@ -266,7 +268,7 @@ def test_class_folders_keep_names_and_classes(slices: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("seed", range(5))
 def test_copies_stay_on_one_side(slices: Path, tmp_path: Path, seed: int) -> None:
-    inspect(str(slices), str(tmp_path / "out"), seed)
+    inspect(str(slices), str(tmp_path / "out"), seed=seed)
     items = {item["case"]: item for item in items_of(read(tmp_path / "out", "datalist.json"))}
     copy, first = items["_NORMAL T2/3 again.jpg"], items["Glioma T1C+/3.jpeg"]
     assert copy["patient"] == first["patient"] == first["case"]
@@ -318,44 +320,77 @@ def flat(path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(scan(0), None, header), path)
 
 
-BROKEN = {  # name -> (which file, what happens to it, what the message says)
-    "truncated gzip": ("_t2", cut_gzip, "truncated"),
-    "wrong checksum": ("_t2", spoil_checksum, "CRC"),
-    "truncated content": ("_t2", cut_inside, "truncated"),
-    "no nifti": ("_t2", not_nifti, "not a NIfTI"),
-    "4D": ("_t2", with_array(np.ones((*SHAPE, 2), np.int16)), "three axes"),
-    "NaN": ("_t2", with_value(np.nan), "NaN"),
-    "infinite": ("_t2", with_value(np.inf), "infinite"),
-    "all zero": ("_t2", with_array(np.zeros(SHAPE, np.int16)), "one value everywhere"),
-    "constant": ("_t2", with_array(np.full(SHAPE, 7, np.int16)), "one value everywhere"),
-    "a mask as scan": ("_t2", with_array((scan(0) > 0).astype(np.int16)), "only 0 and 1"),
-    "shape": ("_t2", with_array(scan(0)[:, :, :-1]), "10x12x7 voxels but"),
-    "affine": ("_t2", with_array(scan(0), moved()), "another affine"),
-    "flat affine": ("_t1", flat, "no volume"),
-    "mask shape": ("_seg", with_array(tumour()[:, 1:]), "10x11x8 voxels but"),
-    "mask affine": ("_seg", with_array(tumour(), moved()), "another affine"),
-    "empty mask": ("_seg", with_array(np.zeros(SHAPE, np.uint8)), "empty"),
-    "fractional mask": ("_seg", with_array(tumour() * np.float32(0.5)), "without interpolation"),
-    "negative mask": ("_seg", with_array(tumour().astype(np.int16) * -1), "holds -4"),
+BROKEN = {  # name -> (kind of problem, which file, what happens to it, what is said)
+    "truncated gzip": ("unreadable", "_t2", cut_gzip, "truncated"),
+    "wrong checksum": ("unreadable", "_t2", spoil_checksum, "CRC"),
+    "truncated content": ("unreadable", "_t2", cut_inside, "truncated"),
+    "no nifti": ("unreadable", "_t2", not_nifti, "not a NIfTI"),
+    "4D": ("not-3d", "_t2", with_array(np.ones((*SHAPE, 2), np.int16)), "three axes"),
+    "NaN": ("not-finite", "_t2", with_value(np.nan), "NaN"),
+    "infinite": ("not-finite", "_t2", with_value(np.inf), "infinite"),
+    "all zero": ("constant", "_t2", with_array(np.zeros(SHAPE, np.int16)), "one value everywhere"),
+    "constant": ("constant", "_t2", with_array(np.full(SHAPE, 7, np.int16)), "one value everywhere"),
+    "a mask as scan": ("constant", "_t2", with_array((scan(0) > 0).astype(np.int16)), "only 0 and 1"),
+    "shape": ("grid", "_t2", with_array(scan(0)[:, :, :-1]), "10x12x7 voxels but"),
+    "affine": ("grid", "_t2", with_array(scan(0), moved()), "another affine"),
+    "flat affine": ("degenerate-affine", "_t1", flat, "no volume"),
+    "mask shape": ("grid", "_seg", with_array(tumour()[:, 1:]), "10x11x8 voxels but"),
+    "mask affine": ("grid", "_seg", with_array(tumour(), moved()), "another affine"),
+    "fractional mask": ("not-labels", "_seg", with_array(tumour() * np.float32(0.5)), "without interpolation"),
+    "negative mask": ("not-labels", "_seg", with_array(tumour().astype(np.int16) * -1), "holds -4"),
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_named_and_nothing_is_written(tmp_path: Path, name: str) -> None:
-    end, break_it, said = BROKEN[name]
+def broken(tmp_path: Path, name: str) -> tuple[str, Path, str]:
+    kind, end, break_it, said = BROKEN[name]
     path = write_cases(tmp_path / "data") / "BraTS2021_00002" / f"BraTS2021_00002{end}.nii.gz"
     break_it(path)
+    return kind, path, said
+
+
+def problems(out: Path) -> list[tuple[str, str, str, str]]:
+    """The rows of problems.csv but for the notes: these tiny cases have thick slices, which is noted."""
+    with open(out / "problems.csv", newline="") as stream:
+        return [tuple(row) for row in csv.reader(stream) if row[0] != "note"][1:]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_case_is_left_out_and_said(tmp_path: Path, name: str) -> None:
+    kind, path, said = broken(tmp_path, name)
+    inspect(str(tmp_path / "data"), str(tmp_path / "out"))
+    ((severity, found, case, finding),) = problems(tmp_path / "out")
+    assert (severity, found, case) == ("left out", kind, "BraTS2021_00002")
+    assert finding.startswith(str(path)) and said in finding and "\n" not in finding
+    assert finding.endswith(".") and finding.count(". ") >= 1  # what is wrong, then the cure
+    assert {item["case"] for item in items_of(read(tmp_path / "out", "datalist.json"))} == {
+        f"BraTS2021_{number:05d}" for number in (0, 1, 3)
+    }
+    assert read(tmp_path / "out", "fingerprint.json")["n_cases"] == 3
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_strict_stops_at_a_broken_case_and_writes_nothing(tmp_path: Path, name: str) -> None:
+    _, path, said = broken(tmp_path, name)
     with pytest.raises(AutoconfError) as error:
-        inspect(str(tmp_path / "data"), str(tmp_path / "out"))
-    message = str(error.value)
-    assert message.startswith(str(path)) and said in message and "\n" not in message
-    assert message.endswith(".") and message.count(". ") >= 1  # what is wrong, then the cure
+        inspect(str(tmp_path / "data"), str(tmp_path / "out"), strict=True)
+    assert str(error.value).startswith(str(path)) and said in str(error.value) and "--strict" in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_case_with_an_empty_mask_is_kept_as_unlabelled(tmp_path: Path) -> None:
+    data = write_cases(tmp_path / "data")
+    store(np.zeros(SHAPE, np.uint8), data / "BraTS2021_00002" / "BraTS2021_00002_seg.nii.gz")
+    inspect(str(data), str(tmp_path / "out"))
+    assert [(row[0], row[1], row[2]) for row in problems(tmp_path / "out")] == [
+        ("warning", "empty-mask", "BraTS2021_00002")
+    ]
+    (kept,) = read(tmp_path / "out", "datalist.json")["unlabelled"]
+    assert kept["case"] == "BraTS2021_00002" and "label" not in kept
 
 
 def test_volumes_and_images_in_one_root_are_refused(slices: Path, tmp_path: Path) -> None:
     write_cases(slices, 1)
-    with pytest.raises(AutoconfError, match="both 1 cases.*17 images"):
+    with pytest.raises(AutoconfError, match="several ways: 1 scans as brats .*17 2D images .*--layout brats.classes"):
         inspect(str(slices), str(tmp_path / "out"))
 
 
@@ -396,9 +431,9 @@ def test_bad_input_at_the_command_line_is_one_line(tmp_path: Path) -> None:
     assert_refused(autoconf("inspect", data, "--out", tmp_path / "file" / "out"), "is a file", "--out")
     flair = data / "BraTS2021_00001" / "BraTS2021_00001_flair.nii.gz"
     cut_gzip(flair)
-    assert_refused(autoconf("inspect", data, "--out", out), str(flair), "download it again")
+    assert_refused(autoconf("inspect", data, "--out", out, "--strict"), str(flair), "download it again")
     flair.unlink()
-    assert_refused(autoconf("inspect", data, "--out", out), "no flair image", flair.name)
+    assert_refused(autoconf("inspect", data, "--out", out), "no flair image", "--missing drop")
     assert not out.exists()
 
 

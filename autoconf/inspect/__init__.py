@@ -1,102 +1,232 @@
-"""`autoconf inspect`: from a data folder to a datalist with a fixed split and a fingerprint of the data.
+"""`autoconf inspect`: from a data folder to a datalist with a fixed split, a fingerprint and a list of problems.
 
-brats.py        which files make a case          images.py       class folders of 2D images
+layouts/        which files make a scan          labels.py       which label values are tumour
+sets.py         the steps for volumes            convert.py      arrays and .mha become NIfTI
 volumes.py      one NIfTI file, checked          fingerprint.py  sizes and intensities of all volumes
-gz.py            gzip, decompressed fast         counts.py       how often each value occurs
-cache.py         what is known of unchanged files
-split.py        who trains, validates, tests     report.py       the table on the screen
+gz.py           gzip, decompressed fast          counts.py       how often each value occurs
+cache.py        what is known of unchanged files traits.py       what tells one scan from another
+audit.py        what is odd, across cases        problems.py     the findings as a table
+images.py       2D images, masks, copies         split.py        who trains, validates, tests
+report.py       the tables on the screen
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import (
-    CONTRASTS,
-    Case,
-    CaseError,
-    find_cases,
-    nothing_found,
-    require_complete,
-    walk_files,
-)
-from autoconf.inspect.images import find_images
-from autoconf.inspect.split import TESTING, split
+from autoconf.inspect.brats import CONTRASTS, CaseError, nothing_found, walk_files
+from autoconf.inspect.cache import Cache
+from autoconf.inspect.scans import Found, Scan
+from autoconf.inspect.sets import Options
+from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING
 from autoconf.output import check_out, progress, to_json, write_files
 
+IMAGE_LAYOUTS = ("classes", "pairs")
 
-def inspect(data: str, out: str, seed: int = 0, jobs: int = 1) -> None:
-    """Read a data folder: check every file, split by patient, measure sizes and intensities.
 
-    data: folder of BraTS cases (2018-2021 or 2023+ names, any nesting) or of 2D images, one sub-folder per class.
-    out: folder for datalist.json and fingerprint.json; not inside data.
+def inspect(
+    data: str,
+    out: str,
+    layout: str = "auto",
+    labels: str = "auto",
+    missing: str = "error",
+    strict: bool = False,
+    folds: int = FOLDS,
+    test: float = TEST_SHARE,
+    seed: int = 0,
+    jobs: int = 1,
+) -> None:
+    """Read a data folder: check every file, say what is wrong, split by patient, measure sizes and intensities.
+
+    data: folder of scans (BraTS 2018 to 2024, Decathlon, nnU-Net, BIDS, image_*.npy) or of 2D images (a folder per
+      class, or images with masks).
+    out: folder for datalist.json, fingerprint.json and problems.csv; not inside data.
+    layout: auto, decathlon, nnunet, bids, brats, npy, classes or pairs, where a folder could be read in two ways.
+    labels: what mask values mean: auto, brats2018-2021, brats2023, brats2024-post, brats2024-ped, decathlon, binary.
+    missing: a case without all four contrasts stops (error), is left out (drop), or gets zeros in their place (zero).
+    strict: stop at the first case that cannot be used, instead of leaving it out.
+    folds: for cross-validation; fold 0 validates first. test: share of the cases that is kept for testing.
     seed: another seed gives another split.
     jobs: cases that are read at the same time, about 100 MB each; unchanged ones are not read again (out/.cache).
     """
+    options = Options(labels, missing, strict, folds, test, seed, jobs)
     try:
-        cases, images = find_cases(data), find_images(data)
-        if not cases and not images:
-            raise AutoconfError(f"{nothing_found(data)} There are no 2D images in it either.")
-        if cases and images:
-            raise AutoconfError(
-                f"{data}: holds both {len(cases)} cases of volumes, e.g. {cases[0].case}, and {len(images)} images, "
-                f"e.g. {images[0]}. Give the folder of one kind."
-            )
-        for case in cases:
-            require_complete(case)
+        found, images = _recognise(data, layout)
     except CaseError as error:
         raise AutoconfError(str(error)) from error
     check_out(out, outside=data)
-    if cases:
-        _inspect_volumes(data, cases, out, seed, jobs)
+    if found:
+        with Cache(os.path.join(out, ".cache")) as cache:  # a run that is refused leaves nothing behind
+            _inspect_volumes(data, found, out, options, cache)
     else:
-        _inspect_images(data, images, out, seed)
+        _inspect_images(data, images, out, layout, options)
 
 
-def _inspect_volumes(data: str, cases: list[Case], out: str, seed: int, jobs: int) -> None:
-    from autoconf.inspect import fingerprint, report
-    from autoconf.inspect.cache import Cache
+def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
+    """The one layout of volumes, or the paths of 2D images. Raises AutoconfError if that is not clear."""
+    from autoconf.inspect.images import find_images
+    from autoconf.inspect.layouts import find_scans
 
-    labelled = [case for case in cases if case.label]
-    sides = split([case.patient for case in labelled], seed)
-    intensities = {contrast: fingerprint.Intensities.none() for contrast in CONTRASTS}
-    rows = []
-    with Cache(os.path.join(out, ".cache")) as cache:
-        found = fingerprint.measure_cases(cases, cache, jobs)
-        for measured in progress(found, len(cases), "reading cases"):
-            measured.add_to(intensities)
-            rows.append(measured.row)
+    recognised = find_scans(data, layout) if layout not in IMAGE_LAYOUTS else []
+    images = find_images(data) if layout in ("auto", *IMAGE_LAYOUTS) else []
+    scans = sum(len(found.scans) for found in recognised)
+    if layout == "auto" and recognised and len(images) < scans:
+        images = []  # a few pictures beside the scans: reported as unused
+    ways = [f"{len(found.scans)} scans as {found.layout} (e.g. {found.scans[0].case})" for found in recognised]
+    ways += [f"{len(images)} 2D images (e.g. {images[0]})"] if images else []
+    if not ways:
+        raise AutoconfError(f"{nothing_found(data)} There are no 2D images in it either.")
+    if len(ways) > 1:
+        names = "|".join([found.layout for found in recognised] + (["classes"] if images else []))
+        raise AutoconfError(
+            f"{data}: can be read in several ways: {'; '.join(ways)}. Say which: --layout {names}, or give the folder "
+            "of one kind."
+        )
+    return (recognised[0] if recognised else None), images
 
-    items = [_volume_item(data, case) for case in cases]
-    kept_apart = [item for item in items if "label" not in item]
-    datalist = _head(data, "volumes", seed) | {"contrasts": list(CONTRASTS)} | _labels("whole tumour")
-    datalist |= _sides([item for item in items if "label" in item], sides) | {"unlabelled": kept_apart}
-    measured = fingerprint.fingerprint(rows, intensities)
-    write_files(out, {"datalist.json": to_json(datalist), "fingerprint.json": to_json(measured)})
-    report.print_volumes(data, cases, datalist, measured, unused=_unused_volumes(data, cases))
+
+def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache: Cache) -> None:
+    from autoconf.inspect import audit, report, sets
+    from autoconf.inspect.fingerprint import fingerprint as summarise
+    from autoconf.inspect.problems import LEFT_OUT, Problem, to_csv
+
+    problems = [Problem("layout", "", note) for note in found.notes]
+    scans, incomplete = sets.keep_complete(found.scans, options.missing)
+    scans, measured, intensities, unusable = _measure(scans, out, options, cache)
+    problems += incomplete + unusable + [_misnamed(scan) for scan in scans if _is_misnamed(scan)]
+    rows = [one.row for one in measured]
+    schemes = sets.choose_schemes(scans, rows, found, options.labels)
+    problems += audit.audit_labels(scans, rows, schemes)
+    out_of_it = {problem.case for problem in problems if problem.severity == LEFT_OUT}
+    if options.strict and out_of_it:
+        worst = next(problem for problem in problems if problem.severity == LEFT_OUT)
+        raise AutoconfError(f"{worst.finding} ({len(out_of_it)} case(s) cannot be used; --strict)")
+
+    used = [index for index, scan in enumerate(scans) if scan.case not in out_of_it]
+    if len(used) < len(scans):  # the statistics anew without them, nearly all from the cache
+        scans, measured, intensities, _ = _measure([scans[i] for i in used], out, options, cache)
+    rows = [sets.count_tumour(one.row, schemes[s.family]) for one, s in zip(measured, scans, strict=True)]
+    problems += [_empty(s) for s, row in zip(scans, rows, strict=True) if row["tumour_voxels"] == 0]
+    problems += audit.audit_grids(scans, rows) + audit.audit_contrasts(scans, measured)
+    pairs, copies = audit.audit_copies(scans, measured)
+    sides, uneven = _sides_of(scans, rows, pairs, found, options)
+    problems += copies + uneven
+
+    datalist = _head(data, "volumes", options.seed) | {"layout": found.layout, "contrasts": _order(found)}
+    datalist |= _volume_sections(data, scans, rows, [schemes[scan.family] for scan in scans], sides)
+    fingerprint = summarise(rows, intensities)
+    files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
+    write_files(out, files | {"problems.csv": to_csv(problems)})
+    report.print_volumes(data, found, datalist, fingerprint, problems, unused=_unused_volumes(data, found))
     plan = report.quoted(os.path.join(out, "plan.yaml"))
     command = f"python -m autoconf plan {report.quoted(out)} --bundle bundles/unetr3d --memory 8GB --out {plan}"
     report.print_next(out, command)
 
 
-def _inspect_images(data: str, paths: list[str], out: str, seed: int) -> None:
-    from autoconf.inspect import report
-    from autoconf.inspect.images import fingerprint, read_images
+def _measure(
+    scans: list[Scan], out: str, options: Options, cache: Cache
+) -> tuple[list[Scan], list[Any], dict, list[Any]]:
+    """Convert what must be, then measure: the scans that can be read, what was measured of each, the intensities of all
+    together, and the problems. Only rows and traits are kept of a case, so memory does not grow with the counts."""
+    from autoconf.errors import DataError
+    from autoconf.inspect.convert import to_nifti
+    from autoconf.inspect.counts import Intensities
+    from autoconf.inspect.fingerprint import measure_cases
+    from autoconf.inspect.problems import Problem
 
-    images = list(progress(read_images(data, paths), len(paths), "reading images"))
-    items = [
-        {"case": image.case, "patient": image.patient, "class": image.group, "image": image.case} for image in images
-    ]
-    datalist = _head(data, "images", seed) | _labels("foreground")
-    datalist |= _sides(items, split([image.patient for image in images], seed)) | {"unlabelled": []}
-    measured = fingerprint(images)
-    write_files(out, {"datalist.json": to_json(datalist), "fingerprint.json": to_json(measured)})
-    report.print_images(data, images, datalist, measured)
-    command = "python -m monai.bundle run pseudo_labelling --config_file bundles/pseudo2d/configs/pseudo_label.yaml"
-    folders = f"--datalist {report.quoted(os.path.join(out, 'datalist.json'))} --output_dir {report.quoted(out)}"
-    report.print_next(out, f"{command} {folders}")
+    problems: list[Problem] = []
+    readable: list[Scan] = []
+    for scan in scans:
+        try:
+            readable.append(to_nifti(scan, os.path.join(out, "converted")) if scan.convert else scan)
+        except DataError as error:
+            problems.append(Problem(error.kind, scan.case, str(error)))
+    kept, measured = [], []
+    intensities = {contrast: Intensities.none() for contrast in CONTRASTS}
+    outcomes = measure_cases(readable, cache, options.jobs, keep_going=True)
+    for scan, one in zip(readable, progress(outcomes, len(readable), "reading cases"), strict=True):
+        if isinstance(one, DataError):
+            problems.append(Problem(one.kind, scan.case, str(one)))
+        elif isinstance(one, AutoconfError):
+            raise one
+        else:
+            one.add_to(intensities)
+            kept.append(scan)
+            measured.append(replace(one, brain={}, foreground={}))
+    if not kept:
+        first = problems[0].finding if problems else "no scan is complete"
+        raise AutoconfError(f"none of the {len(scans) or 1} cases can be used: {first}")
+    return kept, measured, intensities, problems
+
+
+def _sides_of(scans: list[Scan], rows: list[Any], pairs: list[tuple[int, int]], found: Found, options: Options):
+    """The side of each labelled scan (None of the others), and what is wrong with a split that the data bring."""
+    from autoconf.inspect import audit, sets
+    from autoconf.inspect.split import join
+
+    groups = join([scan.patient for scan in scans], pairs)
+    labelled = [index for index, row in enumerate(rows) if row["tumour_voxels"]]
+    some = [scans[i] for i in labelled]
+    given = sets.given_sides(some, found)
+    of_labelled = given or sets.new_sides(
+        [groups[i] for i in labelled], [rows[i]["tumour_ml"] for i in labelled], some, options
+    )
+    sides: list[int | str | None] = [None] * len(scans)
+    for index, side in zip(labelled, of_labelled, strict=True):
+        sides[index] = side
+    uneven = audit.audit_sides([scan.case for scan in some], [groups[i] for i in labelled], of_labelled)
+    return sides, uneven
+
+
+def _inspect_images(data: str, paths: list[str], out: str, layout: str, options: Options) -> None:
+    from autoconf.inspect import images as pictures
+    from autoconf.inspect import report
+    from autoconf.inspect.problems import Problem, to_csv
+    from autoconf.inspect.split import join, quartiles, split
+
+    masks = pictures.pair_up(paths) if layout != "classes" else {}
+    if layout == "pairs" and not masks:
+        raise AutoconfError(
+            f"{data}: no image has a mask: looked for images/ and masks/, or <name>_mask. Check --layout."
+        )
+    wanted = [path for path in paths if path not in set(masks.values())]
+    loose = next((path for path in wanted if "/" not in path), None)
+    if loose and not masks:
+        raise AutoconfError(
+            f"{os.path.join(data, loose)}: lies in no class folder. Move it into a sub-folder named by its class."
+        )
+    images = list(progress(pictures.read_images(data, wanted, masks), len(wanted), "reading images"))
+    exact, alike = pictures.copies(images)
+    groups = join([pictures.patient_of_image(image) for image in images], exact + alike)
+    labelled = [index for index, image in enumerate(images) if not masks or image.foreground is not None]
+    strata = quartiles([images[i].foreground or 0.0 for i in labelled]) if masks else [i.group for i in images]
+    sides: list[int | str | None] = [None] * len(images)
+    dealt = split([groups[i] for i in labelled], strata, options.seed, options.test, options.folds)
+    for index, side in zip(labelled, dealt, strict=True):
+        sides[index] = side
+    problems = [Problem("copy", images[b].case, f"the same file as {images[a].case}.") for a, b in exact]
+    problems += [Problem("alike", images[b].case, f"nearly the same image as {images[a].case}.") for a, b in alike]
+    items = [_image_item(image, group, masks) for image, group in zip(images, groups, strict=True)]
+    datalist = _head(data, "images", options.seed) | {"layout": "pairs" if masks else "classes"}
+    datalist |= _sections(items, sides)
+    fingerprint = pictures.fingerprint(images, exact, alike)
+    files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
+    write_files(out, files | {"problems.csv": to_csv(problems)})
+    report.print_images(data, images, datalist, fingerprint)
+    where = f"--datalist {report.quoted(os.path.join(out, 'datalist.json'))}"
+    run = f"pseudo_labelling --config_file bundles/pseudo2d/configs/pseudo_label.yaml {where}"
+    if masks:
+        run = f"training --config_file bundles/pseudo2d/configs/train.yaml {where}"
+    report.print_next(out, f"python -m monai.bundle run {run} --output_dir {report.quoted(out)}")
+
+
+def _image_item(image: Any, group: str, masks: dict[str, str]) -> dict[str, Any]:
+    item = {"case": image.case, "patient": group} | ({"class": image.group} if image.group else {})
+    item["image"] = image.case
+    return item | ({"label": masks[image.case]} if image.case in masks else {})
 
 
 def _head(data: str, kind: str, seed: int) -> dict[str, Any]:
@@ -104,34 +234,80 @@ def _head(data: str, kind: str, seed: int) -> dict[str, Any]:
     return {"name": os.path.basename(folder), "kind": kind, "dataset_dir": folder, "seed": seed}
 
 
-def _labels(foreground: str) -> dict[str, Any]:
-    return {"labels": {"0": "background", "1": foreground}}
+def _order(found: Found) -> list[str]:
+    """The contrasts as a case's `image` lists them: of 4D files, as the channels lie."""
+    channels = found.scans[0].channels
+    if not channels or found.scans[0].convert:
+        return list(CONTRASTS)
+    names = [f"channel {place}" for place in range(max(channels) + 1)]
+    for contrast, channel in zip(CONTRASTS, channels, strict=True):
+        names[channel] = contrast
+    return names
 
 
-def _volume_item(data: str, case: Case) -> dict[str, Any]:
-    """The datalist's entry: paths relative to the data folder, "/" between folders."""
-    item: dict[str, Any] = {"case": case.case, "patient": case.patient}
-    item["image"] = [_relative(data, path) for path in case.image if path]
-    return item | {"label": _relative(data, case.label)} if case.label else item
+def _volume_sections(data: str, scans: list[Scan], rows: list[Any], schemes: list[Any], sides: list) -> dict[str, Any]:
+    """`regions` of most scans, then the sections; a scan of another scheme has regions of its own."""
+    from autoconf.inspect.sets import commonest
+
+    usual = commonest(schemes)
+    items = []
+    for scan, row, scheme in zip(scans, rows, schemes, strict=True):
+        item: dict[str, Any] = {"case": scan.case, "patient": scan.patient, "image": _image_of(data, scan)}
+        if row["tumour_voxels"]:
+            item["label"] = _relative(data, scan.label or "")
+            item |= {"regions": _listed(scheme)} if scheme.regions != usual.regions else {}
+        items.append(item)
+    labels = {"labels": {"0": "background", **{str(v): name for v, name in sorted(usual.meaning.items()) if name}}}
+    return labels | {"regions": _listed(usual)} | _sections(items, sides)
+
+
+def _listed(scheme: Any) -> dict[str, list[int]]:
+    return {region: list(values) for region, values in scheme.regions.items()}
+
+
+def _image_of(data: str, scan: Scan) -> list[str | None] | str:
+    if scan.channels:
+        return _relative(data, scan.files[0])
+    return [_relative(data, path) if path else None for path in scan.image]
 
 
 def _relative(data: str, path: str) -> str:
-    return os.path.relpath(path, data).replace(os.sep, "/")
+    """Below the data folder relative to it, "/" between folders; a converted file lies elsewhere and is absolute."""
+    relative = os.path.relpath(path, data).replace(os.sep, "/")
+    return os.path.abspath(path) if relative.startswith("../") else relative
 
 
-def _sides(items: list[dict[str, Any]], sides: list[int | str]) -> dict[str, Any]:
-    """The datalist's `training`, each item with its fold, and `testing`."""
+def _sections(items: list[dict[str, Any]], sides: list[int | str | None]) -> dict[str, Any]:
+    """`training`, each item with its fold, `testing`, and `unlabelled`, whose side is None."""
+    both = list(zip(items, sides, strict=True))
     training = [
         {"case": item["case"], "patient": item["patient"], "fold": side} | item
-        for item, side in zip(items, sides, strict=True)
-        if side != TESTING
+        for item, side in both
+        if side not in (TESTING, None)
     ]
-    testing = [item for item, side in zip(items, sides, strict=True) if side == TESTING]
-    return {"training": training, "testing": testing}
+    testing = [item for item, side in both if side == TESTING]
+    return {"training": training, "testing": testing, "unlabelled": [item for item, side in both if side is None]}
 
 
-def _unused_volumes(data: str, cases: list[Case]) -> list[str]:
-    """NIfTI files below data that belong to no case: not an error, but never passed over in silence."""
-    used = {path for case in cases for path in (*case.image, case.label)}
+def _is_misnamed(scan: Scan) -> bool:
+    return bool(scan.label) and "_segm." in os.path.basename(scan.label or "").lower()
+
+
+def _misnamed(scan: Scan) -> Any:
+    from autoconf.inspect.problems import Problem
+
+    name = os.path.basename(scan.label or "")
+    return Problem("misnamed-mask", scan.case, f"its mask is taken from {name}. Rename it to end in _seg.")
+
+
+def _empty(scan: Scan) -> Any:
+    from autoconf.inspect.problems import Problem
+
+    return Problem("empty-mask", scan.case, f"{scan.label}: holds no tumour. Correct it if there is one.")
+
+
+def _unused_volumes(data: str, found: Found) -> list[str]:
+    """NIfTI files below data that belong to no scan: not an error, but never passed over in silence."""
+    used = {path for scan in found.scans for path in scan.files} | found.others
     there = (os.path.join(folder, name) for folder, name in walk_files(data))
     return [path for path in there if path.lower().endswith((".nii", ".nii.gz")) and path not in used]

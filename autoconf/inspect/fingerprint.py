@@ -13,15 +13,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import nibabel
 import numpy as np
+from isal import isal_zlib
 
-from autoconf.errors import AutoconfError
+from autoconf.errors import AutoconfError, DataError
+from autoconf.inspect import traits
 from autoconf.inspect.brats import CONTRASTS, Case
 from autoconf.inspect.cache import Cache
 from autoconf.inspect.counts import Counts, Intensities, count
 from autoconf.inspect.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
 
-MEASURE_VERSION = 1  # of this code and of counts.py: raise it when a number changes, and every cache is void
+MEASURE_VERSION = 2  # of this code and of counts.py: raise it when a number changes, and every cache is void
 WORD = np.dtype(np.uint64)  # 8 bytes are looked at in one step
 
 
@@ -31,7 +34,10 @@ class Measured:
 
     row: dict[str, Any]
     brain: dict[str, Counts]  # the voxels that are not 0
-    foreground: dict[str, Counts]  # the voxels inside the mask, 0 or not; {} without a mask
+    foreground: dict[str, Counts]  # the voxels inside the mask, 0 or not; {} without a mask or with an empty one
+    coarse: np.ndarray  # traits.coarse of the first contrast that is there
+    content: list[int]  # a checksum of the voxels of each contrast
+    agreement: list[float] | None  # traits.agreement; None where a contrast or the tumour is missing
 
     def add_to(self, intensities: dict[str, Intensities]) -> None:
         """Add the counts to those of other cases, by contrast."""
@@ -49,18 +55,19 @@ def measure_cases(
     cache: what is in it and unchanged is not measured again. jobs: threads; about 100 MB each.
     A case that cannot be trained on raises AutoconfError, or with keep_going the error is yielded in its place.
     """
-    broken: dict[int, AutoconfError] = {}
-    for number, case in enumerate(cases):
+    grids: list[Grid | AutoconfError] = []
+    for case in cases:
         try:
-            check_headers(case)
+            grids.append(check_headers(case))
         except AutoconfError as error:
             if not keep_going:
                 raise
-            broken[number] = error
+            grids.append(error)
 
     def outcome(number: int) -> Measured | AutoconfError:
+        grid = grids[number]
         try:
-            return broken.get(number) or _measure_once(cases[number], cache)
+            return grid if isinstance(grid, AutoconfError) else _measure_once(cases[number], grid, cache)
         except AutoconfError as error:
             return error
 
@@ -78,28 +85,46 @@ def check_headers(case: Case) -> Grid:
     return grids[0]
 
 
-def measure(case: Case) -> Measured:
-    """Read one case.
+def measure(case: Case, grid: Grid | None = None) -> Measured:
+    """Read one case, a volume at a time. grid: what `check_headers` said of it, if that was asked already.
 
     The row: case, shape (voxels, RAS+ axis order), spacing (mm, RAS+), brain_shape (bounding box of the voxels that
     are not 0 in at least one contrast), and, of the mask, tumour_voxels, tumour_ml and labels (None without a mask).
     Raises AutoconfError, naming the file, for anything that cannot be trained on.
     """
-    volumes = _read_contrasts(case)
-    grid = next(iter(volumes.values())).grid
-    mask, inside = _measure_mask(case.label, grid)
-    flat = {contrast: volume.data.ravel(order="F") for contrast, volume in volumes.items()}
-    box, brain = _measure_brain(list(flat.values()), grid.size)
-    for volume, found in zip(volumes.values(), brain, strict=True):
-        _check_scan(volume, found)
+    grid = grid or check_headers(case)
+    mask, flags, inside = _measure_mask(case.label, grid)
+    samples: list[np.ndarray] = []
+    content: list[int] = []
+    picture = None
+    brain: dict[str, Counts] = {}
+    foreground: dict[str, Counts] = {}
+    union = None
+    for contrast, volume in _contrasts(case):
+        check_same_grid(volume, grid)
+        voxels = volume.data.ravel(order="F")
+        brain[contrast] = count(_mostly_not_zero(voxels), zeros=False)
+        _check_scan(volume, brain[contrast])
+        if inside.size:
+            foreground[contrast] = count(voxels[inside])
+        samples.append(voxels[:: traits.STEP].copy())
+        content.append(isal_zlib.crc32(voxels))
+        union = _join(union, voxels)
+        if picture is None:
+            edges = _edges(union.reshape(grid.size, order="F"))
+            picture = traits.coarse(volume.data, tuple(slice(low, high) for low, high in edges))
+        del volume, voxels  # its memory serves the next one; fresh memory would cost half as much as decompression
+    box = [high - low for low, high in _edges(union.reshape(grid.size, order="F"))]
     row = {
         "case": case.case,
         "shape": grid.shape,
         "spacing": grid.spacing,
+        "orientation": "".join(nibabel.aff2axcodes(grid.affine)),
         "brain_shape": [box[axis] for axis in grid.to_ras],
     }
-    foreground = {} if inside is None else {contrast: count(voxels[inside]) for contrast, voxels in flat.items()}
-    return Measured(row | mask, dict(zip(volumes, brain, strict=True)), foreground)
+    if case.label:
+        mask["outside_head"] = int(np.count_nonzero(union[inside] == 0))
+    return Measured(row | mask, brain, foreground, picture, content, _agreement(samples, union, flags))
 
 
 def measure_case(case: Case, intensities: dict[str, Intensities]) -> dict[str, Any]:
@@ -160,78 +185,88 @@ def _files(case: Case) -> list[tuple[str, tuple[int, ...]]]:
     return files + ([(case.label, ())] if case.label else [])
 
 
-def _read_contrasts(case: Case) -> dict[str, Volume]:
-    """The contrasts that the case has, all on one grid."""
-    there = {contrast: path for contrast, path in zip(CONTRASTS, case.image, strict=True) if path}
+def _contrasts(case: Case) -> Iterator[tuple[str, Volume]]:
+    """The contrasts that the case has; one is in memory at a time, unless one file holds them all."""
+    there = [(contrast, path) for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
     channels = tuple(getattr(case, "channels", ()))
     if channels:
-        volumes = dict(zip(there, read_channels(next(iter(there.values())), channels), strict=True))
+        volumes = read_channels(there[0][1], channels)
+        yield from ((contrast, volume) for (contrast, _), volume in zip(there, volumes, strict=True))
     else:
-        volumes = {contrast: read_volume(path) for contrast, path in there.items()}
-    first, *others = volumes.values()
-    for volume in others:
-        check_same_grid(volume, first)
-    return volumes
+        yield from ((contrast, read_volume(path)) for contrast, path in there)
 
 
-def _measure_brain(flat: list[np.ndarray], size: Sequence[int]) -> tuple[list[int], list[Counts]]:
-    """Edge lengths of the box around all voxels that are not 0 in at least one array, and each array's counts.
+def _mostly_not_zero(flat: np.ndarray) -> np.ndarray:
+    """All voxels that are not 0, and a few that are.
 
-    flat: arrays of the same length, first axis fastest. Where all are integers of one size, 8 bytes are compared at
-    once, and the words that are 0 in all arrays (five of six in a BraTS case) are never looked at again.
+    Integers are compared 8 bytes at once: what is 0 there, five of six voxels of a BraTS case, is not looked at again.
     """
-    item = flat[0].dtype.itemsize
-    if all(a.dtype.kind in "iu" and a.dtype.itemsize == item for a in flat) and not flat[0].nbytes % WORD.itemsize:
-        words = [array.view(WORD) for array in flat]
-        union = words[0].copy()
-        for array in words[1:]:
-            np.bitwise_or(union, array, out=union)
-        there = union != 0
-        brain = [array[there].view(as_is.dtype) for array, as_is in zip(words, flat, strict=True)]
-        union = union.view(f"u{item}")
-    else:
-        union = flat[0] != 0
-        for array in flat[1:]:
-            union |= array != 0
-        brain = [array[union] for array in flat]
-    return _box(union.reshape(size, order="F")), [count(voxels, zeros=False) for voxels in brain]
+    if flat.dtype.kind in "iu" and flat.nbytes % WORD.itemsize == 0:
+        words = flat.view(WORD)
+        return words[words != 0].view(flat.dtype)
+    return flat[flat != 0]
 
 
-def _box(union: np.ndarray) -> list[int]:
-    """Edge lengths, in voxels, of the smallest box around all that is not 0, in the array's axis order."""
+def _join(union: np.ndarray | None, flat: np.ndarray) -> np.ndarray:
+    """What is not 0 in `union` or in `flat`, as unsigned integers; written into union if the two are of one size."""
+    bits = flat if flat.dtype.kind in "iu" else flat != 0
+    bits = bits.view(f"u{bits.dtype.itemsize}")
+    if union is None:
+        return bits.copy()
+    if union.dtype != bits.dtype:
+        return ((union != 0) | (bits != 0)).view(np.uint8)
+    return np.bitwise_or(union, bits, out=union)
+
+
+def _agreement(samples: list[np.ndarray], union: np.ndarray, flags: np.ndarray | None) -> list[float] | None:
+    """`traits.agreement` of every STEP-th voxel in the head. flags: the mask, flat."""
+    if flags is None or len(samples) < len(CONTRASTS):
+        return None
+    head = union[:: traits.STEP] != 0
+    return traits.agreement(np.array([found[head] for found in samples]), flags[:: traits.STEP][head] != 0)
+
+
+def _edges(union: np.ndarray) -> list[tuple[int, int]]:
+    """First and last + 1 index of all that is not 0, in the array's axis order."""
     plane = union.max(axis=2)
     profiles = (plane.any(axis=1), plane.any(axis=0), union.max(axis=(0, 1)) > 0)
     edges = [np.flatnonzero(profile) for profile in profiles]
-    return [int(there[-1] - there[0] + 1) if there.size else 0 for there in edges]
+    return [(int(there[0]), int(there[-1]) + 1) if there.size else (0, 0) for there in edges]
 
 
 def _check_scan(volume: Volume, found: Counts) -> None:
     _, _, low, high = found.moments
     if not found.voxels or low == high:
         held = f"only 0 and {low:g}" if 0 < found.voxels < volume.data.size else "one value everywhere"
-        raise AutoconfError(f"{volume.path}: holds {held}, so it is no scan. Export it again, or leave the case out.")
+        raise DataError(
+            "constant", f"{volume.path}: holds {held}, so it is no scan. Export it again, or leave the case out."
+        )
 
 
-def _measure_mask(path: str | None, reference: Grid) -> tuple[dict[str, Any], np.ndarray | None]:
-    """The mask's part of the row, and where it is not 0: positions in the flat array, first axis fastest."""
+def _measure_mask(path: str | None, reference: Grid) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray]:
+    """The mask's part of the row, the mask, and where it is not 0: both flat, first axis fastest.
+
+    tumour_voxels and tumour_ml are of all labels; who knows the scheme corrects them by label_voxels.
+    """
     if path is None:
-        return {"tumour_voxels": None, "tumour_ml": None, "labels": None}, None
+        return {"tumour_voxels": None, "tumour_ml": None, "labels": None}, None, np.empty(0, int)
     mask = read_volume(path)
     check_same_grid(mask, reference)
     flat = mask.data.ravel(order="F")
     inside = _where_not_zero(flat)
-    labels = np.unique(flat[inside])
+    labels, voxels = np.unique(flat[inside], return_counts=True)
     odd = labels[(labels < 0) | (labels != np.rint(labels))]
     if odd.size:
-        raise AutoconfError(f"{path}: holds {odd[0]:g}; a mask holds 0, 1, 2, ... Save it without interpolation.")
-    if not inside.size:
-        raise AutoconfError(f"{path}: the mask is empty. Remove the mask to keep the case as unlabelled, or the case.")
+        raise DataError(
+            "not-labels", f"{path}: holds {odd[0]:g}; a mask holds 0, 1, 2, ... Save it without interpolation."
+        )
     row = {
         "tumour_voxels": inside.size,
         "tumour_ml": round(inside.size * mask.voxel_ml, 4),
         "labels": [0] * (inside.size < flat.size) + [int(label) for label in labels],
+        "label_voxels": {str(int(label)): int(n) for label, n in zip(labels, voxels, strict=True)},
     }
-    return row, inside
+    return row, flat, inside
 
 
 def _where_not_zero(flat: np.ndarray) -> np.ndarray:
@@ -244,15 +279,17 @@ def _where_not_zero(flat: np.ndarray) -> np.ndarray:
     return places[flat[places] != 0]
 
 
-def _measure_once(case: Case, cache: Cache | None) -> Measured:
+def _measure_once(case: Case, grid: Grid, cache: Cache | None) -> Measured:
     if cache is None:
-        return measure(case)
+        return measure(case, grid)
     files = [os.path.abspath(path) for path, _ in _files(case)]
-    key = cache.key(files, {"version": MEASURE_VERSION, "case": case.case, "layout": [list(c) for _, c in _files(case)]})
+    key = cache.key(
+        files, {"version": MEASURE_VERSION, "case": case.case, "layout": [list(c) for _, c in _files(case)]}
+    )
     stored = cache.get(key)
     measured = _from_stored(case, *stored) if stored else None
     if measured is None:
-        measured = measure(case)
+        measured = measure(case, grid)
         cache.put(key, *_to_store(measured))
     return measured
 
@@ -264,12 +301,14 @@ def _to_store(measured: Measured) -> tuple[dict[str, Any], dict[str, np.ndarray]
     arrays = {
         name: np.concatenate([getattr(found, name) for *_, found in named]) for name in ("values", "counts", "moments")
     }
-    return {"row": measured.row, "index": index}, arrays
+    data = {"row": measured.row, "index": index, "content": measured.content, "agreement": measured.agreement}
+    return data, arrays | {"coarse": measured.coarse}
 
 
 def _from_stored(case: Case, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
     """The inverse of `_to_store`; None if the record does not hold a whole case."""
     parts: dict[str, dict[str, Counts]] = {"brain": {}, "foreground": {}}
+    there = [contrast for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
     try:
         lengths = [length for *_, length in data["index"]]
         cuts = np.cumsum(lengths)[:-1]
@@ -279,11 +318,13 @@ def _from_stored(case: Case, data: dict[str, Any], arrays: dict[str, np.ndarray]
             parts[part][contrast] = Counts(*found)
             if not parts[part][contrast].is_sound() or length != found[0].size:
                 return None
-        row = data["row"]
+        row, coarse = data["row"], arrays["coarse"]
+        more = (coarse, [int(checksum) for checksum in data["content"]], data["agreement"])
+        expected = {"brain": there, "foreground": there if row["tumour_voxels"] else []}
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    there = [contrast for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
-    expected = {"brain": there, "foreground": there if case.label else []}
     if {part: list(found) for part, found in parts.items()} != expected or row.get("case") != case.case:
         return None
-    return Measured(row, **parts)
+    if coarse.shape != (traits.COARSE**3,) or not np.isfinite(coarse).all():
+        return None
+    return Measured(row, parts["brain"], parts["foreground"], *more)

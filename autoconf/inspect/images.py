@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from PIL.Image import Resampling
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import walk_files
+from autoconf.inspect.brats import patient_of, walk_files
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 # Chosen by eye on 4,477 slices of 44 classes: all pairs within these bounds showed one patient, most of them one slice.
@@ -25,6 +25,7 @@ ALIKE_BITS = 12  # of 256
 ALIKE = 0.99  # correlation of the thumbnails
 _IMAGE_FOLDERS = {"images", "image", "imgs", "img"}
 _MASK_FOLDERS = {"masks", "mask", "labels", "label", "segmentations", "annotations", "gt", "groundtruth"}
+_SLICE = re.compile(r"(?P<case>BraTS.*\d)_\d+", re.IGNORECASE)  # <case>_<plane>
 _MASK_NAME = re.compile("_(mask|seg|label|gt)$", re.IGNORECASE)
 
 
@@ -90,6 +91,13 @@ def read_images(root: str, cases: list[str], masks: dict[str, str] | None = None
         thumbnail /= max(float(np.linalg.norm(thumbnail)), 1e-6)
         brighter = np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
         yield Image(case, group, (picture.height, picture.width), digest, brighter, thumbnail.astype(np.float16), share)
+
+
+def patient_of_image(image: Image) -> str:
+    """The patient where the name tells one (BraTS cases, as the phantom's slices have); else the image itself."""
+    name = os.path.splitext(os.path.basename(image.case))[0]
+    named = _SLICE.fullmatch(name)
+    return patient_of(named["case"]) if named else image.case
 
 
 def copies(images: list[Image]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

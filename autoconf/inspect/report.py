@@ -10,29 +10,37 @@ from typing import Any
 
 import numpy as np
 
-from autoconf.inspect.brats import Case, scheme_of
 from autoconf.inspect.images import Image
+from autoconf.inspect.layouts import LAYOUTS
+from autoconf.inspect.problems import Problem, grouped
+from autoconf.inspect.scans import Found
 from autoconf.output import by, table
 
 MOST_CLASSES = 12  # more than these are summed up
 
 
 def print_volumes(
-    data: str, cases: list[Case], datalist: dict[str, Any], measured: dict[str, Any], unused: list[str]
+    data: str,
+    found: Found,
+    datalist: dict[str, Any],
+    measured: dict[str, Any],
+    problems: list[Problem],
+    unused: list[str],
 ) -> None:
     """What was found and measured, one line per fact, then the intensities per contrast."""
     rows = measured["cases"]
-    volumes = [row["tumour_ml"] for row in rows if row["tumour_ml"] is not None]
+    volumes = [row["tumour_ml"] for row in rows if row["tumour_ml"]] or [0.0]
     brain = by(measured["median_brain_shape"])
     facts = [
         ("data", data),
-        ("cases", f"{len(cases)}, of {len({case.patient for case in cases})} patients"),
-        ("naming", _counted(scheme_of(case) for case in cases)),
+        ("layout", f"{found.layout}: {LAYOUTS[found.layout]}"),
+        ("cases", f"{len(rows)} of {len(found.scans)}, of {len({scan.patient for scan in found.scans})} patients"),
         ("shape", _counted(by(row["shape"]) for row in rows) + "   voxels, right x anterior x superior"),
         ("spacing", _counted(" x ".join(f"{mm:.4g}" for mm in row["spacing"]) for row in rows) + "   mm"),
         ("brain", f"median {brain} voxels, {by(round(mm) for mm in measured['median_brain_mm'])} mm"),
         ("tumour", f"{min(volumes):.1f} / {np.median(volumes):.1f} / {max(volumes):.1f} mL   min / median / max"),
         ("labels", _counted(", ".join(map(str, row["labels"])) for row in rows if row["labels"])),
+        ("tumour is", ";  ".join(f"{region} {', '.join(map(str, v))}" for region, v in datalist["regions"].items())),
         *_split_facts(datalist),
     ]
     if datalist["unlabelled"]:
@@ -42,7 +50,16 @@ def print_volumes(
     print(table(facts))
     intensities = [(contrast, *(f"{v:g}" for v in found.values())) for contrast, found in measured["contrasts"].items()]
     print("\nintensities of the non-zero voxels")
-    print(table(intensities, ("contrast", *measured["contrasts"]["t1"])))
+    print(table(intensities, ("contrast", *next(iter(measured["contrasts"].values())))))
+    _print_problems(problems)
+
+
+def _print_problems(problems: list[Problem]) -> None:
+    """Each kind of finding once, with how often and one example; nothing where nothing was found."""
+    if not problems:
+        return
+    print("\nfindings (all of them in problems.csv)")
+    print(table([(f"{severity}: {kind}", n, finding) for severity, kind, n, finding in grouped(problems)]))
 
 
 def print_images(data: str, images: list[Image], datalist: dict[str, Any], measured: dict[str, Any]) -> None:
@@ -53,15 +70,20 @@ def print_images(data: str, images: list[Image], datalist: dict[str, Any], measu
     size = f"median {height}x{width}, from {by(low)} to {by(high)}" if (low < high).any() else f"all {height}x{width}"
     copies = f"{measured['n_duplicates']} files repeat another one exactly"
     crossing = measured["n_duplicates_across_classes"]
-    across = f"{crossing} of them one of another class; all stay on one side of the split"
+    across = f"{crossing} of them one of another class; {measured['n_near_duplicates']} are nearly the same as another"
     facts = [
         ("data", data),
-        ("images", f"{len(images)}, in {len(measured['classes'])} classes"),
+        (
+            "images",
+            f"{len(images)}, " + (f"in {len(measured['classes'])} classes" if measured["classes"] else "with masks"),
+        ),
         ("size", f"{size} pixels, height x width"),
-        ("copies", f"{copies}, {across}" if measured["n_duplicates"] else "none: no two files are the same"),
+        ("copies", f"{copies}, {across}; copies stay on one side of the split"),
         *_split_facts(datalist),
     ]
     print(table(facts))
+    if not measured["classes"]:
+        return
     classes = sorted(measured["classes"].items(), key=lambda item: (-item[1], item[0]))
     print()
     if len(classes) <= MOST_CLASSES:
@@ -74,7 +96,8 @@ def print_images(data: str, images: list[Image], datalist: dict[str, Any], measu
 
 def print_next(out: str, command: str) -> None:
     """Where the results lie and what to type next."""
-    print(f"\nwrote  {os.path.join(out, 'datalist.json')}\n       {os.path.join(out, 'fingerprint.json')}")
+    files = [os.path.join(out, name) for name in ("datalist.json", "fingerprint.json", "problems.csv")]
+    print("\nwrote  " + "\n       ".join(files))
     print(f"next   {command}")
 
 
@@ -84,12 +107,11 @@ def quoted(path: str) -> str:
 
 
 def _split_facts(datalist: dict[str, Any]) -> list[tuple[str, str]]:
+    """How many cases each side has; one line per fact."""
     folds = Counter(item["fold"] for item in datalist["training"])
-    validation = folds.pop(0)
-    by = "by patient" if datalist["kind"] == "volumes" else "no patients known"
     dealt = " + ".join(str(folds[fold]) for fold in sorted(folds))
-    sides = f"training {sum(folds.values())} (folds 1-{max(folds)}: {dealt}), validation {validation} (fold 0)"
-    return [("split", f"{sides}, testing {len(datalist['testing'])}; {by}, seed {datalist['seed']}")]
+    text = f"training {dealt} (folds {min(folds, default=0)}-{max(folds, default=0)}; fold 0 validates first)"
+    return [("split", f"{text}, testing {len(datalist['testing'])}; by patient and copies, seed {datalist['seed']}")]
 
 
 def _counted(kinds: Iterable[str]) -> str:

@@ -33,7 +33,7 @@ def split(
             "at least 3 are needed. Add cases of other patients."
         )
     queue = _in_turn(groups, strata, seed)
-    testing = set(_take(queue, sizes, test))
+    testing = set(_take(queue, sizes, test)) if test else set()  # none where the data have a test set of their own
     side: dict[str, int | str] = dict.fromkeys(testing, TESTING)
     side.update(_deal([name for name in queue if name not in testing], sizes, folds))
     return [side[name] for name in groups]

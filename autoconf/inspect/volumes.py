@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import nibabel
 import numpy as np
 
-from autoconf.errors import AutoconfError
+from autoconf.errors import DataError
 from autoconf.inspect.gz import gunzip
 from autoconf.output import by
 
@@ -71,7 +71,7 @@ class Volume:
 def read_grid(path: str, channels: Sequence[int] = ()) -> Grid:
     """The header alone, under a millisecond. channels: those that will be read of a 4D file; none: it must be 3D.
 
-    Raises AutoconfError for a file that is no NIfTI, has other axes, holds no numbers or lies on a degenerate grid.
+    Raises DataError for a file that is no NIfTI, has other axes, holds no numbers or lies on a degenerate grid.
     """
     with _named(path):
         image = nibabel.load(path)
@@ -81,7 +81,7 @@ def read_grid(path: str, channels: Sequence[int] = ()) -> Grid:
 def read_volume(path: str) -> Volume:
     """The whole volume, its gzip checksum verified; integers stay integers unless the header scales them.
 
-    Raises AutoconfError for a file that is truncated, no NIfTI, not 3D, on a degenerate grid or not finite.
+    Raises DataError for a file that is truncated, no NIfTI, not 3D, on a degenerate grid or not finite.
     """
     return _read(path, ())[0]
 
@@ -89,13 +89,13 @@ def read_volume(path: str) -> Volume:
 def read_channels(path: str, channels: Sequence[int]) -> list[Volume]:
     """Some channels of a 4D file, counted along its last axis, each as a 3D volume; the file is read once.
 
-    Raises AutoconfError as `read_volume` does, and if there are fewer channels.
+    Raises DataError as `read_volume` does, and if there are fewer channels.
     """
     return _read(path, channels)
 
 
 def check_same_grid(volume: Volume | Grid, reference: Volume | Grid) -> None:
-    """Raise AutoconfError, naming both files, unless the two have the same shape and affine."""
+    """Raise DataError, naming both files, unless the two have the same shape and affine."""
     found, wanted = (item.grid if isinstance(item, Volume) else item for item in (volume, reference))
     if found.size != wanted.size:
         difference = f"is {by(found.size)} voxels but {wanted.path} is {by(wanted.size)}"
@@ -103,7 +103,7 @@ def check_same_grid(volume: Volume | Grid, reference: Volume | Grid) -> None:
         difference = f"has another affine (position, direction or spacing) than {wanted.path}"
     else:
         return
-    raise AutoconfError(f"{found.path}: {difference}. Resample one onto the other's grid, or leave the case out.")
+    raise DataError("grid", f"{found.path}: {difference}. Co-register both to one grid, or leave the case out.")
 
 
 def _read(path: str, channels: Sequence[int]) -> list[Volume]:
@@ -137,15 +137,19 @@ def _checked_grid(path: str, image: nibabel.Nifti1Image, channels: Sequence[int]
     shape, affine, dtype = image.shape, image.affine, image.dataobj.dtype
     if channels and (len(shape) != 4 or max(channels) >= shape[3]):
         wanted = max(channels) + 1
-        raise AutoconfError(f"{path}: has shape {by(shape)}, but needs a fourth axis of at least {wanted}. Correct it.")
+        raise DataError(
+            "not-3d", f"{path}: has shape {by(shape)}, but needs a fourth axis of at least {wanted}. Correct it."
+        )
     if not channels and len(shape) != 3:
-        raise AutoconfError(f"{path}: has shape {by(shape)}, not three axes. Save one 3D image per file.")
+        raise DataError("not-3d", f"{path}: has shape {by(shape)}, not three axes. Save one 3D image per file.")
     if min(shape) < 1:
-        raise AutoconfError(f"{path}: has shape {by(shape)}, so it holds no voxels. Export it again.")
+        raise DataError("not-3d", f"{path}: has shape {by(shape)}, so it holds no voxels. Export it again.")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise AutoconfError(f"{path}: its affine has no volume, so spacing is unknown. Convert the scan again.")
+        raise DataError(
+            "degenerate-affine", f"{path}: its affine has no volume, so spacing is unknown. Convert the scan again."
+        )
     if dtype.kind not in "iuf":
-        raise AutoconfError(f"{path}: holds {dtype} values, not numbers. Save it as int16 or float32.")
+        raise DataError("not-numbers", f"{path}: holds {dtype} values, not numbers. Save it as int16 or float32.")
     return Grid(path, tuple(shape[:3]), affine)
 
 
@@ -154,9 +158,11 @@ def _check_finite(volume: Volume) -> None:
         return
     low, high = float(volume.data.min()), float(volume.data.max())  # NaN if there is one
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise AutoconfError(f"{volume.path}: holds NaN or infinite values. Replace them by 0 or export it again.")
+        raise DataError(
+            "not-finite", f"{volume.path}: holds NaN or infinite values. Replace them by 0 or export it again."
+        )
     if max(-low, high) > LARGEST:
-        raise AutoconfError(f"{volume.path}: holds values beyond {LARGEST:.2g}. Export it again as float32.")
+        raise DataError("not-finite", f"{volume.path}: holds values beyond {LARGEST:.2g}. Export it again as float32.")
 
 
 @contextmanager
@@ -165,12 +171,12 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise AutoconfError(f"{path}: no such file. Put it back, or run inspect again.") from None
+        raise DataError("unreadable", f"{path}: no such file. Put it back, or run inspect again.") from None
     except PermissionError:
-        raise AutoconfError(f"{path}: no permission to read it. Change its permissions.") from None
+        raise DataError("unreadable", f"{path}: no permission to read it. Change its permissions.") from None
     except (EOFError, OSError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        raise AutoconfError(
-            f"{path}: truncated or not a NIfTI file ({_brief(error)}). Copy or download it again."
+        raise DataError(
+            "unreadable", f"{path}: truncated or not a NIfTI file ({_brief(error)}). Copy or download it again."
         ) from error
 
 

@@ -8,9 +8,11 @@ nnunet.py     <case>_0000 and dataset.json      (2D images are the business of .
 from __future__ import annotations
 
 import importlib
+import os
+from dataclasses import replace
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.scans import Found
+from autoconf.inspect.scans import SIDES, Found
 
 # In the order in which they are asked: a dataset.json or a BIDS tree says more than the names of single files.
 LAYOUTS = {
@@ -37,6 +39,16 @@ def find_scans(root: str, layout: str = "auto") -> list[Found]:
     for name in LAYOUTS if layout == "auto" else [layout]:
         found = importlib.import_module(f"autoconf.inspect.layouts.{name}").find(root)
         if found and not all(claimed.intersection(scan.files) for scan in found.scans):
-            recognised.append(found)
+            recognised.append(_with_sides(root, found))
             claimed.update(found.others, *(scan.files for scan in found.scans))
     return recognised
+
+
+def _with_sides(root: str, found: Found) -> Found:
+    """Where every scan lies in a folder train/, val/ or test/ directly below root, the folder says which side it is."""
+    if any(scan.side for scan in found.scans):
+        return found
+    first = [os.path.relpath(scan.files[0], root).split(os.sep)[0].lower() for scan in found.scans]
+    if not set(first) <= set(SIDES):
+        return found
+    return replace(found, scans=[replace(s, side=SIDES[name]) for s, name in zip(found.scans, first, strict=True)])

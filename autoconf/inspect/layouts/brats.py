@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
-from autoconf.inspect.brats import find_cases, scheme_of
+from autoconf.inspect.brats import Case, find_cases, scheme_of
 from autoconf.inspect.labels import FAMILIES
 from autoconf.inspect.scans import Found, Scan
 
@@ -12,11 +13,20 @@ from autoconf.inspect.scans import Found, Scan
 def find(root: str) -> Found | None:
     """Every case of BraTS names below root."""
     cases = find_cases(root)
-    scans = [Scan(case.case, case.patient, case.image, case.label, family=_family(case)) for case in cases]
+    scans = [Scan(case.case, case.patient, case.image, _label(case), family=_family(case)) for case in cases]
     return Found("brats", scans) if scans else None
 
 
-def _family(case) -> str:
+def _label(case: Case) -> str | None:
+    """The mask; where it is missing, a lone *_Segm.nii, as the mask of BraTS20_Training_355 was published."""
+    if case.label:
+        return case.label
+    folder = os.path.dirname(next(path for path in case.image if path))
+    names = sorted(name for name in os.listdir(folder) if re.fullmatch(r".*_segm\.nii(\.gz)?", name, re.IGNORECASE))
+    return os.path.join(folder, names[0]) if len(names) == 1 else None
+
+
+def _family(case: Case) -> str:
     """brats2018-2021 by the file names, else brats-gli, brats-ped, ... by the case's name; "" where it says nothing."""
     if scheme_of(case) == "BraTS 2018-2021":
         return "brats2018-2021"

@@ -31,7 +31,10 @@ def mask_name(case: str) -> str:
 
 
 def training_items(datalist: str, dataset_dir: str, mask_dir: str, image_size: int = 224, fold: int = 0) -> list[dict]:
-    """{"image", "label", "case"} of the datalist's `training` section outside `fold`."""
+    """{"image", "label", "case"} of the datalist's `training` section outside `fold`.
+
+    The label is the mask in `mask_dir`; without a mask_dir, the one that the datalist names.
+    """
     items, root = _section(datalist, dataset_dir, "training")
     items = [i for i in items if i.get("fold") != fold]
     return _with_masks(items, root, mask_dir, image_size, f"training outside fold {fold}")
@@ -121,27 +124,23 @@ def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool =
 def _with_masks(items: list[dict], root: str, mask_dir: str, image_size: int, what: str) -> list[dict]:
     if not items:
         refuse(f"the datalist has no image for {what}. Choose another with --fold.")
-    if not mask_dir:
+    if not mask_dir and not all(isinstance(item.get("label"), str) for item in items):
         refuse("no mask_dir. Make masks with `run pseudo_labelling`, then give --mask_dir OUTPUT_DIR/masks.")
-    found = [
-        {
-            "image": os.path.join(root, item["image"]),
-            "label": os.path.join(mask_dir, mask_name(item["image"])),
-            "case": item["image"],
-        }
-        for item in items
-    ]
-    return _there(found, (image_size, image_size))
+    found = []
+    for item in items:
+        mask = os.path.join(mask_dir, mask_name(item["image"])) if mask_dir else os.path.join(root, item["label"])
+        found.append({"image": os.path.join(root, item["image"]), "label": mask, "case": item["image"]})
+    return _there(found, (image_size, image_size) if mask_dir else None)
 
 
 def _what(error: Exception) -> str:
     return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _there(items: list[dict], mask_size: tuple[int, int] = (0, 0)) -> list[dict]:
+def _there(items: list[dict], mask_size: tuple[int, int] | None = None) -> list[dict]:
     """Refuse a list with a file that is missing or cannot be decoded to its last row (0.1 ms each).
 
-    mask_size: (width, height) in pixels that the masks must have.
+    mask_size: (width, height) in pixels that the masks must have; None: that of their images.
     """
     for item in items:
         for key, cure in (("image", "Check --dataset_dir"), ("label", "Run pseudo_labelling, or check --mask_dir")):
@@ -156,9 +155,12 @@ def _there(items: list[dict], mask_size: tuple[int, int] = (0, 0)) -> list[dict]
                 refuse(f"{path} is not there. {cure}.")
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 refuse(f"{path} is not a readable image ({error}). Copy it again or remove it.")
-            if key == "label" and size != mask_size:
-                held, wanted = ("x".join(map(str, s)) for s in (size, mask_size))
-                refuse(f"{path} is {held} but image_size makes {wanted}. Run pseudo_labelling with that --image_size.")
+            if key == "image":
+                own = size
+            elif size != (mask_size or own):
+                held, wanted = ("x".join(map(str, s)) for s in (size, mask_size or own))
+                cure = "Run pseudo_labelling with that --image_size" if mask_size else "Save it at its image's size"
+                refuse(f"{path} is {held} pixels but must be {wanted}. {cure}.")
     return items
 
 

@@ -1,0 +1,79 @@
+"""Write as NIfTI what the bundles cannot read: .npy arrays and MetaImage files (.mha)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+
+from autoconf.errors import AutoconfError, DataError
+from autoconf.inspect.brats import CONTRASTS, SCHEMES
+from autoconf.inspect.scans import Scan
+
+ENDS = SCHEMES["BraTS 2023+"]
+
+
+def to_nifti(scan: Scan, folder: str) -> Scan:
+    """Write a scan's files as folder/<case>/<case>-t1n.nii.gz and so on, in BraTS 2023 names; returns the new scan.
+
+    Arrays get an affine of 1 mm voxels, RAS+, as they lie; one-hot masks become label numbers. Raises DataError for a
+    file that cannot be read.
+    """
+    home = os.path.join(folder, scan.case)
+    os.makedirs(home, exist_ok=True)
+    image: list[str | None] = []
+    for index, (contrast, path) in enumerate(zip(CONTRASTS, scan.image, strict=True)):
+        target = os.path.join(home, f"{scan.case}{ENDS[index]}.nii.gz") if path else None
+        if path and target:
+            channel = scan.channels[CONTRASTS.index(contrast)] if scan.channels else None
+            _write(path, target, channel)
+        image.append(target)
+    label = os.path.join(home, f"{scan.case}{ENDS[-1]}.nii.gz") if scan.label else None
+    if scan.label and label:
+        _write(scan.label, label, None, mask=True)
+    return replace(scan, image=tuple(image), label=label, channels=(), convert=False)
+
+
+def _write(path: str, target: str, channel: int | None, mask: bool = False) -> None:
+    array, affine = _read_npy(path) if path.lower().endswith(".npy") else _read_itk(path)
+    if channel is not None:
+        array = array[..., channel]
+    if mask and array.ndim == 4:  # one-hot, background first
+        array = array.argmax(axis=-1)
+    if array.ndim != 3:
+        raise DataError("not-3d", f"{path}: has {array.ndim} axes, not three. Save one 3D image per file.")
+    if mask and np.array_equal(array, np.rint(array)) and array.min() >= 0 and array.max() < 256:
+        array = array.astype(np.uint8)
+    if array.dtype.name in ("float16", "float64", "bool", "int64", "uint64"):
+        array = array.astype(np.float32)  # NIfTI viewers do not read the others everywhere
+    partial = target.removesuffix(".nii.gz") + ".partial.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(array, affine), partial)
+    os.replace(partial, target)
+
+
+def _read_npy(path: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        return np.load(path, allow_pickle=False), np.eye(4)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError("unreadable", f"{path}: not a readable array ({error}). Copy it again or remove it.") from None
+
+
+def _read_itk(path: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        import SimpleITK
+    except ImportError:
+        raise AutoconfError(f"{path}: reading .mha files needs SimpleITK. Install it: pip install SimpleITK.") from None
+    try:
+        image = SimpleITK.ReadImage(path)
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[-80:]
+        raise DataError("unreadable", f"{path}: not a readable image ({what}). Copy it again or remove it.") from None
+    dimension = image.GetDimension()
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(dimension, dimension)[:3, :3]
+    affine[:3, :3] = direction @ np.diag(image.GetSpacing()[:3])
+    affine[:3, 3] = image.GetOrigin()[:3]
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK's world grows to the left and to the back
+    return SimpleITK.GetArrayFromImage(image).T, affine

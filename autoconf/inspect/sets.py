@@ -1,0 +1,127 @@
+"""The steps of `inspect` for volumes: which scans are complete, what their labels mean, who is on which side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autoconf.errors import AutoconfError
+from autoconf.inspect.brats import CONTRASTS
+from autoconf.inspect.labels import SCHEMES, Scheme, choose_scheme
+from autoconf.inspect.problems import Problem
+from autoconf.inspect.scans import Found, Scan
+from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING, quartiles, split
+
+MISSING = ("error", "drop", "zero")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may decide about reading and splitting."""
+
+    labels: str = "auto"
+    missing: str = "error"
+    strict: bool = False
+    folds: int = FOLDS
+    test: float = TEST_SHARE
+    seed: int = 0
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.missing not in MISSING:
+            raise AutoconfError(f"--missing {self.missing}: it must be one of {', '.join(MISSING)}.")
+        if self.labels not in ("auto", *SCHEMES):
+            choose_scheme("", [], self.labels)
+        if not 2 <= self.folds <= 20:
+            raise AutoconfError(f"--folds is {self.folds}. Give a whole number from 2 to 20.")
+        if not 0 < self.test < 0.9:
+            raise AutoconfError(f"--test is {self.test:g}. Give a share above 0 and below 0.9.")
+        if self.jobs < 1:
+            raise AutoconfError(f"--jobs is {self.jobs}. Give a whole number of at least 1.")
+
+
+def keep_complete(scans: Sequence[Scan], missing: str) -> tuple[list[Scan], list[Problem]]:
+    """The scans to read, and what is said of those without all contrasts.
+
+    missing: error stops, drop leaves them out, zero keeps them if they have at least one. Raises AutoconfError.
+    """
+    kept, problems = [], []
+    for scan in scans:
+        if not scan.missing:
+            kept.append(scan)
+            continue
+        what = f"no {' and no '.join(scan.missing)} image beside {next(path for path in scan.files)}"
+        if missing == "error":
+            raise AutoconfError(
+                f"case '{scan.case}': {what}. Add it, or say what to do with such cases: --missing drop (leave them "
+                "out) or --missing zero (train with zeros in its place)."
+            )
+        if missing == "drop" or len(scan.missing) == len(CONTRASTS):
+            problems.append(Problem("missing-contrast", scan.case, f"{what}. Add it, or use --missing zero."))
+        else:
+            kept.append(scan)
+            problems.append(Problem("zero-filled", scan.case, f"{what}; zeros stand in its place. Add it if you can."))
+    return kept, problems
+
+
+def choose_schemes(
+    scans: Sequence[Scan], rows: Sequence[dict[str, Any]], found: Found, wanted: str
+) -> dict[str, Scheme]:
+    """The label scheme of each family of scans. What a dataset.json says wins, but for --labels."""
+    values: dict[str, list[set[int]]] = {scan.family: [] for scan in scans}
+    for scan, row in zip(scans, rows, strict=True):
+        if row["labels"]:
+            values[scan.family].append(set(row["labels"]))
+    if found.regions and wanted == "auto":
+        meaning = {value: "" for one in values.values() for mask in one for value in mask if value}
+        meaning |= {value: "" for region in found.regions.values() for value in region}
+        said = Scheme("dataset.json", meaning, {name: tuple(v) for name, v in found.regions.items()})
+        return dict.fromkeys(values, said)
+    return {family: choose_scheme(family, masks, wanted) for family, masks in values.items()}
+
+
+def count_tumour(row: dict[str, Any], scheme: Scheme) -> dict[str, Any]:
+    """The row with tumour_voxels and tumour_ml of the labels that are tumour: a cavity is none."""
+    if not row.get("label_voxels"):
+        return row
+    per_voxel = row["tumour_ml"] / row["tumour_voxels"]
+    voxels = sum(n for label, n in row["label_voxels"].items() if int(label) in scheme.regions["wt"])
+    return row | {"tumour_voxels": voxels, "tumour_ml": round(voxels * per_voxel, 4)}
+
+
+def given_sides(scans: Sequence[Scan], found: Found) -> list[int | str] | None:
+    """The sides that the layout itself names, if they make a whole split; None to split anew.
+
+    nnU-Net's splits_final.json gives folds; a scan in none of them is for testing. Of folders, validation is fold 0
+    and training fold 1; without either, only testing is kept (see `new_sides`).
+    """
+    if found.folds:
+        return [found.folds.get(scan.case, TESTING) for scan in scans]
+    named = {scan.side for scan in scans}
+    if "" in named or not {"training", "validation"} <= named:
+        return None
+    by_name: dict[str, int | str] = {"testing": TESTING, "validation": 0, "training": 1}
+    return [by_name[scan.side] for scan in scans]
+
+
+def new_sides(
+    groups: Sequence[str], volumes: Sequence[float], scans: Sequence[Scan], options: Options
+) -> list[int | str]:
+    """A stratified split of the labelled scans; those that the layout keeps for testing stay there."""
+    fixed = [scan.side == TESTING for scan in scans]
+    if not any(fixed):
+        return split(groups, quartiles(volumes), options.seed, options.test, options.folds)
+    free = [index for index, is_fixed in enumerate(fixed) if not is_fixed]
+    dealt = split([groups[i] for i in free], quartiles([volumes[i] for i in free]), options.seed, 0.0, options.folds)
+    sides: list[int | str] = [TESTING] * len(scans)
+    for index, side in zip(free, dealt, strict=True):
+        sides[index] = side
+    return sides
+
+
+def commonest(schemes: Sequence[Scheme]) -> Scheme:
+    """The scheme that most of the scans have."""
+    names = Counter(scheme.name for scheme in schemes)
+    return next(scheme for scheme in schemes if scheme.name == names.most_common(1)[0][0])
