@@ -7,6 +7,7 @@ Headers first, so that a structural error shows before any voxel is read; then e
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import CONTRASTS, Case
 from autoconf.inspect.cache import Cache
 from autoconf.inspect.counts import Counts, Intensities, count
+from autoconf.inspect.gz import Memory
 from autoconf.inspect.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
 
 MEASURE_VERSION = 1  # of this code and of counts.py: raise it when a number changes, and every cache is void
@@ -49,18 +51,24 @@ def measure_cases(
     cache: what is in it and unchanged is not measured again. jobs: threads; about 100 MB each.
     A case that cannot be trained on raises AutoconfError, or with keep_going the error is yielded in its place.
     """
-    broken: dict[int, AutoconfError] = {}
-    for number, case in enumerate(cases):
+    grids: list[Grid | AutoconfError] = []
+    for case in cases:
         try:
-            check_headers(case)
+            grids.append(check_headers(case))
         except AutoconfError as error:
             if not keep_going:
                 raise
-            broken[number] = error
+            grids.append(error)
+
+    own = threading.local()  # memory of each thread
 
     def outcome(number: int) -> Measured | AutoconfError:
+        grid = grids[number]
+        if isinstance(grid, AutoconfError):
+            return grid
+        own.memory = getattr(own, "memory", None) or Memory()
         try:
-            return broken.get(number) or _measure_once(cases[number], cache)
+            return _measure_once(cases[number], grid, own.memory, cache)
         except AutoconfError as error:
             return error
 
@@ -78,28 +86,37 @@ def check_headers(case: Case) -> Grid:
     return grids[0]
 
 
-def measure(case: Case) -> Measured:
-    """Read one case.
+def measure(case: Case, grid: Grid | None = None, memory: Memory | None = None) -> Measured:
+    """Read one case, a volume at a time.
+
+    grid: what `check_headers` said of it, if that was asked already. memory: to be used again for the next case.
 
     The row: case, shape (voxels, RAS+ axis order), spacing (mm, RAS+), brain_shape (bounding box of the voxels that
     are not 0 in at least one contrast), and, of the mask, tumour_voxels, tumour_ml and labels (None without a mask).
     Raises AutoconfError, naming the file, for anything that cannot be trained on.
     """
-    volumes = _read_contrasts(case)
-    grid = next(iter(volumes.values())).grid
-    mask, inside = _measure_mask(case.label, grid)
-    flat = {contrast: volume.data.ravel(order="F") for contrast, volume in volumes.items()}
-    box, brain = _measure_brain(list(flat.values()), grid.size)
-    for volume, found in zip(volumes.values(), brain, strict=True):
-        _check_scan(volume, found)
+    grid = grid or check_headers(case)
+    memory = memory or Memory()
+    mask, inside = _measure_mask(case.label, grid, memory)
+    brain: dict[str, Counts] = {}
+    foreground: dict[str, Counts] = {}
+    union = None
+    for contrast, volume in _contrasts(case, memory):
+        check_same_grid(volume, grid)
+        voxels = volume.data.ravel(order="F")
+        brain[contrast] = count(_mostly_not_zero(voxels), zeros=False)
+        _check_scan(volume, brain[contrast])
+        if inside is not None:
+            foreground[contrast] = count(voxels[inside])
+        union = _join(union, voxels)
+    box = _box(union.reshape(grid.size, order="F"))
     row = {
         "case": case.case,
         "shape": grid.shape,
         "spacing": grid.spacing,
         "brain_shape": [box[axis] for axis in grid.to_ras],
     }
-    foreground = {} if inside is None else {contrast: count(voxels[inside]) for contrast, voxels in flat.items()}
-    return Measured(row | mask, dict(zip(volumes, brain, strict=True)), foreground)
+    return Measured(row | mask, brain, foreground)
 
 
 def measure_case(case: Case, intensities: dict[str, Intensities]) -> dict[str, Any]:
@@ -160,41 +177,37 @@ def _files(case: Case) -> list[tuple[str, tuple[int, ...]]]:
     return files + ([(case.label, ())] if case.label else [])
 
 
-def _read_contrasts(case: Case) -> dict[str, Volume]:
-    """The contrasts that the case has, all on one grid."""
-    there = {contrast: path for contrast, path in zip(CONTRASTS, case.image, strict=True) if path}
+def _contrasts(case: Case, memory: Memory) -> Iterator[tuple[str, Volume]]:
+    """The contrasts that the case has; each overwrites the one before, unless one file holds them all."""
+    there = [(contrast, path) for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
     channels = tuple(getattr(case, "channels", ()))
     if channels:
-        volumes = dict(zip(there, read_channels(next(iter(there.values())), channels), strict=True))
+        volumes = read_channels(there[0][1], channels)
+        yield from ((contrast, volume) for (contrast, _), volume in zip(there, volumes, strict=True))
     else:
-        volumes = {contrast: read_volume(path) for contrast, path in there.items()}
-    first, *others = volumes.values()
-    for volume in others:
-        check_same_grid(volume, first)
-    return volumes
+        yield from ((contrast, read_volume(path, memory)) for contrast, path in there)
 
 
-def _measure_brain(flat: list[np.ndarray], size: Sequence[int]) -> tuple[list[int], list[Counts]]:
-    """Edge lengths of the box around all voxels that are not 0 in at least one array, and each array's counts.
+def _mostly_not_zero(flat: np.ndarray) -> np.ndarray:
+    """All voxels that are not 0, and a few that are.
 
-    flat: arrays of the same length, first axis fastest. Where all are integers of one size, 8 bytes are compared at
-    once, and the words that are 0 in all arrays (five of six in a BraTS case) are never looked at again.
+    Integers are compared 8 bytes at once: what is 0 there, five of six voxels of a BraTS case, is not looked at again.
     """
-    item = flat[0].dtype.itemsize
-    if all(a.dtype.kind in "iu" and a.dtype.itemsize == item for a in flat) and not flat[0].nbytes % WORD.itemsize:
-        words = [array.view(WORD) for array in flat]
-        union = words[0].copy()
-        for array in words[1:]:
-            np.bitwise_or(union, array, out=union)
-        there = union != 0
-        brain = [array[there].view(as_is.dtype) for array, as_is in zip(words, flat, strict=True)]
-        union = union.view(f"u{item}")
-    else:
-        union = flat[0] != 0
-        for array in flat[1:]:
-            union |= array != 0
-        brain = [array[union] for array in flat]
-    return _box(union.reshape(size, order="F")), [count(voxels, zeros=False) for voxels in brain]
+    if flat.dtype.kind in "iu" and flat.nbytes % WORD.itemsize == 0:
+        words = flat.view(WORD)
+        return words[words != 0].view(flat.dtype)
+    return flat[flat != 0]
+
+
+def _join(union: np.ndarray | None, flat: np.ndarray) -> np.ndarray:
+    """What is not 0 in `union` or in `flat`, as unsigned integers; written into union if the two are of one size."""
+    bits = flat if flat.dtype.kind in "iu" else flat != 0
+    bits = bits.view(f"u{bits.dtype.itemsize}")
+    if union is None:
+        return bits.copy()
+    if union.dtype != bits.dtype:
+        return ((union != 0) | (bits != 0)).view(np.uint8)
+    return np.bitwise_or(union, bits, out=union)
 
 
 def _box(union: np.ndarray) -> list[int]:
@@ -212,11 +225,11 @@ def _check_scan(volume: Volume, found: Counts) -> None:
         raise AutoconfError(f"{volume.path}: holds {held}, so it is no scan. Export it again, or leave the case out.")
 
 
-def _measure_mask(path: str | None, reference: Grid) -> tuple[dict[str, Any], np.ndarray | None]:
+def _measure_mask(path: str | None, reference: Grid, memory: Memory) -> tuple[dict[str, Any], np.ndarray | None]:
     """The mask's part of the row, and where it is not 0: positions in the flat array, first axis fastest."""
     if path is None:
         return {"tumour_voxels": None, "tumour_ml": None, "labels": None}, None
-    mask = read_volume(path)
+    mask = read_volume(path, memory)
     check_same_grid(mask, reference)
     flat = mask.data.ravel(order="F")
     inside = _where_not_zero(flat)
@@ -244,15 +257,15 @@ def _where_not_zero(flat: np.ndarray) -> np.ndarray:
     return places[flat[places] != 0]
 
 
-def _measure_once(case: Case, cache: Cache | None) -> Measured:
+def _measure_once(case: Case, grid: Grid, memory: Memory, cache: Cache | None) -> Measured:
     if cache is None:
-        return measure(case)
+        return measure(case, grid, memory)
     files = [os.path.abspath(path) for path, _ in _files(case)]
     key = cache.key(files, {"version": MEASURE_VERSION, "case": case.case, "layout": [list(c) for _, c in _files(case)]})
     stored = cache.get(key)
     measured = _from_stored(case, *stored) if stored else None
     if measured is None:
-        measured = measure(case)
+        measured = measure(case, grid, memory)
         cache.put(key, *_to_store(measured))
     return measured
 
