@@ -17,12 +17,15 @@ import zipfile
 from typing import Any
 
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.gz import gunzip
 
 KIND = "autoconf record 1"  # of the form of a record; another form, another number
+UNUSABLE = (  # whatever reading bytes that may be anything can raise
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, MemoryError, NotImplementedError),
+    *(zipfile.BadZipFile, isal_zlib.error),
+)
 Key = dict[str, Any]
 
 
@@ -65,13 +68,13 @@ class Cache:
         try:
             with open(self._path(key), "rb") as file:
                 content = file.read()
-            with np.load(io.BytesIO(gunzip(content, 8 * len(content))), allow_pickle=False) as stored:
+            with np.load(io.BytesIO(igzip.decompress(content)), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             head = json.loads(arrays.pop("head").tobytes())
             if (head["kind"], head["key"]) != (KIND, key):
                 return None
             return head["data"], arrays
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, MemoryError, zipfile.BadZipFile):
+        except UNUSABLE:
             return None
 
     def put(self, key: Key | None, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

@@ -7,6 +7,7 @@ Headers first, so that a structural error shows before any voxel is read; then e
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,7 @@ from autoconf.inspect import traits
 from autoconf.inspect.brats import CONTRASTS, Case
 from autoconf.inspect.cache import Cache
 from autoconf.inspect.counts import Counts, Intensities, count
+from autoconf.inspect.gz import Memory
 from autoconf.inspect.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
 
 MEASURE_VERSION = 2  # of this code and of counts.py: raise it when a number changes, and every cache is void
@@ -64,10 +66,15 @@ def measure_cases(
                 raise
             grids.append(error)
 
+    own = threading.local()  # memory of each thread
+
     def outcome(number: int) -> Measured | AutoconfError:
         grid = grids[number]
+        if isinstance(grid, AutoconfError):
+            return grid
+        own.memory = getattr(own, "memory", None) or Memory()
         try:
-            return grid if isinstance(grid, AutoconfError) else _measure_once(cases[number], grid, cache)
+            return _measure_once(cases[number], grid, own.memory, cache)
         except AutoconfError as error:
             return error
 
@@ -85,22 +92,25 @@ def check_headers(case: Case) -> Grid:
     return grids[0]
 
 
-def measure(case: Case, grid: Grid | None = None) -> Measured:
-    """Read one case, a volume at a time. grid: what `check_headers` said of it, if that was asked already.
+def measure(case: Case, grid: Grid | None = None, memory: Memory | None = None) -> Measured:
+    """Read one case, a volume at a time.
+
+    grid: what `check_headers` said of it, if that was asked already. memory: to be used again for the next case.
 
     The row: case, shape (voxels, RAS+ axis order), spacing (mm, RAS+), brain_shape (bounding box of the voxels that
     are not 0 in at least one contrast), and, of the mask, tumour_voxels, tumour_ml and labels (None without a mask).
     Raises AutoconfError, naming the file, for anything that cannot be trained on.
     """
     grid = grid or check_headers(case)
-    mask, flags, inside = _measure_mask(case.label, grid)
+    memory = memory or Memory()
+    mask, flags, inside = _measure_mask(case.label, grid, memory)
     samples: list[np.ndarray] = []
     content: list[int] = []
     picture = None
     brain: dict[str, Counts] = {}
     foreground: dict[str, Counts] = {}
     union = None
-    for contrast, volume in _contrasts(case):
+    for contrast, volume in _contrasts(case, memory):
         check_same_grid(volume, grid)
         voxels = volume.data.ravel(order="F")
         brain[contrast] = count(_mostly_not_zero(voxels), zeros=False)
@@ -113,7 +123,6 @@ def measure(case: Case, grid: Grid | None = None) -> Measured:
         if picture is None:
             edges = _edges(union.reshape(grid.size, order="F"))
             picture = traits.coarse(volume.data, tuple(slice(low, high) for low, high in edges))
-        del volume, voxels  # its memory serves the next one; fresh memory would cost half as much as decompression
     box = [high - low for low, high in _edges(union.reshape(grid.size, order="F"))]
     row = {
         "case": case.case,
@@ -185,15 +194,15 @@ def _files(case: Case) -> list[tuple[str, tuple[int, ...]]]:
     return files + ([(case.label, ())] if case.label else [])
 
 
-def _contrasts(case: Case) -> Iterator[tuple[str, Volume]]:
-    """The contrasts that the case has; one is in memory at a time, unless one file holds them all."""
+def _contrasts(case: Case, memory: Memory) -> Iterator[tuple[str, Volume]]:
+    """The contrasts that the case has; each overwrites the one before, unless one file holds them all."""
     there = [(contrast, path) for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
     channels = tuple(getattr(case, "channels", ()))
     if channels:
         volumes = read_channels(there[0][1], channels)
         yield from ((contrast, volume) for (contrast, _), volume in zip(there, volumes, strict=True))
     else:
-        yield from ((contrast, read_volume(path)) for contrast, path in there)
+        yield from ((contrast, read_volume(path, memory)) for contrast, path in there)
 
 
 def _mostly_not_zero(flat: np.ndarray) -> np.ndarray:
@@ -219,11 +228,11 @@ def _join(union: np.ndarray | None, flat: np.ndarray) -> np.ndarray:
 
 
 def _agreement(samples: list[np.ndarray], union: np.ndarray, flags: np.ndarray | None) -> list[float] | None:
-    """`traits.agreement` of every STEP-th voxel in the head. flags: the mask, flat."""
+    """`traits.agreement` of every STEP-th voxel in the head. flags: the mask there."""
     if flags is None or len(samples) < len(CONTRASTS):
         return None
     head = union[:: traits.STEP] != 0
-    return traits.agreement(np.array([found[head] for found in samples]), flags[:: traits.STEP][head] != 0)
+    return traits.agreement(np.array([found[head] for found in samples]), flags[head] != 0)
 
 
 def _edges(union: np.ndarray) -> list[tuple[int, int]]:
@@ -243,14 +252,16 @@ def _check_scan(volume: Volume, found: Counts) -> None:
         )
 
 
-def _measure_mask(path: str | None, reference: Grid) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray]:
-    """The mask's part of the row, the mask, and where it is not 0: both flat, first axis fastest.
+def _measure_mask(
+    path: str | None, reference: Grid, memory: Memory
+) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray]:
+    """The mask's part of the row, each STEP-th voxel of it, and where it is not 0: flat, first axis fastest.
 
     tumour_voxels and tumour_ml are of all labels; who knows the scheme corrects them by label_voxels.
     """
     if path is None:
         return {"tumour_voxels": None, "tumour_ml": None, "labels": None}, None, np.empty(0, int)
-    mask = read_volume(path)
+    mask = read_volume(path, memory)
     check_same_grid(mask, reference)
     flat = mask.data.ravel(order="F")
     inside = _where_not_zero(flat)
@@ -266,7 +277,7 @@ def _measure_mask(path: str | None, reference: Grid) -> tuple[dict[str, Any], np
         "labels": [0] * (inside.size < flat.size) + [int(label) for label in labels],
         "label_voxels": {str(int(label)): int(n) for label, n in zip(labels, voxels, strict=True)},
     }
-    return row, flat, inside
+    return row, flat[:: traits.STEP].copy(), inside
 
 
 def _where_not_zero(flat: np.ndarray) -> np.ndarray:
@@ -279,9 +290,9 @@ def _where_not_zero(flat: np.ndarray) -> np.ndarray:
     return places[flat[places] != 0]
 
 
-def _measure_once(case: Case, grid: Grid, cache: Cache | None) -> Measured:
+def _measure_once(case: Case, grid: Grid, memory: Memory, cache: Cache | None) -> Measured:
     if cache is None:
-        return measure(case, grid)
+        return measure(case, grid, memory)
     files = [os.path.abspath(path) for path, _ in _files(case)]
     key = cache.key(
         files, {"version": MEASURE_VERSION, "case": case.case, "layout": [list(c) for _, c in _files(case)]}
@@ -289,7 +300,7 @@ def _measure_once(case: Case, grid: Grid, cache: Cache | None) -> Measured:
     stored = cache.get(key)
     measured = _from_stored(case, *stored) if stored else None
     if measured is None:
-        measured = measure(case, grid)
+        measured = measure(case, grid, memory)
         cache.put(key, *_to_store(measured))
     return measured
 
