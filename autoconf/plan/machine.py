@@ -26,7 +26,8 @@ class Machine:
     cores: int
 
     def __str__(self) -> str:
-        return f"{self.device} with {self.memory / 1e9:.1f} GB, {self.ram / 1e9:.1f} GB free main memory, {self.cores} cores"
+        main = f"{self.ram / 1e9:.1f} GB free main memory, {self.cores} cores"
+        return f"{self.device} with {self.memory / 1e9:.1f} GB, {main}"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,8 @@ def free_memory() -> float:
     try:
         with open("/proc/meminfo", encoding="ascii") as stream:  # caches count as free there, unlike above
             free = 1024.0 * int(re.search(r"MemAvailable:\s+(\d+) kB", stream.read())[1])  # type: ignore[index]
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
-            with open("/sys/fs/cgroup/memory.current", encoding="ascii") as used:
-                free = min(free, float(limit.read()) - float(used.read()))
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
+            free = min(free, float(limit.read()) - float(used.read()))
     except (OSError, TypeError, ValueError):  # no Linux, no container, or one without a limit ("max")
         pass
     return max(free, 1.0)

@@ -6,12 +6,9 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from autoconf.errors import AutoconfError
-
-if TYPE_CHECKING:
-    import torch
 
 FLOAT32 = 4  # bytes
 MOMENTS = 2  # of AdamW, for each weight
@@ -73,7 +70,7 @@ def count_step(configs: tuple[str, ...], channels: int, patch: tuple[int, ...]) 
     return StepMemory(weights, weights, MOMENTS * weights, kept)
 
 
-def kept_bytes(network: torch.nn.Module, shape: Sequence[int], device: str) -> int:
+def kept_bytes(network: Any, shape: Sequence[int], device: str) -> int:
     """Bytes that one forward pass of a training network keeps for the backward pass; shape: of its input.
 
     Raises ValueError if the output has another size than the input: such a network would be asked for a size that
@@ -82,7 +79,7 @@ def kept_bytes(network: torch.nn.Module, shape: Sequence[int], device: str) -> i
     import torch
 
     own = {_storage(p) for p in [*network.parameters(), *network.buffers()]}
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+    kept: dict[int, Any] = {}  # held, so that no address is used twice
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         if _storage(tensor) not in own:
@@ -98,7 +95,7 @@ def kept_bytes(network: torch.nn.Module, shape: Sequence[int], device: str) -> i
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def build_network(configs: Sequence[str], patch: Sequence[int], device: str) -> torch.nn.Module:
+def build_network(configs: Sequence[str], patch: Sequence[int], device: str) -> Any:
     """The `network_def` of a bundle for a patch, in training mode, on a device (meta: without values)."""
     import torch
     from monai.bundle import ConfigParser
@@ -132,5 +129,5 @@ def network_step(configs: tuple[str, ...], channels: int, axes: int = 3) -> int:
     raise AutoconfError(f"{configs[-1]}: no patch suits this network. {said}")
 
 
-def _storage(tensor: torch.Tensor) -> int:
+def _storage(tensor: Any) -> int:
     return tensor.untyped_storage()._cdata
