@@ -21,8 +21,12 @@ from autoconf.plan.memory import network_step
 
 NETWORKS = sorted(path.stem for path in (UNETR3D / "configs" / "networks").glob("*.yaml"))
 STEP = {"dynunet": 16, "mednext": 16, "segresnet": 16, "swin_unetr": 32, "unetr": 16}  # voxels
-SCRIPT = ("dynunet", "mednext", "segresnet", "unetr")
-TRACE_ONLY = {"swin_unetr": "its forward pass rearranges by strings, which TorchScript cannot compile"}
+SCRIPT = ("segresnet", "unetr")
+TRACE_ONLY = {  # network -> where TorchScript stops, in its own words; its configs say so too
+    "dynunet": "Optional\\[List\\[Tensor\\]\\]",  # the heads of deep supervision, kept in a list that may be None
+    "mednext": "global_resp_gamma",  # of an option that is off, and therefore missing
+    "swin_unetr": "variable number of arguments",  # of gradient checkpointing
+}
 HEAVY = {"mednext": {"init_filters": 8}, "dynunet": {"filters": [8, 16, 32, 32, 32]}}  # less, for the tests' time only
 
 
@@ -83,6 +87,7 @@ def test_a_network_plans_trains_a_step_and_segments(network, volumes, tmp_path, 
     assert len(list(masks.glob("*.nii.gz"))) == len(rows)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the patch's size is meant to be fixed
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_network_in_use_gives_one_tensor_and_exports(network):
     """Also DynUNet, which gives a stack of heads while it trains."""
@@ -95,7 +100,7 @@ def test_a_network_in_use_gives_one_tensor_and_exports(network):
         if network in SCRIPT:
             exported = torch.jit.script(model)
         else:
-            with pytest.raises(Exception):  # noqa: B017 - TorchScript's errors share no class; see TRACE_ONLY
+            with pytest.raises(Exception, match=TRACE_ONLY[network]):
                 torch.jit.script(model)
             exported = torch.jit.trace(model, image, check_trace=False)
         assert torch.allclose(exported(image), eager, atol=1e-4)
