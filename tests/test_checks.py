@@ -95,7 +95,11 @@ def test_a_key_of_an_overlay_passes_on_the_command_line():
 
 @pytest.mark.parametrize("config", ["train.yaml", "evaluate.yaml", "inference.yaml"])
 def test_a_network_of_the_bundle_may_replace_the_network(config, tmp_path):
-    files = [UNETR3D / config, UNETR3D / "networks" / "dynunet.yaml", write_yaml(tmp_path / "plan.yaml", {"overlap": 0})]
+    files = [
+        UNETR3D / config,
+        UNETR3D / "networks" / "dynunet.yaml",
+        write_yaml(tmp_path / "plan.yaml", {"overlap": 0}),
+    ]
     check("--config_file", str([str(file) for file in files]), "--network_def::deep_supr_num", 2)
     own = write_yaml(tmp_path / "mine.yaml", {"network_deff": {"_target_": "DynUNet"}})  # not in the bundle's folder
     message = refusal(check, "--config_file", str([str(files[0]), str(own)]))

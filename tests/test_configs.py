@@ -87,7 +87,16 @@ def test_the_bundle_finds_cases_as_inspect_does():
 
 REPEATED = {
     "pseudo2d": ("network_def", "bundle_root", "device", "amp", "image_size"),
-    "unetr3d": ("network_def", "bundle_root", "device", "amp", "patch_size", "target_spacing", "overlap", "normalize_nonzero"),
+    "unetr3d": (
+        "network_def",
+        "bundle_root",
+        "device",
+        "amp",
+        "patch_size",
+        "target_spacing",
+        "overlap",
+        "normalize_nonzero",
+    ),
 }
 
 

@@ -124,7 +124,9 @@ def test_heads_weigh_half_of_the_finer_one_and_one_together(values):
     heads = torch.tensor(values).reshape(1, -1, 1, 1, 1, 1).expand(1, -1, 1, 2, 2, 2)
     got = EveryHead(lambda prediction, target: prediction.mean())(heads, torch.zeros(1, 1, 2, 2, 2))
     weights = [2.0**-i for i in range(len(values))]
-    assert float(got) == pytest.approx(sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights), abs=1e-4)
+    assert float(got) == pytest.approx(
+        sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights), abs=1e-4
+    )
 
 
 def test_deep_supervision_reaches_the_coarse_levels():

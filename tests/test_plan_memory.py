@@ -77,7 +77,9 @@ def test_an_amount_without_sense_is_refused(text):
         parse_memory(text)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("2h", 7200), ("90min", 5400), ("90 m", 5400), ("1.5d", 129600), ("30S", 30)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2h", 7200), ("90min", 5400), ("90 m", 5400), ("1.5d", 129600), ("30S", 30)]
+)
 def test_a_time_is_read_with_its_unit(text, seconds):
     assert parse_time(text) == seconds
 
