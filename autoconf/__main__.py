@@ -23,6 +23,7 @@ VERBS = {  # in the order of use
     "phantom": "make synthetic cases, to try everything before any download",
     "inspect": "read a data folder: check every file, split by patient, measure",
     "plan": "choose spacing, patch and batch for the data and the memory, with reasons",
+    "explain": "show a plan's values, reasons and rejected alternatives",
     "score": "compare predicted masks with the truth: Dice and IoU per case",
 }
 FLAG_BY_CUSTOM = ("out", "bundle")  # required, but shown as a flag unless it is all that a verb needs

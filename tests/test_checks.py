@@ -94,6 +94,19 @@ def test_a_key_of_an_overlay_passes_on_the_command_line():
     assert "'distributed::x'" in refusal(check, "--distributed::x", 1)
 
 
+@pytest.mark.parametrize("config", ["train.yaml", "evaluate.yaml", "inference.yaml"])
+def test_a_network_of_the_bundle_may_replace_the_network(config, tmp_path):
+    files = [
+        UNETR3D / config,
+        UNETR3D / "networks" / "dynunet.yaml",
+        write_yaml(tmp_path / "plan.yaml", {"overlap": 0}),
+    ]
+    check("--config_file", str([str(file) for file in files]), "--network_def::deep_supr_num", 2)
+    own = write_yaml(tmp_path / "mine.yaml", {"network_deff": {"_target_": "DynUNet"}})  # not in the bundle's folder
+    message = refusal(check, "--config_file", str([str(files[0]), str(own)]))
+    assert "'network_deff'" in message and "Did you mean 'network_def'?" in message
+
+
 def test_an_override_file_that_is_no_mapping_is_refused(tmp_path):
     (tmp_path / "plan.yaml").write_text("- max_epochs\n")
     message = refusal(check, "--config_file", f"['{UNETR3D / 'train.yaml'}','{tmp_path / 'plan.yaml'}']")
@@ -113,6 +126,7 @@ def test_a_command_line_that_names_no_config_of_the_bundle_is_left_alone(words):
 GOOD_AND_BAD = {
     "max_epochs": ([1, 20], [0, -1, 1.5, "3", True, None]),
     "batch_size": ([1], [0, 2.0]),
+    "accumulation_steps": ([1, 4], [0, 1.5]),
     "crops_per_case": ([1], [0]),
     "val_interval": ([1], [0]),
     "image_size": ([32, 224], [16, 100, 224.0, [224, 224]]),

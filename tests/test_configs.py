@@ -18,11 +18,16 @@ import pytest
 from helpers_bundles import BUNDLES, NAMES, REPO, as_scripts, read_yaml
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
-CONFIGS = sorted(BUNDLES.glob("*/configs/*.yaml"))
+CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
+NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
 ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train")
 RUNS = {  # the files that a user gives to one run
     "pseudo2d": [*ALONE, "pseudo_label", "train+evaluate"],
-    "unetr3d": [*ALONE, *(f"train+{name}" for name in ON_TRAIN)],
+    "unetr3d": [
+        *ALONE,
+        *(f"train+{name}" for name in ON_TRAIN),
+        *(f"{name}+networks/{network}" for name in ALONE for network in NETWORKS),
+    ],
 }
 EVERY_RUN = [(bundle, run) for bundle, runs in RUNS.items() for run in runs]
 COMMON_KNOBS = ("datalist", "dataset_dir", "output_dir", "max_epochs", "learning_rate", "batch_size", "num_workers")
@@ -82,7 +87,16 @@ def test_the_bundle_finds_cases_as_inspect_does():
 
 REPEATED = {
     "pseudo2d": ("network_def", "bundle_root", "device", "amp", "image_size"),
-    "unetr3d": ("network_def", "bundle_root", "device", "amp", "patch_size", "target_spacing", "overlap"),
+    "unetr3d": (
+        "network_def",
+        "bundle_root",
+        "device",
+        "amp",
+        "patch_size",
+        "target_spacing",
+        "overlap",
+        "normalize_nonzero",
+    ),
 }
 
 

@@ -3,193 +3,114 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import shlex
 from typing import Any
 
-import numpy as np
-import yaml
-
 from autoconf.errors import AutoconfError
-from autoconf.output import by, check_out, table, write_files
-from autoconf.plan import rules
+from autoconf.output import check_out, write_files
 from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
+from autoconf.plan.choose import Limit, choose, task
+from autoconf.plan.file import as_table, render
+from autoconf.plan.images import choose_2d
+from autoconf.plan.machine import Machine, measure_speed, parse_time, read_machine
+from autoconf.plan.memory import network_step
+from autoconf.plan.patch import min_side
 from autoconf.plan.rules import Choice
 
-UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-USABLE = 0.9  # of the memory: the rest is for the library's workspace and fragmentation
+TIMED_SIDE = 64  # voxels of the patch that is timed: seconds for most networks on a CPU, and not too small for a GPU
 
 
 def plan(
     work: str,
     bundle: str,
-    memory: str = "8GB",
+    network: str = "",
+    memory: str = "auto",
+    time: str = "",
     out: str = "plan.yaml",
     device: str = "auto",
     set: tuple[str, ...] = (),  # noqa: A002 - the flag is called --set
 ) -> None:
-    """Choose spacing, patch and batch for the data and the memory, with reasons.
+    """Choose spacing, patch, batch and schedule for the data, the memory and the time, with reasons.
 
     WORK is a folder that `inspect` wrote. OUT is an override file of plain YAML for the bundle:
 
         python -m monai.bundle run training --config_file "['BUNDLE/configs/train.yaml','OUT']" ...
 
-    --memory  of the device, e.g. 8GB or 24GiB
-    --device  cpu, cuda, or auto: what is there. On a CPU the voxels are made coarser, until a patch that a
-              CPU can train shows enough of the brain.
-    --set     key=value of the bundle, which goes into the plan as it is; may be given several times
+    --network  one of BUNDLE/configs/networks, such as segresnet; empty: the bundle's own
+    --memory   of the device, e.g. 8GB or 24GiB; auto: what is there (on a CPU: the free main memory)
+    --time     to train in, e.g. 2h or 90min; a training step is measured on the device for it
+    --device   cpu, cuda, or auto: what is there. On a CPU the voxels are made coarser, until a patch that a
+               CPU can train shows enough of the brain.
+    --set      key=value of the bundle, which goes into the plan as it is; may be given several times
     """
-    fingerprint = _read_fingerprint(work)
-    to = read_bundle(bundle)
-    if not to.is_3d:
-        raise AutoconfError(f"bundle '{to.name}' has no patch to plan. Run it with its own defaults.")
-    if fingerprint["kind"] != "volumes":
-        raise AutoconfError(f"{work} holds 2D images; bundle '{to.name}' needs volumes. Inspect a folder of cases.")
+    fingerprint = _read_json(work, "fingerprint.json")
+    to = read_bundle(bundle, network)
+    _check_kind(work, fingerprint, to)
     fixed = parse_set(to, set)
-    budget = parse_memory(memory) * USABLE
-    on = _device(device)
+    seconds = parse_time(time) if time else None
+    machine = read_machine(device, memory)
     check_out(os.path.dirname(os.path.abspath(out)))
-    choices = choose(fingerprint, to, budget, on, fixed)
+    sides = _sides(_read_json(work, "datalist.json"), to.config.get("fold", 0))
+    choices = decide(fingerprint, to, machine, sides, fixed, seconds)
     for key, choice in choices.items():
         check_override(to, key, choice.value)
-    command = ["autoconf", "plan", work, "--bundle", bundle, "--memory", memory, "--device", on]
+    flags = {"network": network, "memory": memory, "time": time, "device": machine.device}
+    command = ["autoconf", "plan", work, "--bundle", bundle]
+    command += [word for flag, value in flags.items() if value for word in (f"--{flag}", value)]
     command += [word for s in set for word in ("--set", s)]
-    write_files(os.path.dirname(os.path.abspath(out)), {os.path.basename(out): render(shlex.join(command), choices)})
-    print(table([[key, _flow(c.value), c.reason] for key, c in choices.items()], ["key", "value", "reason"]))
-    print(f"\nwrote  {out}")
-    configs = f"\"['{os.path.join(bundle, 'configs', 'train.yaml')}','{out}']\""
-    datalist = os.path.join(work, "datalist.json")
-    print(f"next   python -m monai.bundle run training --config_file {configs} --datalist {datalist} --output_dir RUN")
+    text = render([shlex.join(command), f"for {machine}"], choices)
+    write_files(os.path.dirname(os.path.abspath(out)), {os.path.basename(out): text})
+    print(as_table(choices))
+    print(f"\nwrote  {out}\nnext   {_next(to, work, out)}")
 
 
-def choose(
-    fingerprint: dict[str, Any], bundle: Bundle, budget: float, device: str, fixed: dict[str, Any]
+def decide(
+    fingerprint: dict[str, Any],
+    bundle: Bundle,
+    machine: Machine,
+    sides: tuple[int, int],
+    fixed: dict[str, Any],
+    seconds: float | None = None,
 ) -> dict[str, Choice]:
-    """Decide each key in turn; what `fixed` holds is taken as it is and the rest follows from it.
-
-    budget: bytes that a training step may use. device: cpu or cuda.
-    """
-    cases = fingerprint["cases"]
-    chosen = {key: Choice(value, "set by hand") for key, value in fixed.items()}
-    spacings = np.array([case["spacing"] for case in cases])
-    lengths = np.array([case["brain_shape"] for case in cases]) * spacings  # mm
-    if "target_spacing" not in chosen:
-        chosen["target_spacing"] = _spacing(spacings, lengths, device)
-    spacing = np.array(chosen["target_spacing"].value, dtype=float)
-    brain = _voxels(np.median(lengths, axis=0), spacing)
-    if "patch_size" not in chosen:
-        chosen["patch_size"] = _patch(brain, bundle, budget, device)
-    patch = tuple(chosen["patch_size"].value)  # type: ignore[arg-type]
-    if "batch_size" not in chosen:
-        dataset_voxels = float(np.prod(lengths / spacing, axis=1).sum())
-        chosen["batch_size"] = _batch(patch, bundle, budget, device, dataset_voxels)
-    if device == "cpu" and "num_workers" not in chosen:
-        chosen["num_workers"] = Choice(0, "a CPU's cores are the network's: further processes would take them away")
-    order = [key for key in bundle.config if key in chosen]
-    return {key: chosen[key] for key in order}
+    """All choices for a data set. sides: cases of training and validation. seconds: to train in, if limited."""
+    if not bundle.is_3d:
+        if seconds is not None:
+            raise AutoconfError(f"bundle '{bundle.name}' is not planned for a time. Leave --time out.")
+        return choose_2d(fingerprint, bundle, machine, sum(sides), fixed)
+    limit = None
+    if seconds is not None:
+        side = max(TIMED_SIDE, min_side(network_step(bundle.configs, bundle.channels)))
+        limit = Limit(seconds, measure_speed(bundle, (side,) * 3, machine.device))
+    return choose(task(fingerprint, bundle, machine, sides, limit), fixed)
 
 
-def _spacing(spacings: np.ndarray, lengths: np.ndarray, device: str) -> Choice:
-    finest = np.array(rules.target_spacing(spacings))
-    reason = f"median of {len(spacings)} cases"
-    factor = 1
-    if device == "cpu":
-        factor = rules.coarsening(_voxels(np.median(lengths, axis=0), finest), rules.CPU_PATCH_VOXELS)
-    if factor > 1:
-        share = rules.CPU_PATCH_VOXELS / math.prod(_voxels(np.median(lengths, axis=0), finest * (factor - 1)))
-        finer = f"at {factor - 1} x, a patch that a CPU can train would show {share:.0%} of the brain"
-        reason = f"{factor} x the {reason}: {finer}"
-    return Choice([float(round(s, 4)) for s in finest * factor], reason)
-
-
-def _patch(brain: rules.Vec3, bundle: Bundle, budget: float, device: str) -> Choice:
-    batch = 1 if device == "cpu" else 2  # batch normalisation aside, two crops a step steady the gradient
-
-    def need(patch: rules.Vec3) -> float:
-        return _count(bundle, patch).total(batch)
-
-    def fits(patch: rules.Vec3) -> bool:
-        small = device != "cpu" or math.prod(patch) <= rules.CPU_PATCH_VOXELS
-        return small and need(patch) <= budget
-
-    patch, too_large = rules.fit_patch(brain, fits)
-    share = math.prod(min(p, b) for p, b in zip(patch, brain, strict=True)) / math.prod(brain)
-    reason = f"covers {share:.0%} of the median brain of {by(brain)} voxels"
-    if too_large is None:
-        reason += ", all that is needed"
-    elif need(too_large) > budget:
-        reason += f"; {by(too_large)} would need {need(too_large) / USABLE / 1e9:.1f} GB for {batch}"
-    else:
-        reason += f"; {by(too_large)} is more than a CPU trains in good time"
-    return Choice(list(patch), reason)
-
-
-def _batch(patch: rules.Vec3, bundle: Bundle, budget: float, device: str, dataset_voxels: float) -> Choice:
-    step = _count(bundle, patch)
-    fitting = int((budget - step.fixed) // step.per_sample)
-    if fitting < 1:
+def _check_kind(work: str, fingerprint: dict[str, Any], bundle: Bundle) -> None:
+    images = fingerprint["kind"] == "images"
+    if images and bundle.is_3d:
+        raise AutoconfError(f"{work} holds 2D images; bundle '{bundle.name}' needs volumes. Inspect a folder of cases.")
+    if not images and not bundle.is_3d:
         raise AutoconfError(
-            f"a patch of {by(patch)} needs {step.total(1) / USABLE / 1e9:.1f} GB for one crop. "
-            "Give more --memory, or a smaller patch_size."
+            f"{work} holds volumes; bundle '{bundle.name}' needs 2D images. Inspect a folder of images."
         )
-    if device == "cpu":
-        return Choice(1, "a CPU computes crops one after the other: more steps are worth more than larger ones")
-    choice = rules.batch_size(patch, fitting, dataset_voxels)
-    gigabytes = step.total(choice.value) / 1e9  # type: ignore[arg-type]
-    return Choice(choice.value, f"{choice.reason}; a step keeps {gigabytes:.1f} GB in float32, bfloat16 less")
 
 
-_counted: dict[tuple, Any] = {}  # one network is built once per patch, a second each
+def _sides(datalist: dict[str, Any], fold: int) -> tuple[int, int]:
+    """Cases of training and of validation, when `fold` validates."""
+    folds = [item.get("fold") for item in datalist.get("training", [])]
+    validation = folds.count(fold)
+    return max(1, len(folds) - validation), validation
 
 
-def _count(bundle: Bundle, patch: rules.Vec3):
-    from autoconf.plan.memory import count_step
-
-    key = (bundle.train_config, patch)
-    if key not in _counted:
-        _counted[key] = count_step(bundle.train_config, bundle.channels, patch)
-    return _counted[key]
+def _next(bundle: Bundle, work: str, out: str) -> str:
+    configs = "\"['" + "','".join([*bundle.configs, out]) + "']\""
+    masks = "" if bundle.is_3d else " --mask_dir MASKS"
+    datalist = os.path.join(work, "datalist.json")
+    return f"python -m monai.bundle run training --config_file {configs} --datalist {datalist}{masks} --output_dir RUN"
 
 
-def _voxels(lengths: np.ndarray, spacing: np.ndarray) -> rules.Vec3:
-    return tuple(int(math.ceil(round(mm / s, 3))) for mm, s in zip(lengths, spacing, strict=True))  # type: ignore[return-value]
-
-
-def render(command: str, choices: dict[str, Choice]) -> str:
-    """An override file: the command that made it, then `key: value  # reason`, one per line."""
-    lines = [f"{key}: {_flow(choice.value)}" for key, choice in choices.items()]
-    width = max(len(line) for line in lines)
-    body = [f"{line.ljust(width)}  # {choice.reason}" for line, choice in zip(lines, choices.values(), strict=True)]
-    return "\n".join([f"# {command}", *body]) + "\n"
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
-    return text.removesuffix("...").strip()
-
-
-def parse_memory(text: str) -> float:
-    """`8GB`, `24GiB`, `512 MB` -> bytes. Raises AutoconfError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
-    if not match or float(match[1]) == 0:
-        raise AutoconfError(f"--memory is '{text}'. Write an amount such as 8GB or 24GiB.")
-    return float(match[1]) * UNITS[match[2].upper()]
-
-
-def _device(device: str) -> str:
-    if device not in ("auto", "cpu", "cuda"):
-        raise AutoconfError(f"--device is '{device}'. It must be auto, cpu or cuda.")
-    if device == "auto":
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def _read_fingerprint(work: str) -> dict[str, Any]:
-    path = os.path.join(work, "fingerprint.json")
+def _read_json(work: str, name: str) -> dict[str, Any]:
+    path = os.path.join(work, name)
     try:
         with open(path, encoding="utf-8") as stream:
             return json.load(stream)

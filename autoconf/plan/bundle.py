@@ -19,8 +19,8 @@ class Bundle:
     """A bundle folder as far as planning needs it."""
 
     name: str
-    train_config: str  # path of configs/train.yaml
-    config: dict[str, Any]
+    configs: tuple[str, ...]  # paths of configs/train.yaml and, on top of it, one of configs/networks
+    config: dict[str, Any]  # what they hold together
     channels: int  # of the network's input
 
     @property
@@ -28,12 +28,19 @@ class Bundle:
         return "patch_size" in self.config
 
 
-def read_bundle(folder: str) -> Bundle:
-    """Read configs/train.yaml and configs/metadata.json. Raises AutoconfError if the folder is no bundle."""
-    train_config = os.path.join(folder, "configs", "train.yaml")
+def read_bundle(folder: str, network: str = "") -> Bundle:
+    """Read configs/train.yaml, configs/metadata.json and, if one is named, configs/networks/NETWORK.yaml.
+
+    Raises AutoconfError if the folder is no bundle or has no such network.
+    """
+    configs = [os.path.join(folder, "configs", "train.yaml")]
+    if network:
+        configs.append(_overlay(folder, network))
     try:
-        with open(train_config, encoding="utf-8") as stream:
-            config = yaml.safe_load(stream)
+        config: dict[str, Any] = {}
+        for path in configs:
+            with open(path, encoding="utf-8") as stream:
+                config |= yaml.safe_load(stream)
         with open(os.path.join(folder, "configs", "metadata.json"), encoding="utf-8") as stream:
             metadata = json.load(stream)
         channels = metadata["network_data_format"]["inputs"]["image"]["num_channels"]
@@ -41,9 +48,23 @@ def read_bundle(folder: str) -> Bundle:
         raise AutoconfError(
             f"{folder} is no bundle: {error.filename} is not there. Give --bundle bundles/unetr3d."
         ) from None
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise AutoconfError(f"{folder}: its configs cannot be read ({type(error).__name__}: {error}).") from None
-    return Bundle(os.path.basename(os.path.abspath(folder)), train_config, config, channels)
+    return Bundle(os.path.basename(os.path.abspath(folder)), tuple(configs), config, channels)
+
+
+def _overlay(folder: str, network: str) -> str:
+    """Path of a network's config file. Raises AutoconfError with the nearest name, or all there are."""
+    networks = os.path.join(folder, "configs", "networks")
+    known = (
+        sorted(name[:-5] for name in os.listdir(networks) if name.endswith(".yaml")) if os.path.isdir(networks) else []
+    )
+    if network in known:
+        return os.path.join(networks, f"{network}.yaml")
+    near = difflib.get_close_matches(network, known, n=1)
+    there = f"It has: {', '.join(known)}." if known else "It has its own only: leave --network out."
+    hint = f"Did you mean '{near[0]}'?" if near else there
+    raise AutoconfError(f"bundle '{os.path.basename(os.path.abspath(folder))}' has no network '{network}'. {hint}")
 
 
 def check_override(bundle: Bundle, key: str, value: Any) -> None:

@@ -34,6 +34,7 @@ RUNNER_KEYS = {
 RULES = {
     "max_epochs": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
     "batch_size": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
+    "accumulation_steps": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
     "crops_per_case": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
     "val_interval": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
     "image_size": ("a multiple of 16, at least 32", lambda v: _whole(v) and v >= 32 and v % 16 == 0),
@@ -137,13 +138,14 @@ def check_keys(argv: list[str]) -> None:
     """Refuse a key on the command line, or in an override file, that the bundle does not have.
 
     argv: `sys.argv` of `python -m monai.bundle run ...`; anything else (MONAI Label, a test) is left alone.
-    Files of the bundle's own `configs` folder define the keys; other files may only override them.
+    Files of the bundle's own `configs` folder, and of its `networks`, define the keys; other files may only
+    override them.
     """
     if not {"run", "run_workflow"} & set(argv[1:2]):
         return
     arguments = _arguments(argv[2:])
     files = _config_files(arguments.get("config_file", ""))
-    own = [f for f in files if Path(f).resolve().parent == (ROOT / "configs")]
+    own = [f for f in files if Path(f).resolve().parent in (ROOT / "configs", ROOT / "configs" / "networks")]
     if not own:  # named in an --args_file, or by position
         return
     config = ConfigParser.load_config_files(own)

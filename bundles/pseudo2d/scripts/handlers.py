@@ -15,7 +15,11 @@ from tqdm import tqdm
 
 
 class ClipGradients:
-    """Scale the gradients down to a total norm of at most `max_norm` before each optimiser step."""
+    """Scale the gradients down to a total norm of at most `max_norm` before each optimiser step.
+
+    With a trainer's `accumulation_steps` the gradients of several batches are added first and clipped once: clipping
+    a part sum would weigh its batches less.
+    """
 
     def __init__(self, max_norm: float) -> None:
         self.max_norm = max_norm
@@ -24,6 +28,11 @@ class ClipGradients:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        added = getattr(engine, "accumulation_steps", 1)
+        length = engine.state.epoch_length or engine.state.iteration
+        done = (engine.state.iteration - 1) % length + 1  # of the epoch; its last batch is always stepped on
+        if done % added and done != length:
+            return
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
 
 

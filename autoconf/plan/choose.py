@@ -1,0 +1,229 @@
+"""The decisions about volumes, one after the other: each takes what was chosen before as given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autoconf.errors import AutoconfError
+from autoconf.output import by
+from autoconf.plan import rules
+from autoconf.plan.bundle import Bundle
+from autoconf.plan.machine import Machine, Speed
+from autoconf.plan.memory import CORRECTIONS, StepMemory, count_step, network_step
+from autoconf.plan.patch import coverage, fit_patch, min_side
+from autoconf.plan.rules import Choice, Vec3
+
+USABLE = 0.9  # of the memory: the rest is for the library's workspace and fragmentation
+TIME_SHARE = 0.5  # of the time for the network: the rest is reading, augmenting and waiting
+SURELY_MORE = 0.6  # a patch keeps at least so much of the smallest patch's bytes per voxel, for every network here
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A time to train in, and how fast the machine is."""
+
+    seconds: float
+    speed: Speed
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all decisions look at."""
+
+    bundle: Bundle
+    machine: Machine
+    spacings: np.ndarray  # (cases, 3), mm
+    shapes: np.ndarray  # (cases, 3), voxels of the brains' boxes
+    kept: float  # median share of a scan's voxels inside that box
+    contrasts: tuple[str, ...]
+    training: int  # cases
+    validation: int  # cases
+    limit: Limit | None
+
+    @property
+    def budget(self) -> float:
+        return self.machine.memory * USABLE
+
+    @property
+    def patch_cap(self) -> tuple[float, str]:
+        """Most voxels of a patch that trains in good time, and what says so."""
+        if self.limit:
+            crops = rules.STEPS_WANTED * (1 if self.machine.device == "cpu" else rules.MIN_BATCH)
+            speed = self.limit.speed
+            voxels = TIME_SHARE * self.limit.seconds / (crops * speed.train)
+            smallest = min_side(network_step(self.bundle.configs, self.bundle.channels)) ** 3
+            return max(voxels, smallest), f"does not train {rules.STEPS_WANTED} steps in the time ({speed.measured})"
+        if self.machine.device == "cpu":
+            return rules.CPU_PATCH_VOXELS, "is more than a CPU trains in good time"
+        return math.inf, ""
+
+    def median_brain(self, spacing: np.ndarray) -> Vec3:
+        """Median brain in voxels of `spacing` (mm), each side rounded up."""
+        return _voxels(np.median(self.shapes * self.spacings, axis=0), spacing)
+
+    def count(self, patch: Vec3) -> StepMemory:
+        return count_step(self.bundle.configs, self.bundle.channels, patch)
+
+
+def task(
+    fingerprint: dict[str, Any],
+    bundle: Bundle,
+    machine: Machine,
+    cases: tuple[int, int],
+    limit: Limit | None = None,
+) -> Task:
+    """Gather what the decisions need. cases: of training and of validation."""
+    rows = fingerprint["cases"]
+    shapes = np.array([row["brain_shape"] for row in rows])
+    whole = np.array([math.prod(row.get("shape") or row["brain_shape"]) for row in rows])
+    kept = float(np.median(shapes.prod(axis=1) / whole))
+    spacings = np.array([row["spacing"] for row in rows])
+    return Task(bundle, machine, spacings, shapes, kept, tuple(fingerprint.get("contrasts", ())), *cases, limit)
+
+
+def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
+    """Decide each key that the bundle has; what `fixed` holds is taken as it is and the rest follows from it.
+
+    Raises AutoconfError if the data, the network and the machine do not go together.
+    """
+    chosen = {key: Choice(value, "set by hand") for key, value in fixed.items()}
+
+    def decide(key: str, decision) -> Any:
+        if key not in chosen and key in of.bundle.config:
+            chosen[key] = decision()
+        return chosen[key].value if key in chosen else of.bundle.config.get(key)
+
+    decide("normalize_nonzero", lambda: _normalisation(of))
+    spacing = np.array(decide("target_spacing", lambda: _spacing(of)), dtype=float)
+    brain = of.median_brain(spacing)
+    patch = tuple(decide("patch_size", lambda: _patch(of, brain)))
+    batch = decide("batch_size", lambda: _batch(of, patch, spacing))
+    device = of.machine.device
+    decide("accumulation_steps", lambda: rules.accumulation_steps(batch, device))
+    overlap = decide("overlap", lambda: rules.overlap(brain, patch, device))
+    decide("cache_rate", lambda: _cache_rate(of, brain, patch, batch))
+    decide("num_workers", lambda: rules.num_workers(device, of.machine.cores))
+    crops = decide("crops_per_case", lambda: Choice(of.bundle.config["crops_per_case"], "the bundle's own"))
+    decide("max_epochs", lambda: _max_epochs(of, crops, batch, patch, rules.windows(brain, patch, overlap)))
+    order = [key for key in of.bundle.config if key in chosen and (key in fixed or key != "crops_per_case")]
+    return {key: chosen[key] for key in order}
+
+
+def _normalisation(of: Task) -> Choice:
+    schemes = {contrast: rules.normalisation(contrast, of.kept) for contrast in of.contrasts or ("mr",)}
+    for contrast, (scheme, _) in schemes.items():
+        if scheme != "z-score":
+            raise AutoconfError(
+                f"contrast '{contrast}' has units and is not z-scored, but bundle '{of.bundle.name}' z-scores all. "
+                "Leave it out."
+            )
+    inside = all(nonzero for _, nonzero in schemes.values())
+    says = f"the brain's box holds {of.kept:.0%} of a scan"
+    if inside:
+        return Choice(True, f"{says}: 0 means outside the head (nnU-Net: below {rules.NONZERO_BELOW:.0%})")
+    return Choice(False, f"{says}: no background to leave out (nnU-Net: {rules.NONZERO_BELOW:.0%} or more)")
+
+
+def _spacing(of: Task) -> Choice:
+    finest = np.array(rules.target_spacing(of.spacings, of.shapes))
+    reason = f"median of {len(of.spacings)} cases"
+    median = np.median(of.spacings, axis=0)
+    axis = rules.anisotropic_axis(median, np.median(of.shapes, axis=0))
+    rejected: tuple[str, ...] = ()
+    if axis is not None:
+        reason += f"; axis {axis} has thick slices: their 10th percentile, not to blur the thin ones (nnU-Net)"
+        rejected = (f"{by(_rounded(median))} mm: the plain median",)
+    factor = rules.coarsening(of.median_brain(finest), of.patch_cap[0])
+    if factor > 1:
+        finer = finest * (factor - 1)
+        share = of.patch_cap[0] / math.prod(of.median_brain(finer))
+        needed = f"{rules.MIN_COVERAGE:.0%} are needed for context (nnU-Net)"
+        shown = f"{by(_rounded(finer))} mm: a patch of {of.patch_cap[0]:.0f} voxels would show {share:.0%} of the brain"
+        reason = f"{factor} x the {reason}: a finer patch that shows enough {of.patch_cap[1]}"
+        rejected = (*rejected, f"{shown}; {needed}")
+    return Choice(_rounded(finest * factor), reason, rejected)
+
+
+def _patch(of: Task, brain: Vec3) -> Choice:
+    device, (cap, slow) = of.machine.device, of.patch_cap
+    batch = 1 if device == "cpu" else rules.MIN_BATCH  # two crops a step steady the gradient
+    step = network_step(of.bundle.configs, of.bundle.channels)
+    smallest = (min_side(step),) * 3
+    per_voxel = of.count(smallest).per_sample / math.prod(smallest)
+
+    def fits(patch: Vec3) -> bool:
+        voxels = math.prod(patch)
+        if voxels > cap or SURELY_MORE * batch * per_voxel * voxels > of.budget:
+            return False
+        return of.count(patch).total(batch, device) <= of.budget
+
+    patch, larger = fit_patch(brain, step, fits)
+    reason = f"covers {coverage(patch, brain):.0%} of the median brain of {by(brain)} voxels; multiples of {step}"
+    if larger is None:
+        return Choice(list(patch), f"{reason}; as many voxels as the brain has")
+    needed = of.count(larger).total(batch, device) / USABLE / 1e9
+    why = slow if math.prod(larger) > cap else f"would need {needed:.1f} GB for {batch} crop{'s' * (batch > 1)}"
+    return Choice(list(patch), f"{reason}; no better one fits", (f"{by(larger)}: {why}",))
+
+
+def _batch(of: Task, patch: Vec3, spacing: np.ndarray) -> Choice:
+    device, step = of.machine.device, of.count(patch)
+    each = step.total(1, device) - step.fixed
+    fitting = int((of.budget - step.fixed) // each)
+    if fitting < 1:
+        raise AutoconfError(
+            f"a patch of {by(patch)} needs {step.total(1, device) / USABLE / 1e9:.1f} GB for one crop. "
+            "Give more --memory, or a smaller patch_size."
+        )
+    if device == "cpu":
+        return Choice(1, "a CPU computes crops one after the other: more steps are worth more than larger ones")
+    dataset_voxels = float(np.prod(of.shapes * of.spacings / spacing, axis=1).sum())
+    choice = rules.batch_size(patch, fitting, dataset_voxels)
+    batch: int = choice.value  # type: ignore[assignment]
+    parts = f"{step.fixed / 1e9:.1f} GB for weights, gradients and optimiser and {each / 1e9:.1f} GB a crop"
+    more = step.total(batch + 1, device) / USABLE / 1e9
+    reason = f"{choice.reason}; {parts}, {CORRECTIONS[device].source}"
+    return Choice(batch, reason, (f"{batch + 1}: would need {more:.1f} GB",) if fitting == batch else ())
+
+
+def _cache_rate(of: Task, brain: Vec3, patch: Vec3, batch: int) -> Choice:
+    case_bytes = rules.CACHED_BYTES * (of.bundle.channels + 1) * math.prod(brain)
+    network = of.count(patch).total(batch) if of.machine.device == "cpu" else 0  # shares the main memory
+    return rules.cache_rate(of.training + of.validation, case_bytes, of.machine.ram - network)
+
+
+def _max_epochs(of: Task, crops: int, batch: int, patch: Vec3, windows: int) -> Choice:
+    """windows: of the median brain, for the time that validation takes."""
+    own, per_epoch = of.bundle.config["max_epochs"], crops * of.training
+    if of.limit is None:
+        return rules.max_epochs(own, per_epoch, None)
+    speed, voxels = of.limit.speed, math.prod(patch)
+    trained = math.ceil(per_epoch / batch) * batch * voxels * speed.train
+    validated = of.validation * windows * voxels * speed.forward
+    fitting = int(TIME_SHARE * of.limit.seconds / (trained + validated))
+    if fitting < 1:
+        raise AutoconfError(
+            f"one epoch of {per_epoch} crops takes {_clock((trained + validated) / TIME_SHARE)}, more than --time. "
+            "Give more --time, or a smaller crops_per_case with --set."
+        )
+    steps = fitting * math.ceil(per_epoch / batch)
+    few = f", of {rules.STEPS_WANTED} wanted" if steps < rules.STEPS_WANTED else ""
+    half = f"half of {_clock(of.limit.seconds)} is for reading and augmenting"
+    return rules.max_epochs(own, per_epoch, fitting, f"{steps} steps{few} fit: {speed.measured}; {half}")
+
+
+def _rounded(spacing: np.ndarray) -> list[float]:
+    return [float(round(s, 4)) for s in spacing]
+
+
+def _voxels(lengths: np.ndarray, spacing: np.ndarray) -> Vec3:
+    return tuple(int(math.ceil(round(mm / s, 3))) for mm, s in zip(lengths, spacing, strict=True))  # type: ignore[return-value]
+
+
+def _clock(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,145 @@
+"""The machine that is planned for: its memory and cores as they are found, and a training step as it is timed."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+
+from autoconf.errors import AutoconfError
+from autoconf.plan.bundle import Bundle
+from autoconf.plan.memory import build_network
+
+UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+TIMED_STEPS = 2  # after one that is not timed, which also chooses algorithms
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan may use."""
+
+    device: str  # cpu or cuda
+    memory: float  # bytes of the device
+    ram: float  # bytes of main memory that are free
+    cores: int
+
+    def __str__(self) -> str:
+        main = f"{self.ram / 1e9:.1f} GB free main memory, {self.cores} cores"
+        return f"{self.device} with {self.memory / 1e9:.1f} GB, {main}"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the network is on the device, measured; seconds for one voxel of one patch."""
+
+    train: float  # forward, backward and optimiser
+    forward: float  # alone, as in validation
+    measured: str  # on what, for the reason
+
+
+def read_machine(device: str, memory: str) -> Machine:
+    """The machine that is there, with the memory that was given; `auto` reads each. Raises AutoconfError."""
+    device = _device(device)
+    ram = free_memory()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if memory != "auto":
+        amount = parse_memory(memory)
+        return Machine(device, amount, amount if device == "cpu" else ram, cores)
+    if device == "cpu":
+        return Machine(device, ram, ram, cores)
+    import torch
+
+    if not torch.cuda.is_available():
+        raise AutoconfError("--memory auto: no CUDA device is here to read. Give its memory, such as --memory 24GB.")
+    return Machine(device, float(torch.cuda.get_device_properties(0).total_memory), ram, cores)
+
+
+def free_memory() -> float:
+    """Bytes of main memory that a new process could take; a container's own limit counts too."""
+    free = float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:  # caches count as free there, unlike above
+            free = 1024.0 * int(re.search(r"MemAvailable:\s+(\d+) kB", stream.read())[1])  # type: ignore[index]
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
+            free = min(free, float(limit.read()) - float(used.read()))
+    except (OSError, TypeError, ValueError):  # no Linux, no container, or one without a limit ("max")
+        pass
+    return max(free, 1.0)
+
+
+def parse_memory(text: str) -> float:
+    """`8GB`, `24GiB`, `512 MB` -> bytes. Raises AutoconfError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
+    if not match or float(match[1]) == 0:
+        raise AutoconfError(f"--memory is '{text}'. Write an amount such as 8GB or 24GiB, or auto.")
+    return float(match[1]) * UNITS[match[2].upper()]
+
+
+def parse_time(text: str) -> float:
+    """`2h`, `90min`, `1.5 d` -> seconds. Raises AutoconfError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*", text, re.IGNORECASE)
+    if not match or float(match[1]) == 0:
+        raise AutoconfError(f"--time is '{text}'. Write a time such as 2h, 90min or 1.5d.")
+    return float(match[1]) * SECONDS[match[2].lower()]
+
+
+def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str) -> Speed:
+    """Time real training steps of the bundle's network, and forward passes alone, on the device that is here.
+
+    patch: voxels. One patch of noise; bfloat16 as the bundle would use it; AdamW. Raises AutoconfError if the device
+    is not here.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AutoconfError("--time needs a training step measured on the device, and no CUDA device is here.")
+    network = build_network(bundle.configs, patch, device)
+    image = torch.randn(1, bundle.channels, *patch, device=device)
+    optimiser = torch.optim.AdamW(network.parameters())
+    fast = torch.cpu._is_avx512_bf16_supported() if device == "cpu" else torch.cuda.is_bf16_supported(False)
+    low = bool(bundle.config.get("amp")) and fast
+
+    def forward() -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=low):
+            return network(image)
+
+    def train() -> None:
+        optimiser.zero_grad()
+        forward().float().square().mean().backward()
+        optimiser.step()
+
+    step = _seconds(train, device)
+    network.eval()
+    with torch.no_grad():
+        alone = _seconds(forward, device)
+    voxels = image[0, 0].numel()
+    sides = "x".join(map(str, patch))
+    said = f"a step of {sides} took {step:.2f} s in {'bfloat16' if low else 'float32'} on this {device}"
+    return Speed(step / voxels, alone / voxels, said)
+
+
+def _seconds(run, device: str) -> float:
+    """The mean of TIMED_STEPS runs, after one more."""
+    import torch
+
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / TIMED_STEPS
+
+
+def _device(device: str) -> str:
+    if device not in ("auto", "cpu", "cuda"):
+        raise AutoconfError(f"--device is '{device}'. It must be auto, cpu or cuda.")
+    if device == "auto":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device

@@ -1,0 +1,237 @@
+"""The rules of a plan as pure functions: nnU-Net's decisions on synthetic fingerprints, and properties of the patch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from autoconf.errors import AutoconfError
+from autoconf.plan import rules
+from autoconf.plan.patch import coverage, fit_patch, legal_patches, min_side
+
+brains = st.tuples(*[st.integers(20, 260)] * 3)
+jitters = st.tuples(*[st.integers(-3, 3)] * 3)
+steps = st.sampled_from([16, 32])
+budgets = st.floats(2e8, 1e11)
+patches = st.tuples(*[st.integers(2, 12).map(lambda tokens: 16 * tokens)] * 3)
+spacings = st.lists(st.tuples(*[st.floats(0.3, 8)] * 3), min_size=1, max_size=20)
+shapes = st.tuples(*[st.integers(5, 400)] * 3)
+
+
+def need(patch: tuple[int, ...]) -> float:
+    """Bytes that the bundle's UNETR keeps for one crop, by the formula that test_plan_memory.py checks."""
+    voxels = math.prod(patch)
+    return 1108.55 * voxels + 1152 * (voxels / 4096) ** 2
+
+
+def fitted(brain, step: int, budget: float):
+    """The patch, or None if none fits."""
+    try:
+        return fit_patch(brain, step, lambda patch: need(patch) <= budget)[0]
+    except AutoconfError:
+        return None
+
+
+# Spacing and normalisation, as nnU-Net decides them
+
+ONES = [(1.0, 1.0, 1.0)] * 5
+THICK = [(1.0, 1.0, 5.0)] * 5
+MIXED = [(1.0, 1.0, float(z)) for z in (3, 4, 5, 6, 7, 8, 9, 10)]
+TABLE = {  # name: (spacings in mm, voxels of the median brain, nnU-Net's target spacing)
+    "as BraTS": (ONES, (140, 171, 136), (1, 1, 1)),
+    "thick slices, all alike": (THICK, (200, 200, 30), (1, 1, 5)),
+    "thick slices along the first axis": ([s[::-1] for s in THICK], (30, 200, 200), (5, 1, 1)),
+    "mixed slices of 3 to 10 mm": (MIXED, (200, 200, 30), (1, 1, 3.7)),  # 10th percentile: 3 + 0.7 x 1
+    "mixed slices, but many of them": (MIXED, (200, 200, 100), (1, 1, 6.5)),  # not a third of the voxels: the median
+    "mixed slices, exactly a third": (MIXED, (201, 210, 67), (1, 1, 6.5)),  # fewer than a third are asked for
+    "exactly three times coarser": ([(1.0, 1.0, 3.0)] * 4 + [(1.0, 1.0, 1.5)], (200, 200, 30), (1, 1, 3)),
+    "just over three times": ([(1.0, 1.0, 3.1)] * 10 + [(1.0, 1.0, 2.1)] * 1, (200, 200, 30), (1, 1, 3.1)),
+    "coarser than one axis only": ([(1.0, 2.5, float(z)) for z in (2, 6, 7, 8)], (200, 80, 20), (1, 2.5, 6.5)),
+    "never finer than the others": ([(1.0, 1.0, z) for z in (0.5, 5.0, 5.0)], (200, 200, 30), (1, 1, 1.4)),
+    "clamped to the others": ([(1.0, 1.0, z) for z in (0.5, 0.5, 4.0, 5.0, 5.0)], (200, 200, 30), (1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_target_spacing_is_nnunets(name):
+    given_spacings, voxels, expected = TABLE[name]
+    chosen = rules.target_spacing(np.array(given_spacings), np.array([voxels] * len(given_spacings)))
+    assert chosen == pytest.approx(expected, abs=1e-4)
+
+
+@given(spacings, shapes)
+def test_each_axis_of_the_spacing_lies_in_the_datas_range(spacings, shape):
+    chosen = rules.target_spacing(np.array(spacings), np.array([shape] * len(spacings)))
+    low, high = np.min(spacings, axis=0), np.max(spacings, axis=0)
+    assert np.all(low - 1e-4 <= chosen) and np.all(chosen <= high + 1e-4)
+
+
+@given(st.lists(st.tuples(st.tuples(*[st.floats(0.3, 8)] * 3), shapes), min_size=1, max_size=12), st.data())
+def test_the_order_of_the_cases_does_not_matter_for_the_spacing(cases, data):
+    shuffled = data.draw(st.permutations(cases))
+    first, second = (rules.target_spacing(*map(np.array, zip(*order, strict=True))) for order in (cases, shuffled))
+    assert first == second
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])
+def test_a_spacing_that_is_no_length_is_refused(bad):
+    with pytest.raises(AutoconfError, match="not a positive number"):
+        rules.target_spacing(np.array([[1, 1, 1], [1, bad, 1]]), np.full((2, 3), 100))
+
+
+@pytest.mark.parametrize(
+    ("contrast", "kept", "expected"),
+    [
+        ("flair", 0.36, ("z-score", True)),  # BraTS: the reference plan of 22 cases says the same
+        ("t1", 0.7499, ("z-score", True)),
+        ("t1", 0.75, ("z-score", False)),
+        ("t2", 1.0, ("z-score", False)),
+        ("CT", 0.36, ("ct", False)),
+    ],
+)
+def test_the_normalisation_is_nnunets(contrast, kept, expected):
+    assert rules.normalisation(contrast, kept) == expected
+
+
+# Patch
+
+
+@given(brains, steps)
+def test_legal_patches_are_multiples_and_no_larger_than_the_brain(brain, step):
+    found = legal_patches(brain, step)
+    low = min_side(step)
+    assert found and len(set(found)) == len(found)
+    assert found[-1] == (low,) * 3 or coverage(found[-1], brain) <= coverage(found[0], brain)
+    for patch in found:
+        assert all(n % step == 0 and low <= n < max(b, low) + step for n, b in zip(patch, brain, strict=True))
+        assert math.prod(patch) <= math.prod(max(b, low) for b in brain)
+
+
+@given(brains, steps, budgets)
+def test_a_patch_fits_and_no_other_that_fits_covers_more(brain, step, budget):
+    patch = fitted(brain, step, budget)
+    if patch is None:
+        assert need((min_side(step),) * 3) > budget
+        return
+    assert need(patch) <= budget
+    fitting = [p for p in legal_patches(brain, step) if need(p) <= budget]
+    assert coverage(patch, brain) >= max(coverage(p, brain) for p in fitting) - 1e-6
+
+
+@given(brains, steps, budgets, st.floats(1, 10))
+def test_more_memory_never_gives_a_smaller_patch(brain, step, budget, more):
+    less = fitted(brain, step, budget)
+    assume(less is not None)
+    assert math.prod(fitted(brain, step, budget * more)) >= math.prod(less)
+
+
+@given(brains, jitters, steps, budgets)
+@example((128, 128, 128), (3, 3, 3), 16, 1e11)  # where rounding each side up would jump by three steps
+@example((189, 189, 189), (3, 3, 3), 16, 1e11)
+@example((94, 94, 94), (3, 3, 3), 32, 1e11)
+def test_a_few_voxels_change_the_patch_by_one_step_at_most(brain, jitter, step, budget):
+    """One step: a slab of `step` voxels on the patch's largest face."""
+    first = fitted(brain, step, budget)
+    second = fitted(tuple(b + j for b, j in zip(brain, jitter, strict=True)), step, budget)
+    assume(first is not None and second is not None)
+    slab = max(step * math.prod(p) // min(p) for p in (first, second))
+    assert abs(math.prod(first) - math.prod(second)) <= slab
+
+
+@given(brains, steps, budgets)
+def test_the_patch_is_a_fixed_point(brain, step, budget):
+    patch = fitted(brain, step, budget)
+    assume(patch is not None)
+    assert fitted(patch, step, budget) == patch
+
+
+@given(brains, steps, budgets, st.permutations(range(3)))
+def test_turning_the_head_turns_the_patch_or_one_as_good(brain, step, budget, axes):
+    patch = fitted(brain, step, budget)
+    assume(patch is not None)
+    turned_brain = tuple(brain[a] for a in axes)
+    turned = fitted(turned_brain, step, budget)
+    assert coverage(turned, turned_brain) == pytest.approx(coverage(patch, brain), rel=1e-6)
+
+
+def test_a_patch_follows_the_brains_shape():
+    assert fitted((140, 175, 138), 16, 1e12) == (144, 176, 128)
+    assert fitted((140, 175, 138), 16, need((96, 112, 96))) == (96, 112, 96)
+    assert fitted((200, 200, 24), 16, 1e12)[2] == 32  # thick slices: the third side stays at its least
+    patch, too_large = fit_patch((140, 175, 138), 16, lambda p: math.prod(p) < 2e6)
+    assert math.prod(patch) < 2e6 <= math.prod(too_large)
+
+
+def test_where_nothing_fits_the_smallest_is_named():
+    with pytest.raises(AutoconfError, match="64x64x64 voxels fits. Give more --memory"):
+        fit_patch((100, 100, 100), 32, lambda patch: False)
+
+
+@given(brains)
+def test_coarsening_shows_enough_of_the_brain_and_no_less_would(brain):
+    factor = rules.coarsening(brain, rules.CPU_PATCH_VOXELS)
+    shown = rules.CPU_PATCH_VOXELS * factor**3 / math.prod(brain)
+    assert shown >= rules.MIN_COVERAGE
+    assert factor == 1 or rules.CPU_PATCH_VOXELS * (factor - 1) ** 3 / math.prod(brain) < rules.MIN_COVERAGE
+
+
+# Batch, windows, cache, schedule
+
+
+@given(patches, st.integers(1, 50), st.floats(1e5, 1e10))
+def test_a_batch_fits_and_keeps_the_caps(patch, fitting, voxels):
+    choice = rules.batch_size(patch, fitting, voxels)
+    assert 1 <= choice.value <= min(fitting, rules.MAX_BATCH)
+    assert choice.value <= 2 or choice.value * math.prod(patch) <= rules.BATCH_SHARE * voxels
+    assert choice.reason
+    assert rules.batch_size(patch, fitting + 1, voxels).value >= choice.value
+
+
+@given(st.integers(1, 20))
+def test_on_a_gpu_each_optimiser_step_sees_two_crops(batch):
+    steps = rules.accumulation_steps(batch, "cuda").value
+    assert batch * steps >= rules.MIN_BATCH and (steps == 1 or batch * (steps - 1) < rules.MIN_BATCH)
+    assert rules.accumulation_steps(batch, "cpu").value == 1
+
+
+@given(brains, patches, st.sampled_from([0.25, 0.5]))
+def test_windows_are_counted_as_monai_slides_them(brain, patch, overlap):
+    from monai.data.utils import dense_patch_slices
+    from monai.inferers.utils import _get_scan_interval
+
+    image = [max(b, p) for b, p in zip(brain, patch, strict=True)]  # MONAI pads a small image to one window
+    interval = _get_scan_interval(image, patch, 3, (overlap,) * 3)
+    assert rules.windows(brain, patch, overlap) == len(dense_patch_slices(image, patch, interval))
+
+
+def test_a_cpu_takes_fewer_windows_where_that_saves_some():
+    assert rules.overlap((140, 140, 140), (64, 64, 64), "cuda").value == 0.5
+    choice = rules.overlap((140, 140, 140), (64, 64, 64), "cpu")
+    assert choice.value == 0.25 and choice.reason.startswith("27 windows") and "64 windows" in choice.rejected[0]
+    assert rules.overlap((70, 70, 70), (64, 64, 64), "cpu").value == 0.5  # two a side in either case
+
+
+@given(st.integers(1, 5000), st.floats(1e6, 1e8), st.floats(-1e9, 1e12))
+def test_the_cache_takes_at_most_half_of_the_free_memory(cases, case_bytes, free):
+    rate = rules.cache_rate(cases, case_bytes, free).value
+    assert 0 <= rate <= 1
+    assert rate == 0 or rate * cases * case_bytes <= rules.CACHE_SHARE * free
+    assert rate == 1 or (rate + 0.01) * cases * case_bytes > rules.CACHE_SHARE * max(0, free)
+
+
+def test_workers_leave_a_core_to_the_training():
+    assert [rules.num_workers("cuda", cores).value for cores in (1, 2, 8, 64)] == [0, 1, 7, 12]
+    assert rules.num_workers("cpu", 64).value == 0
+
+
+def test_epochs_are_the_bundles_own_unless_cases_or_time_say_otherwise():
+    assert rules.max_epochs(100, 128, None).value == 100
+    many = rules.max_epochs(100, 8 * 1000, None)
+    assert many.value == 62 and "nnU-Net" in many.reason and many.rejected[0].startswith("100: 800000 crops")
+    assert rules.max_epochs(100, 128, 7, "seven fit").value == 7
+    assert rules.max_epochs(100, 128, 700).value == 700  # more time, a longer schedule
+    assert rules.max_epochs(100, 8000, 700, "x").value == 62
