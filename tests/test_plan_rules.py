@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autoconf.errors import AutoconfError
 from autoconf.plan import rules
-from autoconf.plan.patch import coverage, fit_patch, legal_patches, min_side
+from autoconf.plan.patch import SLACK, coverage, fit_patch, legal_patches, min_side
 
 brains = st.tuples(*[st.integers(20, 260)] * 3)
 jitters = st.tuples(*[st.integers(-3, 3)] * 3)
@@ -108,7 +108,7 @@ def test_legal_patches_are_multiples_and_no_larger_than_the_brain(brain, step):
     assert found[-1] == (low,) * 3 or coverage(found[-1], brain) <= coverage(found[0], brain)
     for patch in found:
         assert all(n % step == 0 and low <= n < max(b, low) + step for n, b in zip(patch, brain, strict=True))
-        assert math.prod(patch) <= math.prod(max(b, low) for b in brain)
+        assert math.prod(patch) <= math.prod(max(b, low) + SLACK * step for b in brain)
 
 
 @given(brains, steps, budgets)
@@ -226,6 +226,13 @@ def test_the_cache_takes_at_most_half_of_the_free_memory(cases, case_bytes, free
 def test_workers_leave_a_core_to_the_training():
     assert [rules.num_workers("cuda", cores).value for cores in (1, 2, 8, 64)] == [0, 1, 7, 12]
     assert rules.num_workers("cpu", 64).value == 0
+
+
+@given(st.floats(1e3, 1e6), st.integers(100, 10000), st.floats(1e-8, 1e-5), st.integers(0, 12))
+def test_the_largest_patch_of_a_time_takes_that_time(seconds, crops, train, workers):
+    voxels = rules.max_voxels(seconds, crops, train, workers)
+    assume(voxels > 0)
+    assert crops * (voxels * train + rules.crop_seconds(voxels, workers)) == pytest.approx(seconds, rel=1e-6)
 
 
 def test_epochs_are_the_bundles_own_unless_cases_or_time_say_otherwise():

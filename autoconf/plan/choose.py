@@ -18,7 +18,7 @@ from autoconf.plan.patch import coverage, fit_patch, min_side
 from autoconf.plan.rules import Choice, Vec3
 
 USABLE = 0.9  # of the memory: the rest is for the library's workspace and fragmentation
-TIME_SHARE = 0.5  # of the time for the network: the rest is reading, augmenting and waiting
+TIME_SHARE = 0.8  # of the time: the rest is for starting, metrics, logs and a machine that does other things too
 SURELY_MORE = 0.6  # a patch keeps at least so much of the smallest patch's bytes per voxel, for every network here
 
 
@@ -49,14 +49,24 @@ class Task:
         return self.machine.memory * USABLE
 
     @property
+    def workers(self) -> int:
+        """Processes that augment, if the plan chooses them."""
+        return rules.num_workers(self.machine.device, self.machine.cores).value  # type: ignore[return-value]
+
+    @property
+    def seconds(self) -> float:
+        """To train in, once all cases are loaded; of a limited task."""
+        return TIME_SHARE * self.limit.seconds - rules.CASE_SECONDS * (self.training + self.validation)  # type: ignore[union-attr]
+
+    @property
     def patch_cap(self) -> tuple[float, str]:
         """Most voxels of a patch that trains in good time, and what says so."""
         if self.limit:
             crops = rules.STEPS_WANTED * (1 if self.machine.device == "cpu" else rules.MIN_BATCH)
-            speed = self.limit.speed
-            voxels = TIME_SHARE * self.limit.seconds / (crops * speed.train)
+            voxels = rules.max_voxels(self.seconds, crops, self.limit.speed.train, self.workers)
             smallest = min_side(network_step(self.bundle.configs, self.bundle.channels)) ** 3
-            return max(voxels, smallest), f"does not train {rules.STEPS_WANTED} steps in the time ({speed.measured})"
+            said = f"does not train {rules.STEPS_WANTED} steps in the time ({self.limit.speed.measured})"
+            return max(voxels, smallest), said
         if self.machine.device == "cpu":
             return rules.CPU_PATCH_VOXELS, "is more than a CPU trains in good time"
         return math.inf, ""
@@ -202,18 +212,19 @@ def _max_epochs(of: Task, crops: int, batch: int, patch: Vec3, windows: int) -> 
     if of.limit is None:
         return rules.max_epochs(own, per_epoch, None)
     speed, voxels = of.limit.speed, math.prod(patch)
-    trained = math.ceil(per_epoch / batch) * batch * voxels * speed.train
-    validated = of.validation * windows * voxels * speed.forward
-    fitting = int(TIME_SHARE * of.limit.seconds / (trained + validated))
+    each = voxels * speed.train + rules.crop_seconds(voxels, of.workers)
+    epoch = per_epoch * each + of.validation * windows * voxels * speed.forward
+    fitting = int(of.seconds / epoch)
     if fitting < 1:
+        loading = rules.CASE_SECONDS * (of.training + of.validation)
         raise AutoconfError(
-            f"one epoch of {per_epoch} crops takes {_clock((trained + validated) / TIME_SHARE)}, more than --time. "
+            f"one epoch of {per_epoch} crops takes {_clock((epoch + loading) / TIME_SHARE)}, more than --time. "
             "Give more --time, or a smaller crops_per_case with --set."
         )
     steps = fitting * math.ceil(per_epoch / batch)
-    few = f", of {rules.STEPS_WANTED} wanted" if steps < rules.STEPS_WANTED else ""
-    half = f"half of {_clock(of.limit.seconds)} is for reading and augmenting"
-    return rules.max_epochs(own, per_epoch, fitting, f"{steps} steps{few} fit: {speed.measured}; {half}")
+    few = f", of {rules.STEPS_WANTED} wanted," if steps < rules.STEPS_WANTED else ""
+    parts = f"{speed.measured}; a crop takes {each:.2f} s with its augmentation"
+    return rules.max_epochs(own, per_epoch, fitting, f"{steps} steps{few} fit: {parts}")
 
 
 def _rounded(spacing: np.ndarray) -> list[float]:

@@ -15,6 +15,7 @@ from autoconf.errors import AutoconfError
 from autoconf.output import by
 from autoconf.plan.rules import Vec3
 
+SLACK = 0.2  # of a step, by which each side of the brain may grow to bound the voxels; above 0.25 plans would flip
 MIN_SIDE = 32  # voxels; below, an instance norm of the deepest level would see single voxels
 
 
@@ -28,7 +29,7 @@ def legal_patches(brain: Vec3, step: int) -> list[Vec3]:
 
     brain: voxels of the median brain. A patch belongs here if for some scale of the brain's box, at most 1, each of
     its sides is that box's side rounded down or up to a multiple of `step`; sides below min_side are lifted to it.
-    Patches with more voxels than the brain are left out: they would train on padding.
+    Patches with more voxels than the brain, grown by SLACK of a step, are left out: they would train on padding.
     """
     low = min_side(step)
     sides = [max(n, low) for n in brain]
@@ -39,7 +40,7 @@ def legal_patches(brain: Vec3, step: int) -> list[Vec3]:
         exact = [scale * n / step for n in sides]
         rounded = [{math.floor(x + 1e-12), math.ceil(x - 1e-12)} for x in exact]
         found |= set(itertools.product(*[{max(low, step * r) for r in both} for both in rounded]))  # type: ignore[arg-type]
-    most = math.prod(sides)
+    most = math.prod(n + SLACK * step for n in sides)
     legal = [p for p in found if math.prod(p) <= most]
     return sorted(legal, key=lambda p: (-round(coverage(p, sides), 9), round(_stretch(p, sides), 9), p))
 

@@ -27,6 +27,9 @@ CACHED_BYTES = 4  # of each voxel of each channel and of the mask, float32
 MAX_WORKERS = 12  # nnU-Net's number of augmenting processes
 MAX_CROPS = 1000 * 250 * 2  # nnU-Net's whole training: epochs x steps x crops; more cases get fewer epochs instead
 STEPS_WANTED = 5000  # the published CPU run was scheduled for 5,120 steps (docs/results/unetr3d_22_cases_cpu.json)
+# Measured with the unetr3d bundle on two CPU cores, BraTS at 1 to 3 mm, crops of 32^3 to 128^3 (2026-11-23):
+CASE_SECONDS = 2.0  # to load and prepare a case, once
+CROP_SECONDS, CROP_SECONDS_PER_VOXEL = 0.1, 2e-7  # to augment a crop in one process
 OVERLAP, CPU_OVERLAP = 0.5, 0.25  # of neighbouring windows: nnU-Net's; MONAI's default
 
 
@@ -160,6 +163,17 @@ def num_workers(device: str, cores: int) -> Choice:
         return Choice(0, "a CPU's cores are the network's: further processes would take them away")
     chosen = max(0, min(cores - 1, MAX_WORKERS))
     return Choice(chosen, f"all {cores} cores but one, up to nnU-Net's {MAX_WORKERS}")
+
+
+def crop_seconds(voxels: float, workers: int) -> float:
+    """Seconds that augmenting a crop adds to a step; `workers` processes share the work, 0 is the training's own."""
+    return (CROP_SECONDS + CROP_SECONDS_PER_VOXEL * voxels) / max(1, workers)
+
+
+def max_voxels(seconds: float, crops: int, train: float, workers: int) -> float:
+    """Most voxels of a patch of which `crops` train in so many seconds; train: seconds for a voxel. May be negative."""
+    shared = max(1, workers)
+    return (seconds / crops - CROP_SECONDS / shared) / (train + CROP_SECONDS_PER_VOXEL / shared)
 
 
 def max_epochs(own: int, crops_per_epoch: int, fitting: int | None, timed: str = "") -> Choice:
