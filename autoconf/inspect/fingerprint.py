@@ -261,7 +261,9 @@ def _measure_once(case: Case, grid: Grid, memory: Memory, cache: Cache | None) -
     if cache is None:
         return measure(case, grid, memory)
     files = [os.path.abspath(path) for path, _ in _files(case)]
-    key = cache.key(files, {"version": MEASURE_VERSION, "case": case.case, "layout": [list(c) for _, c in _files(case)]})
+    key = cache.key(
+        files, {"version": MEASURE_VERSION, "case": case.case, "layout": [list(c) for _, c in _files(case)]}
+    )
     stored = cache.get(key)
     measured = _from_stored(case, *stored) if stored else None
     if measured is None:
