@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_volumes import BRAIN_SHAPE, REPO, SHAPE, TUMOUR, real_data, scan, store, write_case, write_cases
+from helpers_volumes import BRAIN_SHAPE, SHAPE, TUMOUR, real_data, scan, store, write_case, write_cases
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect import fingerprint as measuring
@@ -18,7 +18,7 @@ from autoconf.inspect.counts import Counts, Intensities, Pool, count
 from autoconf.inspect.gz import Memory, gunzip
 from autoconf.inspect.volumes import read_grid, read_volume
 
-REFERENCE = REPO.parent / "shared" / "reference" / "nnunet_2.8.1_fingerprint_22.json"
+REFERENCE = Path(real_data("brats") or ".").resolve().parents[1] / "reference" / "nnunet_2.8.1_fingerprint_22.json"
 SHARES = {"median": 0.5, "p0.5": 0.005, "p99.5": 0.995}
 
 
@@ -58,7 +58,9 @@ def test_fractions_of_both_signs_are_counted_in_order() -> None:
     assert found.voxels == 10_000 and (np.diff(found.values) > 0).all()
     assert found.moments[2:] == pytest.approx([voxels.min(), voxels.max()])
     exact = np.sort(voxels)
-    assert np.repeat(found.values, found.counts) == pytest.approx(exact, rel=2e-4)
+    assert np.repeat(found.values, found.counts) == pytest.approx(
+        exact, rel=2.5e-4
+    )  # half a unit in the 12th binary digit
 
 
 def test_each_case_weighs_the_same_inside_the_tumour() -> None:
@@ -320,7 +322,7 @@ def test_inspect_keeps_and_uses_a_cache(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(not (real_data("brats") and REFERENCE.exists()), reason="no real cases, or no fingerprint of them")
 def test_real_cases_agree_with_nnunet() -> None:
-    """nnU-Net draws 4.5 million voxels per case: its own numbers are 0.02 % off the exact ones (docs/results)."""
+    """nnU-Net draws 4.5 million voxels per case: its own numbers are 0.02 % off the exact ones."""
     theirs = json.loads(REFERENCE.read_text())
     names = {"mean": "mean", "std": "std", "p0.5": "percentile_00_5", "p99.5": "percentile_99_5"}
     found = measured(real_data("brats"))
