@@ -2,8 +2,8 @@
 
 brats.py        which files make a case          images.py       class folders of 2D images
 volumes.py      one NIfTI file, checked          fingerprint.py  sizes and intensities of all volumes
-gz.py            gzip, decompressed fast         counts.py       how often each value occurs
-cache.py         what is known of unchanged files
+gz.py           gzip, decompressed fast          counts.py       how often each value occurs
+cache.py        what is known of unchanged files
 split.py        who trains, validates, tests     report.py       the table on the screen
 """
 
