@@ -143,6 +143,7 @@ GOOD_AND_BAD = {
     "cache_rate": ([0, 1], [1.5, -1]),
     "patch_size": ([[128, 128, 128], (32, 48, 16)], [128, [128, 128], [100, 128, 128], [0, 16, 16], [16.0, 16, 16]]),
     "amp": ([True, False], ["false", "True", 1, None]),  # the runner hands over `--amp false` as a text, a true one
+    "normalize_nonzero": ([True, False], ["false"]),
     "save_probability": ([True, False], ["true", 0]),
     "device": (["cpu", torch.device("cpu")], ["gpu", "cuda:99", 7.5]),
     "target_spacing": ([[1, 1.5, 2.0]], [1.0, [1, 1], [0, 1, 1], [-1, 1, 1], ["1", 1, 1]]),

@@ -200,3 +200,51 @@ def test_a_run_without_torchrun_is_told_of_it(monkeypatch):
 def test_scores_are_listed_by_case(bundle):
     rows = scripts(bundle, "handlers").case_names([{"case": "a", "image": np.zeros(1)}, {"case": "b"}])
     assert rows == [{"filename_or_obj": "a"}, {"filename_or_obj": "b"}]
+
+
+# Contrasts and regions
+
+
+def volume(*channels: float) -> MetaTensor:
+    """(C, 2, 2, 2), every channel of one value, with an affine to be kept."""
+    return MetaTensor(
+        torch.tensor(channels).view(-1, 1, 1, 1).repeat(1, 2, 2, 2), affine=torch.diag(torch.tensor([2.0, 2, 2, 1]))
+    )
+
+
+def test_contrasts_are_sorted_and_a_missing_one_is_zero():
+    picked = transforms.PickContrastsd("image")({"image": volume(30, 0, 10), "channels": [1, 2, -1, 0]})
+    assert picked["image"][:, 0, 0, 0].tolist() == [0, 10, 0, 30]
+    assert "channels" not in picked and (picked["image"].affine == volume(1).affine).all()
+    untouched = transforms.PickContrastsd("image")({"image": volume(1, 2, 3, 4)})
+    assert untouched["image"][:, 0, 0, 0].tolist() == [1, 2, 3, 4]
+
+
+def test_label_values_become_regions_and_regions_become_label_values():
+    mask = MetaTensor(torch.tensor([0.0, 1, 2, 3, 4, 0, 0, 0]).view(1, 2, 2, 2))
+    made = transforms.Regionsd("label")({"label": mask, "values": [[1, 2, 3], [1, 3], [3]]})
+    assert made["label"].flatten(1).tolist() == [
+        [0, 1, 1, 1, 0, 0, 0, 0],
+        [0, 1, 0, 1, 0, 0, 0, 0],
+        [0, 0, 0, 1, 0, 0, 0, 0],
+    ]
+    assert "values" not in made and made["label"].dtype == torch.float32
+    back = transforms.RegionsToLabelsd("label", "wt,tc,et")({"label": made["label"]})
+    assert back["label"].flatten().tolist() == [0, 1, 2, 3, 0, 0, 0, 0]
+
+
+def test_without_values_all_labels_are_tumour_and_one_region_is_0_and_1():
+    mask = MetaTensor(torch.tensor([0.0, 1, 2, 4, 0, 0, 0, 0]).view(1, 2, 2, 2))
+    made = transforms.Regionsd("label")({"label": mask})
+    assert made["label"].flatten().tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
+    assert transforms.RegionsToLabelsd("label", "wt")(made)["label"].flatten().tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
+
+
+def test_crops_are_centred_on_the_whole_tumour_and_on_the_head():
+    label = MetaTensor(torch.zeros(3, 2, 2, 2))
+    label[0, 0, 0, :] = 1  # oedema alone, in two voxels
+    image = MetaTensor(torch.zeros(4, 2, 2, 2))
+    image[2, 0] = 5.0  # the head: the first four voxels
+    found = transforms.TumourIndicesd("label", "image")({"label": label, "image": image})
+    assert sorted(int(i) for i in found["label_fg_indices"]) == [0, 1]
+    assert sorted(int(i) for i in found["label_bg_indices"]) == [2, 3]

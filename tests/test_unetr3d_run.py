@@ -280,3 +280,26 @@ def test_a_scan_that_is_cut_short_is_refused(volumes, small, tmp_path):
     cut_short(broken, 0.6)
     done = refused_training(volumes, small, tmp_path / "out", "--dataset_dir", tmp_path / "data")
     assert_refused(done, "unetr3d", str(broken), "cut short", "Copy or download it again")
+
+
+# Regions
+
+
+def test_three_regions_from_training_to_a_mask_of_brats_labels(volumes, small, tmp_path):
+    """Also the overlay of another network, and the command line's own spelling of a list."""
+    files = ["networks/segresnet.yaml", small]
+    files = [str(UNETR3D / "configs" / files[0]), files[1]]
+    regions = ("--regions", "wt,tc,et", "--datalist", volumes.datalist)
+    run_bundle(UNETR3D, "training", ["train.yaml", *files], *regions, "--output_dir", tmp_path / "run")
+    weights = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    assert next(reversed(weights.values())).shape[0] == 3  # the bias of the last layer: a channel each
+    use = ("--checkpoint", tmp_path / "run" / "model.pt")
+    run_bundle(UNETR3D, "evaluating", ["evaluate.yaml", *files], *regions, *use, "--output_dir", tmp_path / "scores")
+    run_bundle(UNETR3D, "inferring", ["inference.yaml", *files], *regions, *use, "--output_dir", tmp_path / "masks")
+    with open(tmp_path / "scores" / "dice_raw.csv", newline="") as stream:
+        table = list(csv.reader(stream))
+    assert len(table[0]) == 5 and {row[0] for row in table[1:]} == set(cases_to_test(volumes))
+    for case in cases_to_test(volumes):
+        masks = [np.asarray(nibabel.load(tmp_path / d / f"{case}.nii.gz").dataobj) for d in ("scores", "masks")]
+        assert masks[0].dtype == np.uint8 and masks[0].ndim == 3 and set(np.unique(masks[0])) <= {0, 1, 2, 3}
+        assert (masks[0] == masks[1]).all()

@@ -52,6 +52,7 @@ RULES = {
     "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, _sixteens)),
     "target_spacing": ("three lengths in mm above 0, such as [1.0,1.0,1.0]", lambda v: _three(v, _number)),
     "amp": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
+    "normalize_nonzero": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "save_probability": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "device": ("cpu, cuda or cuda:NUMBER, and there", lambda v: _is_device(v)),
     "checkpoint": ("a file that exists (weights saved by training)", lambda v: os.path.isfile(v)),
