@@ -27,7 +27,6 @@ TRACE_ONLY = {  # network -> where TorchScript stops, in its own words; its conf
     "mednext": "global_resp_gamma",  # of an option that is off, and therefore missing
     "swin_unetr": "variable number of arguments",  # of gradient checkpointing
 }
-HEAVY = {"mednext": {"init_filters": 8}, "dynunet": {"filters": [8, 16, 32, 32, 32]}}  # less, for the tests' time only
 
 
 def parsed(first: str, network: str, values: dict) -> ConfigParser:
@@ -35,8 +34,6 @@ def parsed(first: str, network: str, values: dict) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config([str(UNETR3D / "configs" / name) for name in (first, f"networks/{network}.yaml")])
     parser.update(values)
-    for argument, value in HEAVY.get(network, {}).items():
-        parser[f"network_def::{argument}"] = value
     return parser
 
 
@@ -79,12 +76,14 @@ def test_a_network_plans_trains_a_step_and_segments(network, volumes, tmp_path, 
     with as_scripts("unetr3d"):
         train.get_parsed_content("run")
         weights = {"checkpoint": str(run / "model.pt"), "output_dir": str(masks), "num_workers": 0}
-        evaluate = parsed("evaluate.yaml", network, {**common, **weights})
-        evaluate.get_parsed_content("run")
+        parsed("evaluate.yaml", network, {**common, **weights}).get_parsed_content("run")
+        weights["output_dir"] = str(tmp_path / "segmented")
+        parsed("inference.yaml", network, {**common, **weights}).get_parsed_content("run")
     with open(masks / "dice_raw.csv", newline="") as stream:
         rows = list(csv.reader(stream))[1:]
     assert rows and all(0 <= float(row[1]) <= 1 for row in rows)
-    assert len(list(masks.glob("*.nii.gz"))) == len(rows)
+    scored, segmented = ({p.name: p.read_bytes() for p in d.glob("*.nii.gz")} for d in (masks, tmp_path / "segmented"))
+    assert scored == segmented and len(scored) == len(rows)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the patch's size is meant to be fixed
