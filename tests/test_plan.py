@@ -70,6 +70,14 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("patch_size=64", "64 is no value of that kind"),
         ("patch_size=[64,64]", "has 3 values; [64, 64] has 2"),
         ("learning_rate=fast", "'fast' is no value of that kind"),
+        ("learning_rate=-3e-4", "It must be above 0"),
+        ("batch_size=-1", "It must be above 0"),
+        ("max_epochs=0", "It must be above 0"),
+        ("dice_weight=7", "It must be from 0 to 1"),
+        ("num_workers=-1", "It must be 0 or more"),
+        ("target_spacing=[0,0,0]", "It must be above 0"),
+        ("target_spacing=[.nan,1,1]", "It must be above 0"),
+        ('patch_size=["a","b","c"]', "It must hold numbers"),
     ],
 )
 def test_what_the_bundle_does_not_know_is_refused(word, said):

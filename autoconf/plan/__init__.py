@@ -44,14 +44,14 @@ def plan(
                CPU can train shows enough of the brain.
     --set      key=value of the bundle, which goes into the plan as it is; may be given several times
     """
-    fingerprint = _read_json(work, "fingerprint.json")
+    fingerprint = _read_json(work, "fingerprint.json", "kind", "cases")
     to = read_bundle(bundle, network)
     _check_kind(work, fingerprint, to)
     fixed = parse_set(to, set)
     seconds = parse_time(time) if time else None
     machine = read_machine(device, memory)
     check_out(os.path.dirname(os.path.abspath(out)))
-    sides = _sides(_read_json(work, "datalist.json"), to.config.get("fold", 0))
+    sides = _sides(_read_json(work, "datalist.json", "training"), to.config.get("fold", 0))
     choices = decide(fingerprint, to, machine, sides, fixed, seconds)
     for key, choice in choices.items():
         check_override(to, key, choice.value)
@@ -109,12 +109,16 @@ def _next(bundle: Bundle, work: str, out: str) -> str:
     return f"python -m monai.bundle run training --config_file {configs} --datalist {datalist}{masks} --output_dir RUN"
 
 
-def _read_json(work: str, name: str) -> dict[str, Any]:
+def _read_json(work: str, name: str, *keys: str) -> dict[str, Any]:
     path = os.path.join(work, name)
     try:
         with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
+            content = json.load(stream)
+        missing = [key for key in keys if key not in content]
+        if missing or not isinstance(content, dict):
+            raise ValueError(f"it has no {', '.join(missing)}")
+        return content
     except FileNotFoundError:
         raise AutoconfError(f"{path} is not there. Make it with: autoconf inspect DATA --out {work}") from None
-    except ValueError as error:
-        raise AutoconfError(f"{path} is not readable JSON ({error}). Run inspect again.") from None
+    except (ValueError, TypeError) as error:
+        raise AutoconfError(f"{path} is not what inspect writes ({error}). Run it again.") from None

@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import math
 import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from autoconf.errors import AutoconfError
+
+POSITIVE = {  # knobs of the bundles for which 0 makes no sense
+    *("max_epochs", "learning_rate", "batch_size", "patch_size", "target_spacing", "image_size", "max_grad_norm"),
+    *("crops_per_case", "val_interval", "accumulation_steps"),
+}
+SHARES = {"dice_weight", "cache_rate", "overlap", "dropout"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,21 @@ def check_override(bundle: Bundle, key: str, value: Any) -> None:
         raise AutoconfError(f"'{key}' of bundle '{bundle.name}' is {own!r}; {value!r} is no value of that kind.")
     if isinstance(own, list) and len(own) != len(value):
         raise AutoconfError(f"'{key}' of bundle '{bundle.name}' has {len(own)} values; {value!r} has {len(value)}.")
+    _check_range(key, value)
+
+
+def _check_range(key: str, value: Any) -> None:
+    """Refuse numbers that no training could use. The bundle checks its own ranges again, more closely, when it runs."""
+    low, high, said = 0.0, math.inf, "0 or more"
+    if key in POSITIVE:
+        low, said = sys.float_info.min, "above 0"
+    elif key in SHARES:
+        high, said = 1.0, "from 0 to 1"
+    for number in value if isinstance(value, list) else [value]:
+        if key in POSITIVE and isinstance(value, list) and not isinstance(number, (int, float)):
+            raise AutoconfError(f"'{key}' is {value!r}. It must hold numbers.")
+        if isinstance(number, (int, float)) and not isinstance(number, bool) and not low <= number <= high:
+            raise AutoconfError(f"'{key}' is {value!r}. It must be {said}.")
 
 
 def parse_set(bundle: Bundle, words: tuple[str, ...]) -> dict[str, Any]:
