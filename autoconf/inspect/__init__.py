@@ -7,7 +7,7 @@ gz.py           gzip, decompressed fast          counts.py       how often each 
 cache.py        what is known of unchanged files traits.py       what tells one scan from another
 audit.py        what is odd, across cases        problems.py     the findings as a table
 images.py       2D images, masks, copies         split.py        who trains, validates, tests
-report.py       the tables on the screen
+report.py       the tables on the screen         datalist.py     what is written for the bundles
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any
 from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import CONTRASTS, CaseError, nothing_found, walk_files
 from autoconf.inspect.cache import Cache
+from autoconf.inspect.datalist import contrasts_of, head, image_item, sections, volume_sections
 from autoconf.inspect.scans import Found, Scan
 from autoconf.inspect.sets import Options
-from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING
+from autoconf.inspect.split import FOLDS, TEST_SHARE
 from autoconf.output import check_out, progress, to_json, write_files
 
 IMAGE_LAYOUTS = ("classes", "pairs")
@@ -115,8 +116,8 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     sides, uneven = _sides_of(scans, rows, pairs, found, options)
     problems += copies + uneven
 
-    datalist = _head(data, "volumes", options.seed) | {"layout": found.layout, "contrasts": _order(found)}
-    datalist |= _volume_sections(data, scans, rows, [schemes[scan.family] for scan in scans], sides)
+    datalist = head(data, "volumes", options.seed) | {"layout": found.layout, "contrasts": contrasts_of(found)}
+    datalist |= volume_sections(data, scans, rows, [schemes[scan.family] for scan in scans], sides)
     fingerprint = summarise(rows, intensities)
     files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
     write_files(out, files | {"problems.csv": to_csv(problems)})
@@ -209,9 +210,9 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
         sides[index] = side
     problems = [Problem("copy", images[b].case, f"the same file as {images[a].case}.") for a, b in exact]
     problems += [Problem("alike", images[b].case, f"nearly the same image as {images[a].case}.") for a, b in alike]
-    items = [_image_item(image, group, masks) for image, group in zip(images, groups, strict=True)]
-    datalist = _head(data, "images", options.seed) | {"layout": "pairs" if masks else "classes"}
-    datalist |= _sections(items, sides)
+    items = [image_item(image, group, masks) for image, group in zip(images, groups, strict=True)]
+    datalist = head(data, "images", options.seed) | {"layout": "pairs" if masks else "classes"}
+    datalist |= sections(items, sides)
     fingerprint = pictures.fingerprint(images, exact, alike)
     files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
     write_files(out, files | {"problems.csv": to_csv(problems)})
@@ -221,72 +222,6 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
     if masks:
         run = f"training --config_file bundles/pseudo2d/configs/train.yaml {where}"
     report.print_next(out, f"python -m monai.bundle run {run} --output_dir {report.quoted(out)}")
-
-
-def _image_item(image: Any, group: str, masks: dict[str, str]) -> dict[str, Any]:
-    item = {"case": image.case, "patient": group} | ({"class": image.group} if image.group else {})
-    item["image"] = image.case
-    return item | ({"label": masks[image.case]} if image.case in masks else {})
-
-
-def _head(data: str, kind: str, seed: int) -> dict[str, Any]:
-    folder = os.path.abspath(data)
-    return {"name": os.path.basename(folder), "kind": kind, "dataset_dir": folder, "seed": seed}
-
-
-def _order(found: Found) -> list[str]:
-    """The contrasts as a case's `image` lists them: of 4D files, as the channels lie."""
-    channels = found.scans[0].channels
-    if not channels or found.scans[0].convert:
-        return list(CONTRASTS)
-    names = [f"channel {place}" for place in range(max(channels) + 1)]
-    for contrast, channel in zip(CONTRASTS, channels, strict=True):
-        names[channel] = contrast
-    return names
-
-
-def _volume_sections(data: str, scans: list[Scan], rows: list[Any], schemes: list[Any], sides: list) -> dict[str, Any]:
-    """`regions` of most scans, then the sections; a scan of another scheme has regions of its own."""
-    from autoconf.inspect.sets import commonest
-
-    usual = commonest(schemes)
-    items = []
-    for scan, row, scheme in zip(scans, rows, schemes, strict=True):
-        item: dict[str, Any] = {"case": scan.case, "patient": scan.patient, "image": _image_of(data, scan)}
-        if row["tumour_voxels"]:
-            item["label"] = _relative(data, scan.label or "")
-            item |= {"regions": _listed(scheme)} if scheme.regions != usual.regions else {}
-        items.append(item)
-    labels = {"labels": {"0": "background", **{str(v): name for v, name in sorted(usual.meaning.items()) if name}}}
-    return labels | {"regions": _listed(usual)} | _sections(items, sides)
-
-
-def _listed(scheme: Any) -> dict[str, list[int]]:
-    return {region: list(values) for region, values in scheme.regions.items()}
-
-
-def _image_of(data: str, scan: Scan) -> list[str | None] | str:
-    if scan.channels:
-        return _relative(data, scan.files[0])
-    return [_relative(data, path) if path else None for path in scan.image]
-
-
-def _relative(data: str, path: str) -> str:
-    """Below the data folder relative to it, "/" between folders; a converted file lies elsewhere and is absolute."""
-    relative = os.path.relpath(path, data).replace(os.sep, "/")
-    return os.path.abspath(path) if relative.startswith("../") else relative
-
-
-def _sections(items: list[dict[str, Any]], sides: list[int | str | None]) -> dict[str, Any]:
-    """`training`, each item with its fold, `testing`, and `unlabelled`, whose side is None."""
-    both = list(zip(items, sides, strict=True))
-    training = [
-        {"case": item["case"], "patient": item["patient"], "fold": side} | item
-        for item, side in both
-        if side not in (TESTING, None)
-    ]
-    testing = [item for item, side in both if side == TESTING]
-    return {"training": training, "testing": testing, "unlabelled": [item for item, side in both if side is None]}
 
 
 def _is_misnamed(scan: Scan) -> bool:
