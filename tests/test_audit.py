@@ -329,3 +329,86 @@ def test_a_few_pictures_beside_the_scans_do_no_harm(tmp_path: Path) -> None:
 
 def test_every_kind_of_problem_has_a_severity_and_a_meaning() -> None:
     assert all(severity in ("left out", "warning", "note") and meaning for severity, meaning in KINDS.values())
+
+
+# --- what reviewers of other people's folders have seen ----------------------------------------
+
+
+def pictures(root: Path, *paths: str) -> None:
+    rng = np.random.default_rng(len(paths))
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (20, 20), dtype=np.uint8)).save(root / path)
+
+
+def test_a_split_tree_of_class_folders_is_honoured(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for group in ("glioma", "healthy"):
+        pictures(data, *[f"Training/{group}/{n}.png" for n in range(4)], *[f"Testing/{group}/{n}.png" for n in (8, 9)])
+    datalist, _ = run(data)
+    assert {item["class"] for item in everything(datalist)} == {"glioma", "healthy"}
+    assert {item["case"].split("/")[0] for item in datalist["testing"]} == {"Testing"}
+    assert {item["case"].split("/")[0] for item in datalist["training"]} == {"Training"}
+
+
+def test_a_mask_without_an_image_is_no_image(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    pictures(data, *[f"images/{n}.png" for n in range(4)])
+    for name in ("0", "1", "2", "3", "99"):
+        (data / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(data / f"masks/{name}.png")
+    datalist, rows = run(data)
+    assert [row[:3] for row in rows] == [["warning", "orphan-mask", "masks/99.png"]]
+    assert len(everything(datalist)) == 4
+
+
+def test_a_folder_beside_the_split_does_not_undo_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for folder, numbers in (("train", range(4)), ("test", (7,)), ("more", (8,))):
+        for number in numbers:
+            write_case(data / folder, f"BraTS-GLI-0000{number}-000", naming="-", seed=number)
+    datalist, _ = run(data)
+    assert [item["case"] for item in datalist["testing"]] == ["BraTS-GLI-00007-000"]
+
+
+def test_one_nnunet_split_keeps_its_training_cases_in_training(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    nnunet(data)
+    for case, seed in (("case_1", 1), ("case_2", 2), ("case_3", 3)):
+        for channel in range(4):
+            store(scan(channel, seed), data / f"images{'Ts' if seed == 3 else 'Tr'}/{case}_{channel:04d}.nii.gz")
+    (data / "splits_final.json").write_text(json.dumps([{"train": ["case_2"], "val": ["case_1"]}]))
+    datalist, _ = run(data)
+    assert {item["case"]: item["fold"] for item in datalist["training"]} == {"case_1": 0, "case_2": 1}
+    (data / "splits_final.json").write_text(json.dumps([{"train": [], "val": ["case_1"]}] * 2))
+    with pytest.raises(AutoconfError, match="validates in two splits"):
+        run(data)
+
+
+def test_values_that_a_dataset_json_does_not_name_are_found(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    nnunet(data)
+    store(tumour((1, 7)), data / "labelsTr" / "case_2.nii.gz")
+    with pytest.raises(AutoconfError, match="holds the value 7"):
+        run(data, strict=True)
+
+
+def test_a_lone_mask_in_a_shared_folder_belongs_to_nobody(tmp_path: Path) -> None:
+    data = write_cases(tmp_path / "data", 3)
+    for case in ("A", "B"):
+        home = write_case(tmp_path / "one", case, with_mask=False, seed=ord(case))
+        for path in home.iterdir():
+            path.rename(data / path.name)
+    store(tumour(), data / "W39_Segm.nii")
+    assert [item["case"] for item in run(data)[0]["unlabelled"]] == ["A", "B"]
+
+
+def test_an_array_mask_with_one_channel_is_that_mask_and_text_is_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "image_1.npy", np.stack([scan(c) for c in range(4)], -1))
+    np.save(tmp_path / "mask_1.npy", tumour()[..., None])
+    image, mask = str(tmp_path / "image_1.npy"), str(tmp_path / "mask_1.npy")
+    made = to_nifti(Scan("a", "a", (image,) * 4, mask, (0, 1, 2, 3), convert=True), str(tmp_path / "out"))
+    assert (np.asarray(nibabel.load(made.label).dataobj) == tumour()).all()
+    np.save(tmp_path / "mask_1.npy", np.array(["a", "b"]))
+    with pytest.raises(AutoconfError, match="Save it as int16 or float32"):
+        to_nifti(Scan("a", "a", (image,) * 4, mask, (0, 1, 2, 3), convert=True), str(tmp_path / "out"))

@@ -69,6 +69,8 @@ def test_a_person_has_the_last_word() -> None:
             {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)},
         ),
         ({"tumour": [1]}, {"wt": (1,)}),
+        ({"NETC": [1], "SNFH": [2], "ET": [3], "RC": [4]}, {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}),
+        ({"WT": [1, 2, 3], "TC": [2, 3], "ET": [3]}, {"wt": (1, 2, 3), "tc": (2, 3), "et": (3,)}),
     ],
 )
 def test_names_of_labels_say_what_they_are(names: dict, regions: dict) -> None:

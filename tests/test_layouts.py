@@ -197,6 +197,14 @@ def test_nothing_is_found_in_an_empty_folder(tmp_path: Path) -> None:
     assert find_scans(str(tmp_path)) == []
 
 
+def test_one_name_for_two_scans_is_refused(tmp_path: Path) -> None:
+    decathlon(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", content | {"training": content["training"] * 2})
+    with pytest.raises(AutoconfError, match="'BRATS_001' is there twice"):
+        find_scans(str(tmp_path))
+
+
 # --- broken descriptions ----------------------------------------------------------------------
 
 
@@ -210,6 +218,8 @@ def change(content: dict, **changes: object) -> dict:
         ({"channel_names": {"0": "CT"}}, "none of its channels (CT)"),
         ({"labels": {"background": 0, "resection cavity": 1}}, "no tumour is named"),
         ({"labels": {"background": 0, "tumor": "one"}}, "no names with numbers"),
+        ({"channel_names": {"a": "T1"}}, "are no numbers"),
+        ({"labels": {"background": 0, "tumor": float("inf")}}, "no numbers"),
     ],
 )
 def test_a_dataset_json_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict, said: str) -> None:

@@ -22,7 +22,7 @@ from autoconf.inspect.cache import Cache
 from autoconf.inspect.datalist import contrasts_of, head, image_item, sections, volume_sections
 from autoconf.inspect.scans import Found, Scan
 from autoconf.inspect.sets import Options
-from autoconf.inspect.split import FOLDS, TEST_SHARE
+from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING
 from autoconf.output import check_out, progress, to_json, write_files
 
 IMAGE_LAYOUTS = ("classes", "pairs")
@@ -107,6 +107,9 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
         raise AutoconfError(f"{worst.finding} ({len(out_of_it)} case(s) cannot be used; --strict)")
 
     used = [index for index, scan in enumerate(scans) if scan.case not in out_of_it]
+    if not used:
+        worst = next(problem for problem in problems if problem.severity == LEFT_OUT)
+        raise AutoconfError(f"none of the {len(found.scans)} cases can be used: {worst.finding}")
     if len(used) < len(scans):  # the statistics anew without them, nearly all from the cache
         scans, measured, intensities, _ = _measure([scans[i] for i in used], out, options, cache)
     rows = [sets.count_tumour(one.row, schemes[s.family]) for one, s in zip(measured, scans, strict=True)]
@@ -166,15 +169,16 @@ def _measure(
 def _sides_of(scans: list[Scan], rows: list[Any], pairs: list[tuple[int, int]], found: Found, options: Options):
     """The side of each labelled scan (None of the others), and what is wrong with a split that the data bring."""
     from autoconf.inspect import audit, sets
-    from autoconf.inspect.split import join
+    from autoconf.inspect.split import join, quartiles
 
     groups = join([scan.patient for scan in scans], pairs)
     labelled = [index for index, row in enumerate(rows) if row["tumour_voxels"]]
     some = [scans[i] for i in labelled]
-    given = sets.given_sides(some, found)
-    of_labelled = given or sets.new_sides(
-        [groups[i] for i in labelled], [rows[i]["tumour_ml"] for i in labelled], some, options
-    )
+    if found.folds:  # nnU-Net's; a scan in none of them is for testing
+        of_labelled = [found.folds.get(scan.case, TESTING) for scan in some]
+    else:
+        sizes = quartiles([rows[i]["tumour_ml"] for i in labelled])
+        of_labelled = sets.deal([groups[i] for i in labelled], sizes, [scan.side for scan in some], options)
     sides: list[int | str | None] = [None] * len(scans)
     for index, side in zip(labelled, of_labelled, strict=True):
         sides[index] = side
@@ -185,15 +189,18 @@ def _sides_of(scans: list[Scan], rows: list[Any], pairs: list[tuple[int, int]], 
 def _inspect_images(data: str, paths: list[str], out: str, layout: str, options: Options) -> None:
     from autoconf.inspect import images as pictures
     from autoconf.inspect import report
+    from autoconf.inspect.audit import audit_sides
     from autoconf.inspect.problems import Problem, to_csv
-    from autoconf.inspect.split import join, quartiles, split
+    from autoconf.inspect.sets import deal
+    from autoconf.inspect.split import join, quartiles
 
     masks = pictures.pair_up(paths) if layout != "classes" else {}
     if layout == "pairs" and not masks:
         raise AutoconfError(
             f"{data}: no image has a mask: looked for images/ and masks/, or <name>_mask. Check --layout."
         )
-    wanted = [path for path in paths if path not in set(masks.values())]
+    orphans = [path for path in paths if masks and pictures.is_mask(path) and path not in set(masks.values())]
+    wanted = sorted(set(paths) - set(masks.values()) - set(orphans))
     loose = next((path for path in wanted if "/" not in path), None)
     if loose and not masks:
         raise AutoconfError(
@@ -205,10 +212,15 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
     labelled = [index for index, image in enumerate(images) if not masks or image.foreground is not None]
     strata = quartiles([images[i].foreground or 0.0 for i in labelled]) if masks else [i.group for i in images]
     sides: list[int | str | None] = [None] * len(images)
-    dealt = split([groups[i] for i in labelled], strata, options.seed, options.test, options.folds)
+    dealt = deal([groups[i] for i in labelled], strata, [images[i].side for i in labelled], options)
     for index, side in zip(labelled, dealt, strict=True):
         sides[index] = side
-    problems = [Problem("copy", images[b].case, f"the same file as {images[a].case}.") for a, b in exact]
+    some = [images[i].case for i in labelled]
+    problems = audit_sides(some, [groups[i] for i in labelled], dealt)
+    problems += [Problem("copy", images[b].case, f"the same file as {images[a].case}.") for a, b in exact]
+    problems += [
+        Problem("orphan-mask", path, "a mask without an image. Add the image, or rename it.") for path in orphans
+    ]
     problems += [Problem("alike", images[b].case, f"nearly the same image as {images[a].case}.") for a, b in alike]
     items = [image_item(image, group, masks) for image, group in zip(images, groups, strict=True)]
     datalist = head(data, "images", options.seed) | {"layout": "pairs" if masks else "classes"}

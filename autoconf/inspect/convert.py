@@ -38,10 +38,12 @@ def to_nifti(scan: Scan, folder: str) -> Scan:
 
 def _write(path: str, target: str, channel: int | None, mask: bool = False) -> None:
     array, affine = _read_npy(path) if path.lower().endswith(".npy") else _read_itk(path)
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise DataError("not-numbers", f"{path}: holds {array.size} {array.dtype} values. Save it as int16 or float32.")
     if channel is not None:
         array = array[..., channel]
     if mask and array.ndim == 4:  # one-hot, background first
-        array = array.argmax(axis=-1)
+        array = array[..., 0] if array.shape[-1] == 1 else array.argmax(axis=-1)
     if array.ndim != 3:
         raise DataError("not-3d", f"{path}: has {array.ndim} axes, not three. Save one 3D image per file.")
     if mask and np.array_equal(array, np.rint(array)) and array.min() >= 0 and array.max() < 256:

@@ -18,6 +18,7 @@ from PIL.Image import Resampling
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import patient_of, walk_files
+from autoconf.inspect.scans import SIDES
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 # Chosen by eye on 4,477 slices of 44 classes: all pairs within these bounds showed one patient, most of them one slice.
@@ -26,7 +27,7 @@ ALIKE = 0.99  # correlation of the thumbnails
 _IMAGE_FOLDERS = {"images", "image", "imgs", "img"}
 _MASK_FOLDERS = {"masks", "mask", "labels", "label", "segmentations", "annotations", "gt", "groundtruth"}
 _SLICE = re.compile(r"(?P<case>BraTS.*\d)_\d+", re.IGNORECASE)  # <case>_<plane>
-_MASK_NAME = re.compile("_(mask|seg|label|gt)$", re.IGNORECASE)
+_MASK_NAME = re.compile(r"_(mask|seg|segmentation|label|gt)(_\d+)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Image:
 
     case: str
     group: str  # the class, that is the first folder below the root; "" for an image with a mask of its own
+    side: str  # training, validation or testing, if the first folder says so; the class is then the next one
     size: tuple[int, int]  # height, width in pixels
     digest: bytes  # SHA-256 of the file
     fingerprint: np.ndarray  # (4,) uint64: for 16 x 16 places, whether the picture gets brighter to the right
@@ -46,6 +48,12 @@ def find_images(root: str) -> list[str]:
     """Paths below root ("/" between folders) of all images, sorted. Hidden files are left out."""
     paths = (os.path.relpath(os.path.join(folder, name), root) for folder, name in walk_files(root))
     return sorted(path.replace(os.sep, "/") for path in paths if path.lower().endswith(EXTENSIONS))
+
+
+def is_mask(path: str) -> bool:
+    """Whether a path's folder or name says that it is a mask."""
+    folder, stem = os.path.split(os.path.splitext(path)[0])
+    return bool(_MASK_FOLDERS & set(folder.lower().split("/")) or _MASK_NAME.search(stem))
 
 
 def pair_up(cases: list[str]) -> dict[str, str]:
@@ -84,13 +92,29 @@ def read_images(root: str, cases: list[str], masks: dict[str, str] | None = None
         picture, digest = _decode(os.path.join(root, case))
         mask = (masks or {}).get(case)
         share = _foreground(os.path.join(root, mask), picture.size) if mask else None
-        group = "" if mask or "/" not in case else case.split("/")[0]
+        side, group = _side_and_class(case)
         small = np.asarray(picture.resize((17, 16), Resampling.BOX), np.int16)
         thumbnail = np.asarray(picture.resize((32, 32), Resampling.BOX), np.float32).ravel()
         thumbnail -= thumbnail.mean()
         thumbnail /= max(float(np.linalg.norm(thumbnail)), 1e-6)
         brighter = np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
-        yield Image(case, group, (picture.height, picture.width), digest, brighter, thumbnail.astype(np.float16), share)
+        yield Image(
+            case,
+            "" if masks else group,
+            side,
+            (picture.height, picture.width),
+            digest,
+            brighter,
+            thumbnail.astype(np.float16),
+            share,
+        )
+
+
+def _side_and_class(case: str) -> tuple[str, str]:
+    """("testing", "glioma") of Testing/glioma/1.jpg, ("", "glioma") of glioma/1.jpg."""
+    folders = case.split("/")[:-1]
+    side = SIDES.get(folders[0].lower(), "") if len(folders) > 1 else ""
+    return side, (folders[1] if side else folders[0]) if folders else ""
 
 
 def patient_of_image(image: Image) -> str:

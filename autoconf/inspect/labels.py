@@ -106,6 +106,7 @@ def scheme_of_names(names: dict[str, list[int]]) -> Scheme:
     single tissues are sorted by their names: a cavity is no tumour, oedema is no core, and "enhancing" without
     "non" is enhancing. Raises AutoconfError if nothing is tumour.
     """
+    names = {_FULL_NAMES.get(name.upper(), name): values for name, values in names.items()}
     plain = {re.sub(r"[^a-z]", "", name.lower()).replace("tumour", "tumor"): v for name, v in names.items()}
     said = {region: plain.get(name) for region, name in _REGION_NAMES.items()}
     tissues = {name: values for name, values in plain.items() if name not in ("wholetumor", "tumorcore")}
@@ -123,6 +124,14 @@ def scheme_of_names(names: dict[str, list[int]]) -> Scheme:
     return Scheme("dataset.json", meaning, {key: values for key, values in regions.items() if values})
 
 
+_FULL_NAMES = {  # as the BraTS challenges abbreviate them
+    "WT": "whole tumor",
+    "TC": "tumor core",
+    "ET": "enhancing tumor",
+    "ED": "edema",
+    "SNFH": "edema",
+    "RC": "resection cavity",
+}
 _REGION_NAMES = {"wt": "wholetumor", "tc": "tumorcore"}
 
 

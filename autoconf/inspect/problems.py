@@ -31,6 +31,7 @@ KINDS = {  # kind -> (severity, what it means)
     "two-sides": (WARNING, "a given split has the same patient, or copies, on two sides"),
     "anisotropic": (NOTE, "voxels are three times as long along one axis as along another"),
     "orientation": (NOTE, "stored along other axes than most cases; read correctly"),
+    "orphan-mask": (WARNING, "a mask has no image; it is not used"),
     "misnamed-mask": (NOTE, "the mask was found under another name"),
     "layout": (NOTE, "about the data set as a whole"),
 }

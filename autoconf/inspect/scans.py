@@ -70,6 +70,7 @@ class Found:
     scans: list[Scan]
     notes: list[str] = field(default_factory=list)  # what a person should know, one line each
     regions: dict[str, list[int]] | None = None  # wt, tc, et -> label values, if the layout itself says so
+    meaning: dict[int, str] | None = None  # label value -> name, likewise
     folds: dict[str, int] | None = None  # case -> fold, if the layout itself says so
     others: frozenset[str] = frozenset()  # files that it recognised and did not need
 

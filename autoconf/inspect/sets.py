@@ -12,7 +12,7 @@ from autoconf.inspect.brats import CONTRASTS
 from autoconf.inspect.labels import SCHEMES, Scheme, choose_scheme
 from autoconf.inspect.problems import Problem
 from autoconf.inspect.scans import Found, Scan
-from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING, quartiles, split
+from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING, split
 
 MISSING = ("error", "drop", "zero")
 
@@ -75,9 +75,7 @@ def choose_schemes(
         if row["labels"]:
             values[scan.family].append(set(row["labels"]))
     if found.regions and wanted == "auto":
-        meaning = {value: "" for one in values.values() for mask in one for value in mask if value}
-        meaning |= {value: "" for region in found.regions.values() for value in region}
-        said = Scheme("dataset.json", meaning, {name: tuple(v) for name, v in found.regions.items()})
+        said = Scheme("dataset.json", found.meaning or {}, {name: tuple(v) for name, v in found.regions.items()})
         return dict.fromkeys(values, said)
     return {family: choose_scheme(family, masks, wanted) for family, masks in values.items()}
 
@@ -91,31 +89,20 @@ def count_tumour(row: dict[str, Any], scheme: Scheme) -> dict[str, Any]:
     return row | {"tumour_voxels": voxels, "tumour_ml": round(voxels * per_voxel, 4)}
 
 
-def given_sides(scans: Sequence[Scan], found: Found) -> list[int | str] | None:
-    """The sides that the layout itself names, if they make a whole split; None to split anew.
+def deal(groups: Sequence[str], strata: Sequence[Any], named: Sequence[str], options: Options) -> list[int | str]:
+    """The side of every labelled case, as far as possible the one that the data themselves name.
 
-    nnU-Net's splits_final.json gives folds; a scan in none of them is for testing. Of folders, validation is fold 0
-    and training fold 1; without either, only testing is kept (see `new_sides`).
+    named: training, validation, testing or "" of each case, from the folders it lies in. With training and validation
+    for all, validation is fold 0 and training fold 1; otherwise what is named testing stays there, and the others are
+    split anew, by groups and strata.
     """
-    if found.folds:
-        return [found.folds.get(scan.case, TESTING) for scan in scans]
-    named = {scan.side for scan in scans}
-    if "" in named or not {"training", "validation"} <= named:
-        return None
-    by_name: dict[str, int | str] = {"testing": TESTING, "validation": 0, "training": 1}
-    return [by_name[scan.side] for scan in scans]
-
-
-def new_sides(
-    groups: Sequence[str], volumes: Sequence[float], scans: Sequence[Scan], options: Options
-) -> list[int | str]:
-    """A stratified split of the labelled scans; those that the layout keeps for testing stay there."""
-    fixed = [scan.side == TESTING for scan in scans]
-    if not any(fixed):
-        return split(groups, quartiles(volumes), options.seed, options.test, options.folds)
-    free = [index for index, is_fixed in enumerate(fixed) if not is_fixed]
-    dealt = split([groups[i] for i in free], quartiles([volumes[i] for i in free]), options.seed, 0.0, options.folds)
-    sides: list[int | str] = [TESTING] * len(scans)
+    if "" not in named and {"training", "validation"} <= set(named):
+        by_name: dict[str, int | str] = {"testing": TESTING, "validation": 0, "training": 1}
+        return [by_name[name] for name in named]
+    free = [index for index, name in enumerate(named) if name != "testing"]
+    share = options.test if len(free) == len(named) else 0.0
+    dealt = split([groups[i] for i in free], [strata[i] for i in free], options.seed, share, options.folds)
+    sides: list[int | str] = [TESTING] * len(named)
     for index, side in zip(free, dealt, strict=True):
         sides[index] = side
     return sides

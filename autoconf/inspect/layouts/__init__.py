@@ -39,16 +39,23 @@ def find_scans(root: str, layout: str = "auto") -> list[Found]:
     for name in LAYOUTS if layout == "auto" else [layout]:
         found = importlib.import_module(f"autoconf.inspect.layouts.{name}").find(root)
         if found and not all(claimed.intersection(scan.files) for scan in found.scans):
+            _refuse_twice(found)
             recognised.append(_with_sides(root, found))
             claimed.update(found.others, *(scan.files for scan in found.scans))
     return recognised
 
 
+def _refuse_twice(found: Found) -> None:
+    names = [scan.case for scan in found.scans]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice:
+        raise AutoconfError(f"case '{twice}' is there twice in this {found.layout} folder. Rename or remove one.")
+
+
 def _with_sides(root: str, found: Found) -> Found:
-    """Where every scan lies in a folder train/, val/ or test/ directly below root, the folder says which side it is."""
+    """A folder train/, val/ or test/ directly below root says on which side its scans are."""
     if any(scan.side for scan in found.scans):
         return found
     first = [os.path.relpath(scan.files[0], root).split(os.sep)[0].lower() for scan in found.scans]
-    if not set(first) <= set(SIDES):
-        return found
-    return replace(found, scans=[replace(s, side=SIDES[name]) for s, name in zip(found.scans, first, strict=True)])
+    sides = [SIDES.get(name, "") for name in first]
+    return replace(found, scans=[replace(scan, side=side) for scan, side in zip(found.scans, sides, strict=True)])

@@ -14,8 +14,7 @@ from autoconf.inspect.scans import Found, Scan
 _FILE = re.compile(r"(?P<entities>sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)\.nii(\.gz)?")
 _SUFFIX = {"T1w": "t1", "T2w": "t2", "FLAIR": "flair"}
 _MASKS = ("dseg", "mask", "probseg")
-_TUMOUR = re.compile("tum|lesion|glioma|wt|seg", re.IGNORECASE)
-_BRAIN = re.compile("brain|skull|head", re.IGNORECASE)
+_TUMOUR = re.compile("tum|lesion|glioma|wt", re.IGNORECASE)
 
 
 def find(root: str) -> Found | None:
@@ -45,8 +44,8 @@ def find(root: str) -> Found | None:
 def _role(entities: dict[str, str], suffix: str) -> str | None:
     """A contrast, `label` for a tumour mask, or None."""
     if suffix in _MASKS:
-        what = entities.get("label", "") + entities.get("desc", "")
-        wanted = suffix == "dseg" if not what else bool(_TUMOUR.search(what)) and not _BRAIN.search(what)
+        what = entities.get("label") or entities.get("desc", "")
+        wanted = suffix == "dseg" if not what else bool(_TUMOUR.search(what))
         return "label" if wanted and suffix != "probseg" else None
     contrast = _SUFFIX.get(suffix)
     return "t1c" if contrast == "t1" and "ce" in entities else contrast

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 
 from autoconf.inspect.brats import Case, find_cases, scheme_of
 from autoconf.inspect.labels import FAMILIES
@@ -13,15 +14,26 @@ from autoconf.inspect.scans import Found, Scan
 def find(root: str) -> Found | None:
     """Every case of BraTS names below root."""
     cases = find_cases(root)
-    scans = [Scan(case.case, case.patient, case.image, _label(case), family=_family(case)) for case in cases]
+    shared = Counter(_folder(case) for case in cases)
+    scans = [
+        Scan(case.case, case.patient, case.image, _label(case, shared[_folder(case)] == 1), family=_family(case))
+        for case in cases
+    ]
     return Found("brats", scans) if scans else None
 
 
-def _label(case: Case) -> str | None:
-    """The mask; where it is missing, a lone *_Segm.nii, as the mask of BraTS20_Training_355 was published."""
-    if case.label:
+def _folder(case: Case) -> str:
+    return os.path.dirname(next(path for path in (*case.image, case.label) if path))
+
+
+def _label(case: Case, alone: bool) -> str | None:
+    """The mask; where it is missing, a lone *_Segm.nii, as the mask of BraTS20_Training_355 was published.
+
+    alone: no other case lies in the folder.
+    """
+    if case.label or not alone:
         return case.label
-    folder = os.path.dirname(next(path for path in case.image if path))
+    folder = _folder(case)
     names = sorted(name for name in os.listdir(folder) if re.fullmatch(r".*_segm\.nii(\.gz)?", name, re.IGNORECASE))
     return os.path.join(folder, names[0]) if len(names) == 1 else None
 

@@ -21,6 +21,7 @@ class DatasetJson:
     content: dict[str, Any]
     channels: tuple[int | None, ...]
     regions: dict[str, list[int]]
+    meaning: dict[int, str]  # of every label value
 
 
 def read_dataset_json(root: str) -> DatasetJson | None:
@@ -39,7 +40,10 @@ def read_dataset_json(root: str) -> DatasetJson | None:
     names = content.get("channel_names") or content.get("modality") if isinstance(content, dict) else None
     if not isinstance(names, dict) or not isinstance(content.get("labels"), dict):
         return None
-    return DatasetJson(path, content, _channels(path, names), _regions(path, content["labels"]))
+    try:
+        return DatasetJson(path, content, _channels(path, names), *_labels(path, content["labels"]))
+    except (TypeError, ValueError, OverflowError):
+        raise AutoconfError(f"{path}: its channels or labels are no numbers. Correct them.") from None
 
 
 def _channels(path: str, names: dict[str, Any]) -> tuple[int | None, ...]:
@@ -52,8 +56,8 @@ def _channels(path: str, names: dict[str, Any]) -> tuple[int | None, ...]:
     return tuple(meant.get(contrast) for contrast in CONTRASTS)
 
 
-def _regions(path: str, labels: dict[str, Any]) -> dict[str, list[int]]:
-    """wt, tc, et -> values. The Decathlon writes "1": "edema", nnU-Net "edema": 1 or "whole tumor": [1, 2, 3]."""
+def _labels(path: str, labels: dict[str, Any]) -> tuple[dict[str, list[int]], dict[int, str]]:
+    """wt, tc, et -> values, and value -> name. The Decathlon writes "1": "edema", nnU-Net "edema": 1 or [1, 2, 3]."""
     names: dict[str, list[int]] = {}
     try:
         for key, value in labels.items():
@@ -63,6 +67,7 @@ def _regions(path: str, labels: dict[str, Any]) -> dict[str, list[int]]:
         raise AutoconfError(f"{path}: its labels are no names with numbers. Correct them.") from None
     named = {name: values for name, values in names.items() if values != [0] and name.lower() != "ignore"}
     try:
-        return {region: list(values) for region, values in scheme_of_names(named).regions.items()}
+        scheme = scheme_of_names(named)
+        return {region: list(values) for region, values in scheme.regions.items()}, scheme.meaning
     except AutoconfError as error:
         raise AutoconfError(f"{path}: {error}") from None

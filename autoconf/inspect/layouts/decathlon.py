@@ -23,7 +23,7 @@ def find(root: str) -> Found | None:
         raise AutoconfError(f"{known.path}: none of its channels is {missing}, so no scan is complete. Correct a name.")
     test = [{"image": path} for path in known.content.get("test", []) if isinstance(path, str)]
     scans = [_scan(root, item, known) for item in (*listed, *test)]
-    return Found("decathlon", scans, regions=known.regions)
+    return Found("decathlon", scans, regions=known.regions, meaning=known.meaning)
 
 
 def _scan(root: str, item: dict[str, Any], known: DatasetJson) -> Scan:

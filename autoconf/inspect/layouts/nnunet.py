@@ -28,7 +28,9 @@ def find(root: str) -> Found | None:
     scans += _scans(root, "imagesTs", "labelsTs", known, side="testing")
     if not scans:
         return None
-    return Found("nnunet", scans, regions=known.regions, folds=_folds(root, {scan.case for scan in scans}))
+    return Found(
+        "nnunet", scans, regions=known.regions, meaning=known.meaning, folds=_folds(root, {scan.case for scan in scans})
+    )
 
 
 def _scans(root: str, images: str, labels: str, known: DatasetJson, side: str) -> list[Scan]:
@@ -60,11 +62,16 @@ def _folds(root: str, cases: set[str]) -> dict[str, int] | None:
     try:
         with open(path, encoding="utf-8") as stream:
             splits: list[dict[str, Any]] = json.load(stream)
-        folds = {case: fold for fold, split in enumerate(splits) for case in split["val"]}
+        folds = {str(case): fold for fold, split in enumerate(splits) for case in split["val"]}
+        twice = sum(len(split["val"]) for split in splits) - len(folds)
+        for case in (case for split in splits for case in split["train"]):
+            folds.setdefault(str(case), len(splits))  # validates in no split that is listed, but trains
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AutoconfError(
             f'{path}: not a list of {{"train": [...], "val": [...]}}. Correct it, or move it away.'
         ) from None
+    if twice:
+        raise AutoconfError(f"{path}: a case validates in two splits. Correct it, or move it away.")
     unknown = sorted(set(folds) - cases)
     if unknown:
         raise AutoconfError(f"{path}: lists case '{unknown[0]}', which has no image. Correct it, or move it away.")
