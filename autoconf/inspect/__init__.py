@@ -20,6 +20,7 @@ from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import CONTRASTS, CaseError, nothing_found, walk_files
 from autoconf.inspect.cache import Cache
 from autoconf.inspect.datalist import contrasts_of, head, image_item, sections, volume_sections
+from autoconf.inspect.problems import LEFT_OUT, Problem, to_csv
 from autoconf.inspect.scans import Found, Scan
 from autoconf.inspect.sets import Options
 from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING
@@ -92,7 +93,6 @@ def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
 def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache: Cache) -> None:
     from autoconf.inspect import audit, report, sets
     from autoconf.inspect.fingerprint import fingerprint as summarise
-    from autoconf.inspect.problems import LEFT_OUT, Problem, to_csv
 
     problems = [Problem("layout", "", note) for note in found.notes]
     scans, incomplete = sets.keep_complete(found.scans, options.missing)
@@ -101,15 +101,14 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     rows = [one.row for one in measured]
     schemes = sets.choose_schemes(scans, rows, found, options.labels)
     problems += audit.audit_labels(scans, rows, schemes)
-    out_of_it = {problem.case for problem in problems if problem.severity == LEFT_OUT}
-    if options.strict and out_of_it:
-        worst = next(problem for problem in problems if problem.severity == LEFT_OUT)
-        raise AutoconfError(f"{worst.finding} ({len(out_of_it)} case(s) cannot be used; --strict)")
+    unfit = [problem for problem in problems if problem.severity == LEFT_OUT]
+    out_of_it = {problem.case for problem in unfit}
+    if options.strict and unfit:
+        raise AutoconfError(f"{unfit[0].finding} ({len(out_of_it)} case(s) cannot be used; --strict)")
 
     used = [index for index, scan in enumerate(scans) if scan.case not in out_of_it]
     if not used:
-        worst = next(problem for problem in problems if problem.severity == LEFT_OUT)
-        raise AutoconfError(f"none of the {len(found.scans)} cases can be used: {worst.finding}")
+        raise AutoconfError(f"none of the {len(found.scans)} cases can be used: {unfit[0].finding}")
     if len(used) < len(scans):  # the statistics anew without them, nearly all from the cache
         scans, measured, intensities, _ = _measure([scans[i] for i in used], out, options, cache)
     rows = [sets.count_tumour(one.row, schemes[s.family]) for one, s in zip(measured, scans, strict=True)]
@@ -139,7 +138,6 @@ def _measure(
     from autoconf.inspect.convert import to_nifti
     from autoconf.inspect.counts import Intensities
     from autoconf.inspect.fingerprint import measure_cases
-    from autoconf.inspect.problems import Problem
 
     problems: list[Problem] = []
     readable: list[Scan] = []
@@ -190,7 +188,6 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
     from autoconf.inspect import images as pictures
     from autoconf.inspect import report
     from autoconf.inspect.audit import audit_sides
-    from autoconf.inspect.problems import Problem, to_csv
     from autoconf.inspect.sets import deal
     from autoconf.inspect.split import join, quartiles
 
@@ -199,8 +196,9 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
         raise AutoconfError(
             f"{data}: no image has a mask: looked for images/ and masks/, or <name>_mask. Check --layout."
         )
-    orphans = [path for path in paths if masks and pictures.is_mask(path) and path not in set(masks.values())]
-    wanted = sorted(set(paths) - set(masks.values()) - set(orphans))
+    paired = set(masks.values())
+    orphans = [path for path in paths if masks and pictures.is_mask(path) and path not in paired]
+    wanted = sorted(set(paths) - paired - set(orphans))
     loose = next((path for path in wanted if "/" not in path), None)
     if loose and not masks:
         raise AutoconfError(
@@ -240,16 +238,12 @@ def _is_misnamed(scan: Scan) -> bool:
     return bool(scan.label) and "_segm." in os.path.basename(scan.label or "").lower()
 
 
-def _misnamed(scan: Scan) -> Any:
-    from autoconf.inspect.problems import Problem
-
+def _misnamed(scan: Scan) -> Problem:
     name = os.path.basename(scan.label or "")
     return Problem("misnamed-mask", scan.case, f"its mask is taken from {name}. Rename it to end in _seg.")
 
 
-def _empty(scan: Scan) -> Any:
-    from autoconf.inspect.problems import Problem
-
+def _empty(scan: Scan) -> Problem:
     return Problem("empty-mask", scan.case, f"{scan.label}: holds no tumour. Correct it if there is one.")
 
 

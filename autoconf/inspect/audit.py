@@ -72,13 +72,14 @@ def audit_contrasts(scans: Sequence[Scan], measured: Sequence[Measured]) -> list
 def audit_copies(scans: Sequence[Scan], measured: Sequence[Measured]) -> tuple[list[tuple[int, int]], list[Problem]]:
     """Pairs (indices) of cases that share a contrast voxel by voxel or look nearly the same, and what to say."""
     first: dict[tuple[object, ...], int] = {}
-    exact: list[tuple[int, int]] = []
+    shared: dict[tuple[int, int], None] = {}  # an ordered set
     for index, one in enumerate(measured):
         for checksum in one.content:
             other = first.setdefault((checksum, *one.row["shape"]), index)
-            if other != index and (other, index) not in exact:
-                exact.append((other, index))
-    near = [pair for pair in traits.alike([one.coarse for one in measured]) if pair not in exact]
+            if other != index:
+                shared[other, index] = None
+    exact = list(shared)
+    near = [pair for pair in traits.alike([one.coarse for one in measured]) if pair not in shared]
     problems = [
         Problem("copy", scans[b].case, f"shares a whole image with case '{scans[a].case}'. Remove one of them.")
         for a, b in exact

@@ -7,6 +7,7 @@ from typing import Any
 
 from autoconf.inspect.brats import CONTRASTS
 from autoconf.inspect.scans import Found, Scan
+from autoconf.inspect.sets import commonest
 from autoconf.inspect.split import TESTING
 
 
@@ -36,8 +37,6 @@ def contrasts_of(found: Found) -> list[str]:
 
 def volume_sections(data: str, scans: list[Scan], rows: list[Any], schemes: list[Any], sides: list) -> dict[str, Any]:
     """`regions` of most scans, then the sections; a scan of another scheme has regions of its own."""
-    from autoconf.inspect.sets import commonest
-
     usual = commonest(schemes)
     items = []
     for scan, row, scheme in zip(scans, rows, schemes, strict=True):
