@@ -29,7 +29,6 @@ from autoconf.errors import AutoconfError
 from autoconf.inspect import inspect, traits
 from autoconf.inspect.convert import to_nifti
 from autoconf.inspect.images import pair_up
-from autoconf.inspect.problems import KINDS
 from autoconf.inspect.scans import Scan
 
 volume_items = scripts("unetr3d", "datalist")
@@ -183,6 +182,26 @@ def test_a_real_patient_with_a_grid_per_contrast_is_refused(tmp_path: Path) -> N
         inspect(real_data("anisotropic"), str(tmp_path / "out"))
 
 
+def test_unlabelled_scans_say_where_their_patient_is(tmp_path: Path) -> None:
+    """Learning from an unlabelled scan of a test patient, or from a copy of one, would be cheating."""
+    data = write_cases(tmp_path / "data", 6)
+    for number in range(6):
+        write_case(data, f"BraTS-GLI-{number:05d}-000", "-", with_mask=False, seed=number)  # the same heads, renamed
+    write_case(data, "BraTS-GLI-00099-000", "-", with_mask=False, seed=99)
+    datalist, _ = run(data)
+    sides = {item["case"][-5:]: item.get("fold", "testing") for item in datalist["training"] + datalist["testing"]}
+    found = {item["case"][10:15]: item.get("side") for item in datalist["unlabelled"]}
+    assert found == sides | {"00099": None}
+
+
+def test_a_folder_without_masks_is_read_for_inference(tmp_path: Path) -> None:
+    for case in ("A", "B"):
+        write_case(tmp_path / "data", case, with_mask=False, seed=ord(case))
+    datalist, rows = run(tmp_path / "data")
+    assert kinds(rows) == ["no-masks"] and datalist["training"] == datalist["testing"] == []
+    assert [item["case"] for item in datalist["unlabelled"]] == ["A", "B"]
+
+
 # --- splits that the data bring ---------------------------------------------------------------
 
 
@@ -269,6 +288,27 @@ def test_npy_is_converted_with_a_warning_and_a_missing_contrast_becomes_zeros(tm
     assert (np.asarray(nibabel.load(mask).dataobj) == tumour((1, 2, 3))).all()
 
 
+def test_arrays_are_converted_once_and_those_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    data, made = tmp_path / "data", tmp_path / "out" / "converted"
+    for number in range(4):
+        data.mkdir(exist_ok=True)
+        np.save(data / f"image_{number}.npy", np.stack([scan(contrast, number) for contrast in range(4)], -1))
+        np.save(data / f"mask_{number}.npy", tumour((1, 2, 3)))
+    run(data)
+    (made / "mine").mkdir()
+    times = {path: path.stat().st_mtime_ns for path in made.rglob("*.nii.gz")}
+    assert len(times) == 4 * 5
+    np.save(data / "image_2.npy", np.stack([scan(contrast, 12) for contrast in range(4)], -1))
+    for kind in ("image", "mask"):
+        (data / f"{kind}_3.npy").unlink()
+    run(data)
+    now = {path: path.stat().st_mtime_ns for path in made.rglob("*.nii.gz")}
+    assert now.keys() == {path for path in times if path.parent.name != "3"}
+    assert {path.parent.name for path in now if now[path] != times[path]} == {"2"}
+    assert (np.asarray(nibabel.load(made / "2" / "2-t1n.nii.gz").dataobj) == scan(0, 12)).all()
+    assert (made / "mine").is_dir()  # not ours to remove
+
+
 def test_bids_reaches_the_bundle(tmp_path: Path) -> None:
     bids(tmp_path / "data")
     with pytest.raises(AutoconfError, match=r"1 patient\(s\) with a mask cannot be split"):
@@ -321,14 +361,27 @@ def test_image_mask_pairs_reach_the_2d_bundle(tmp_path: Path) -> None:
     assert items and all(os.path.basename(item["label"]) == os.path.basename(item["image"]) for item in items)
 
 
+@pytest.mark.parametrize(
+    ("mask", "kind"),
+    [(np.eye(20, 31) * 255, "grid"), (np.arange(600).reshape(20, 30) % 7, "not-labels")],
+)
+def test_an_image_whose_mask_is_none_is_left_out(tmp_path: Path, mask: np.ndarray, kind: str) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for number in range(5):
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 255, (20, 30), np.uint8)).save(tmp_path / f"data/images/{number}.png")
+        good = np.eye(20, 30) * 255
+        Image.fromarray((mask if number == 2 else good).astype(np.uint8)).save(tmp_path / f"data/masks/{number}.png")
+    datalist, rows = run(tmp_path / "data")
+    assert [row[:3] for row in rows] == [["left out", kind, "images/2.png"]]
+    assert len(everything(datalist)) == 4
+
+
 def test_a_few_pictures_beside_the_scans_do_no_harm(tmp_path: Path) -> None:
     data = write_cases(tmp_path / "data")
     Image.new("L", (9, 9)).save(data / "screenshot.png")
     assert len(everything(run(data)[0])) == 4
-
-
-def test_every_kind_of_problem_has_a_severity_and_a_meaning() -> None:
-    assert all(severity in ("left out", "warning", "note") and meaning for severity, meaning in KINDS.values())
 
 
 # --- what reviewers of other people's folders have seen ----------------------------------------

@@ -400,12 +400,24 @@ def test_an_image_outside_all_classes_is_refused(slices: Path, tmp_path: Path) -
         inspect(str(slices), str(tmp_path / "out"))
 
 
-def test_a_truncated_image_is_named(slices: Path, tmp_path: Path) -> None:
+def test_a_truncated_image_is_left_out_and_said(slices: Path, tmp_path: Path) -> None:
     path = slices / "Glioma T1C+" / "5.jpeg"
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(AutoconfError, match=r"5\.jpeg: not a readable image"):
-        inspect(str(slices), str(tmp_path / "out"))
+    with pytest.raises(AutoconfError, match=r"5\.jpeg: not a readable image .*--strict"):
+        inspect(str(slices), str(tmp_path / "out"), strict=True)
     assert not (tmp_path / "out").exists()
+    inspect(str(slices), str(tmp_path / "out"))
+    first, *_ = problems(tmp_path / "out")
+    assert first[:3] == ("left out", "unreadable", "Glioma T1C+/5.jpeg") and str(path) in first[3]
+    assert "Glioma T1C+/5.jpeg" not in [item["case"] for item in items_of(read(tmp_path / "out", "datalist.json"))]
+
+
+def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.png").write_bytes(b"404 Not Found")
+    with pytest.raises(AutoconfError, match="none of the 2 images can be used: .*a/1.png: not a readable image"):
+        inspect(str(tmp_path / "data"), str(tmp_path / "out"))
 
 
 def test_too_few_patients_are_refused_before_the_reading(tmp_path: Path) -> None:

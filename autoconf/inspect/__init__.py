@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autoconf.errors import AutoconfError
+from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect.brats import CONTRASTS, CaseError, nothing_found, walk_files
 from autoconf.inspect.cache import Cache
 from autoconf.inspect.datalist import contrasts_of, head, image_item, sections, volume_sections
 from autoconf.inspect.problems import LEFT_OUT, Problem, to_csv
 from autoconf.inspect.scans import Found, Scan
-from autoconf.inspect.sets import Options
+from autoconf.inspect.sets import Options, Sides
 from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING
 from autoconf.output import check_out, progress, to_json, write_files
+
+if TYPE_CHECKING:
+    from autoconf.inspect.images import Image
 
 IMAGE_LAYOUTS = ("classes", "pairs")
 
@@ -92,6 +95,7 @@ def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
 
 def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache: Cache) -> None:
     from autoconf.inspect import audit, report, sets
+    from autoconf.inspect.convert import forget_others
     from autoconf.inspect.fingerprint import fingerprint as summarise
 
     problems = [Problem("layout", "", note) for note in found.notes]
@@ -115,18 +119,19 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     problems += [_empty(s) for s, row in zip(scans, rows, strict=True) if row["tumour_voxels"] == 0]
     problems += audit.audit_grids(scans, rows) + audit.audit_contrasts(scans, measured)
     pairs, copies = audit.audit_copies(scans, measured)
-    sides, uneven = _sides_of(scans, rows, pairs, found, options)
-    problems += copies + uneven
+    groups, sides = _sides_of(scans, rows, pairs, found, options)
+    problems += copies + audit.audit_sides([scan.case for scan in scans], groups, sides)
 
     datalist = head(data, "volumes", options.seed) | {"layout": found.layout, "contrasts": contrasts_of(found)}
-    datalist |= volume_sections(data, scans, rows, [schemes[scan.family] for scan in scans], sides)
+    datalist |= volume_sections(data, scans, rows, [schemes[scan.family] for scan in scans], sides, groups)
     fingerprint = summarise(rows, intensities)
     files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
     write_files(out, files | {"problems.csv": to_csv(problems)})
+    forget_others(os.path.join(out, "converted"), {scan.case for scan in found.scans if scan.convert})
     report.print_volumes(data, found, datalist, fingerprint, problems, unused=_unused_volumes(data, found))
     plan = report.quoted(os.path.join(out, "plan.yaml"))
     command = f"python -m autoconf plan {report.quoted(out)} --bundle bundles/unetr3d --memory 8GB --out {plan}"
-    report.print_next(out, command)
+    report.print_next(out, command if datalist["training"] else "")
 
 
 def _measure(
@@ -134,16 +139,16 @@ def _measure(
 ) -> tuple[list[Scan], list[Any], dict, list[Any]]:
     """Convert what must be, then measure: the scans that can be read, what was measured of each, the intensities of all
     together, and the problems. Only rows and traits are kept of a case, so memory does not grow with the counts."""
-    from autoconf.errors import DataError
     from autoconf.inspect.convert import to_nifti
     from autoconf.inspect.counts import Intensities
     from autoconf.inspect.fingerprint import measure_cases
 
     problems: list[Problem] = []
     readable: list[Scan] = []
-    for scan in scans:
+    converted = os.path.join(out, "converted")
+    for scan in progress(scans, len(scans), "converting cases") if any(scan.convert for scan in scans) else scans:
         try:
-            readable.append(to_nifti(scan, os.path.join(out, "converted")) if scan.convert else scan)
+            readable.append(to_nifti(scan, converted) if scan.convert else scan)
         except DataError as error:
             problems.append(Problem(error.kind, scan.case, str(error)))
     kept, measured = [], []
@@ -164,74 +169,115 @@ def _measure(
     return kept, measured, intensities, problems
 
 
-def _sides_of(scans: list[Scan], rows: list[Any], pairs: list[tuple[int, int]], found: Found, options: Options):
-    """The side of each labelled scan (None of the others), and what is wrong with a split that the data bring."""
-    from autoconf.inspect import audit, sets
+def _sides_of(
+    scans: list[Scan], rows: list[Any], pairs: list[tuple[int, int]], found: Found, options: Options
+) -> tuple[list[str], Sides]:
+    """What must stay together with each scan, and its side: None without a mask."""
+    from autoconf.inspect import sets
     from autoconf.inspect.split import join, quartiles
 
     groups = join([scan.patient for scan in scans], pairs)
     labelled = [index for index, row in enumerate(rows) if row["tumour_voxels"]]
-    some = [scans[i] for i in labelled]
-    if found.folds:  # nnU-Net's; a scan in none of them is for testing
-        of_labelled = [found.folds.get(scan.case, TESTING) for scan in some]
-    else:
+    dealt: list[int | str] = []  # remains so where there is nothing to train on
+    if labelled and found.folds:  # nnU-Net's; a scan in none of them is for testing
+        dealt = [found.folds.get(scans[i].case, TESTING) for i in labelled]
+    elif labelled:
         sizes = quartiles([rows[i]["tumour_ml"] for i in labelled])
-        of_labelled = sets.deal([groups[i] for i in labelled], sizes, [scan.side for scan in some], options)
-    sides: list[int | str | None] = [None] * len(scans)
-    for index, side in zip(labelled, of_labelled, strict=True):
-        sides[index] = side
-    uneven = audit.audit_sides([scan.case for scan in some], [groups[i] for i in labelled], of_labelled)
-    return sides, uneven
+        named = [scans[i].side for i in labelled]
+        dealt = sets.deal([groups[i] for i in labelled], sizes, named, options)
+    return groups, _at(labelled, dealt, len(scans))
 
 
 def _inspect_images(data: str, paths: list[str], out: str, layout: str, options: Options) -> None:
     from autoconf.inspect import images as pictures
     from autoconf.inspect import report
     from autoconf.inspect.audit import audit_sides
-    from autoconf.inspect.sets import deal
-    from autoconf.inspect.split import join, quartiles
+    from autoconf.inspect.split import join
 
-    masks = pictures.pair_up(paths) if layout != "classes" else {}
+    masks, wanted, orphans = _masks_of(data, paths, layout)
+    images, problems = _read_images(data, wanted, masks, options)
+    exact, alike = pictures.copies(images)
+    groups = join([pictures.patient_of_image(image) for image in images], exact + alike)
+    sides = _sides_of_images(images, groups, bool(masks), options)
+    problems += audit_sides([image.case for image in images], groups, sides)
+    problems += [Problem("copy", images[b].case, f"the same file as {images[a].case}.") for a, b in exact]
+    problems += [
+        Problem("orphan-mask", path, "a mask without an image. Add the image, or rename it.") for path in orphans
+    ]
+    problems += [Problem("alike", images[b].case, f"nearly the same image as {images[a].case}.") for a, b in alike]
+
+    items = [image_item(image, group, masks) for image, group in zip(images, groups, strict=True)]
+    datalist = head(data, "images", options.seed) | {"layout": "pairs" if masks else "classes"}
+    datalist |= sections(items, sides, groups)
+    fingerprint = pictures.fingerprint(images, exact, alike)
+    files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
+    write_files(out, files | {"problems.csv": to_csv(problems)})
+    report.print_images(data, images, len(wanted), datalist, fingerprint, problems)
+    where = f"--datalist {report.quoted(os.path.join(out, 'datalist.json'))}"
+    run = f"pseudo_labelling --config_file bundles/pseudo2d/configs/pseudo_label.yaml {where}"
+    if masks:
+        run = f"training --config_file bundles/pseudo2d/configs/train.yaml {where}"
+    report.print_next(out, f"python -m monai.bundle run {run} --output_dir {report.quoted(out)}")
+
+
+def _masks_of(data: str, paths: list[str], layout: str) -> tuple[dict[str, str], list[str], list[str]]:
+    """Image -> mask, the images to read, and the masks that belong to none. Raises AutoconfError."""
+    from autoconf.inspect.images import is_mask, pair_up
+
+    masks = pair_up(paths) if layout != "classes" else {}
     if layout == "pairs" and not masks:
         raise AutoconfError(
             f"{data}: no image has a mask: looked for images/ and masks/, or <name>_mask. Check --layout."
         )
     paired = set(masks.values())
-    orphans = [path for path in paths if masks and pictures.is_mask(path) and path not in paired]
+    orphans = [path for path in paths if masks and is_mask(path) and path not in paired]
     wanted = sorted(set(paths) - paired - set(orphans))
     loose = next((path for path in wanted if "/" not in path), None)
     if loose and not masks:
         raise AutoconfError(
             f"{os.path.join(data, loose)}: lies in no class folder. Move it into a sub-folder named by its class."
         )
-    images = list(progress(pictures.read_images(data, wanted, masks), len(wanted), "reading images"))
-    exact, alike = pictures.copies(images)
-    groups = join([pictures.patient_of_image(image) for image in images], exact + alike)
-    labelled = [index for index, image in enumerate(images) if not masks or image.foreground is not None]
-    strata = quartiles([images[i].foreground or 0.0 for i in labelled]) if masks else [i.group for i in images]
-    sides: list[int | str | None] = [None] * len(images)
-    dealt = deal([groups[i] for i in labelled], strata, [images[i].side for i in labelled], options)
-    for index, side in zip(labelled, dealt, strict=True):
-        sides[index] = side
-    some = [images[i].case for i in labelled]
-    problems = audit_sides(some, [groups[i] for i in labelled], dealt)
-    problems += [Problem("copy", images[b].case, f"the same file as {images[a].case}.") for a, b in exact]
-    problems += [
-        Problem("orphan-mask", path, "a mask without an image. Add the image, or rename it.") for path in orphans
-    ]
-    problems += [Problem("alike", images[b].case, f"nearly the same image as {images[a].case}.") for a, b in alike]
-    items = [image_item(image, group, masks) for image, group in zip(images, groups, strict=True)]
-    datalist = head(data, "images", options.seed) | {"layout": "pairs" if masks else "classes"}
-    datalist |= sections(items, sides)
-    fingerprint = pictures.fingerprint(images, exact, alike)
-    files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
-    write_files(out, files | {"problems.csv": to_csv(problems)})
-    report.print_images(data, images, datalist, fingerprint)
-    where = f"--datalist {report.quoted(os.path.join(out, 'datalist.json'))}"
-    run = f"pseudo_labelling --config_file bundles/pseudo2d/configs/pseudo_label.yaml {where}"
-    if masks:
-        run = f"training --config_file bundles/pseudo2d/configs/train.yaml {where}"
-    report.print_next(out, f"python -m monai.bundle run {run} --output_dir {report.quoted(out)}")
+    return masks, wanted, orphans
+
+
+def _read_images(
+    data: str, wanted: list[str], masks: dict[str, str], options: Options
+) -> tuple[list[Image], list[Problem]]:
+    """The images that can be used, and what is wrong with the others."""
+    from autoconf.inspect.images import read_images
+
+    images, problems = [], []
+    for case, one in zip(
+        wanted, progress(read_images(data, wanted, masks), len(wanted), "reading images"), strict=True
+    ):
+        if not isinstance(one, DataError):
+            images.append(one)
+        elif options.strict:
+            raise AutoconfError(f"{one} (--strict)")
+        else:
+            problems.append(Problem(one.kind, case, str(one)))
+    if not images:
+        raise AutoconfError(f"none of the {len(wanted)} images can be used: {problems[0].finding}")
+    return images, problems
+
+
+def _sides_of_images(images: list[Image], groups: list[str], paired: bool, options: Options) -> Sides:
+    """The side of each image: None without a mask, where some have masks; otherwise all will get pseudo-masks."""
+    from autoconf.inspect import sets
+    from autoconf.inspect.split import quartiles
+
+    labelled = [index for index, image in enumerate(images) if not paired or image.foreground is not None]
+    strata: list[Any] = [images[i].group for i in labelled]
+    if paired:
+        strata = quartiles([images[i].foreground or 0.0 for i in labelled])
+    dealt = sets.deal([groups[i] for i in labelled], strata, [images[i].side for i in labelled], options)
+    return _at(labelled, dealt, len(images))
+
+
+def _at(places: list[int], found: list[int | str], total: int) -> Sides:
+    """A list of `total` sides: those found at their places, None elsewhere."""
+    of = dict(zip(places, found, strict=True))
+    return [of.get(index) for index in range(total)]
 
 
 def _is_misnamed(scan: Scan) -> bool:

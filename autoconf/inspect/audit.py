@@ -11,6 +11,7 @@ from autoconf.inspect.fingerprint import Measured
 from autoconf.inspect.labels import Scheme
 from autoconf.inspect.problems import Problem
 from autoconf.inspect.scans import Scan
+from autoconf.inspect.split import TESTING, kin
 
 ANISOTROPY = 3.0  # nnU-Net resamples such an axis by itself
 OUTSIDE = 0.1  # of a mask's voxels: real masks have a few where the skull-stripping cut too deep
@@ -91,15 +92,22 @@ def audit_copies(scans: Sequence[Scan], measured: Sequence[Measured]) -> tuple[l
     return exact + near, problems
 
 
-def audit_sides(names: Sequence[str], groups: Sequence[str], sides: Sequence[int | str]) -> list[Problem]:
-    """Groups of which a given split puts cases on two sides.
+def audit_sides(names: Sequence[str], groups: Sequence[str], sides: Sequence[int | str | None]) -> list[Problem]:
+    """Groups of which a given split puts cases on two sides; unlabelled cases of who tests; nobody with a mask.
 
-    names: the cases; groups: what should stay together; sides: where each is.
+    names: the cases; groups: what should stay together; sides: where each is, None without a mask.
     """
-    of_group: dict[str, dict[int | str, str]] = {}
-    for name, group, side in zip(names, groups, sides, strict=True):
-        of_group.setdefault(group, {}).setdefault(side, name)
     found = []
+    of_group: dict[str, dict[int | str, str]] = {}
+    for name, group, side, of_kin in zip(names, groups, sides, kin(groups, sides), strict=True):
+        if side is not None:
+            of_group.setdefault(group, {}).setdefault(side, name)
+        elif of_kin == TESTING:
+            found.append(Problem("unlabelled-kin", name, "its patient is in testing. Do not pre-train on it."))
+    if not of_group:
+        found.append(
+            Problem("no-masks", "", "no mask holds a tumour: nothing to train on. Add masks, or only segment.")
+        )
     for group, on in sorted(of_group.items()):
         if len(on) > 1:
             listed = ", ".join(f"{name} in {_side(side)}" for side, name in on.items())

@@ -1,18 +1,28 @@
-"""Write as NIfTI what the bundles cannot read: .npy arrays and MetaImage files (.mha)."""
+"""Write as NIfTI what the bundles cannot read: .npy arrays and MetaImage files (.mha).
+
+Each case has a folder of its own, with a note of what its files were made from: what has not changed is not written
+again, and what no longer belongs to the data is removed.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import nibabel
 import numpy as np
 
 from autoconf.errors import AutoconfError, DataError
-from autoconf.inspect.brats import CONTRASTS, SCHEMES
+from autoconf.inspect.brats import SCHEMES
 from autoconf.inspect.scans import Scan
 
 ENDS = SCHEMES["BraTS 2023+"]
+NOTE = ".source.json"
+VERSION = 1  # of this code: raise it when the files that it writes change
 
 
 def to_nifti(scan: Scan, folder: str) -> Scan:
@@ -22,18 +32,51 @@ def to_nifti(scan: Scan, folder: str) -> Scan:
     file that cannot be read.
     """
     home = os.path.join(folder, scan.case)
+    targets = [os.path.join(home, f"{scan.case}{end}.nii.gz") for end in ENDS]
+    image = tuple(target if path else None for target, path in zip(targets, scan.image, strict=False))
+    made = replace(scan, image=image, label=targets[-1] if scan.label else None, channels=(), convert=False)
+    source = _source(scan)
+    if _noted(home) == source and all(os.path.isfile(path) for path in made.files):
+        return made
+    if _noted(home) is not None:
+        shutil.rmtree(home)
     os.makedirs(home, exist_ok=True)
-    image: list[str | None] = []
-    for index, (contrast, path) in enumerate(zip(CONTRASTS, scan.image, strict=True)):
-        target = os.path.join(home, f"{scan.case}{ENDS[index]}.nii.gz") if path else None
+    for place, (path, target) in enumerate(zip(scan.image, image, strict=True)):
         if path and target:
-            channel = scan.channels[CONTRASTS.index(contrast)] if scan.channels else None
-            _write(path, target, channel)
-        image.append(target)
-    label = os.path.join(home, f"{scan.case}{ENDS[-1]}.nii.gz") if scan.label else None
-    if scan.label and label:
-        _write(scan.label, label, None, mask=True)
-    return replace(scan, image=tuple(image), label=label, channels=(), convert=False)
+            _write(path, target, scan.channels[place] if scan.channels else None)
+    if scan.label and made.label:
+        _write(scan.label, made.label, None, mask=True)
+    with open(os.path.join(home, NOTE), "w") as file:  # last: without it, all is written again
+        json.dump(source, file)
+    return made
+
+
+def forget_others(folder: str, cases: Collection[str]) -> None:
+    """Remove from `folder` the cases that `to_nifti` once wrote and that are not among `cases`; nothing else."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        home = os.path.join(folder, name)
+        if name not in cases and _noted(home) is not None:
+            shutil.rmtree(home)
+
+
+def _source(scan: Scan) -> dict[str, Any]:
+    """What the files of a scan are made from."""
+    files = []
+    for path in scan.files:
+        try:
+            stat = os.stat(path)
+        except OSError as error:
+            raise DataError("unreadable", f"{path}: {error.strerror}. Put it back, or remove the case.") from None
+        files.append([os.path.abspath(path), stat.st_size, stat.st_mtime_ns])
+    return {"version": VERSION, "files": files, "channels": list(scan.channels)}
+
+
+def _noted(home: str) -> dict[str, Any] | None:
+    try:
+        with open(os.path.join(home, NOTE)) as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
 
 
 def _write(path: str, target: str, channel: int | None, mask: bool = False) -> None:

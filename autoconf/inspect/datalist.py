@@ -7,8 +7,8 @@ from typing import Any
 
 from autoconf.inspect.brats import CONTRASTS
 from autoconf.inspect.scans import Found, Scan
-from autoconf.inspect.sets import commonest
-from autoconf.inspect.split import TESTING
+from autoconf.inspect.sets import Sides, commonest
+from autoconf.inspect.split import TESTING, kin
 
 
 def image_item(image: Any, group: str, masks: dict[str, str]) -> dict[str, Any]:
@@ -35,7 +35,9 @@ def contrasts_of(found: Found) -> list[str]:
     return names
 
 
-def volume_sections(data: str, scans: list[Scan], rows: list[Any], schemes: list[Any], sides: list) -> dict[str, Any]:
+def volume_sections(
+    data: str, scans: list[Scan], rows: list[Any], schemes: list[Any], sides: Sides, groups: list[str]
+) -> dict[str, Any]:
     """`regions` of most scans, then the sections; a scan of another scheme has regions of its own."""
     usual = commonest(schemes)
     items = []
@@ -46,7 +48,7 @@ def volume_sections(data: str, scans: list[Scan], rows: list[Any], schemes: list
             item |= {"regions": _listed(scheme)} if scheme.regions != usual.regions else {}
         items.append(item)
     labels = {"labels": {"0": "background", **{str(v): name for v, name in sorted(usual.meaning.items()) if name}}}
-    return labels | {"regions": _listed(usual)} | sections(items, sides)
+    return labels | {"regions": _listed(usual)} | sections(items, sides, groups)
 
 
 def _listed(scheme: Any) -> dict[str, list[int]]:
@@ -65,8 +67,12 @@ def _relative(data: str, path: str) -> str:
     return os.path.abspath(path) if relative.startswith("../") else relative
 
 
-def sections(items: list[dict[str, Any]], sides: list[int | str | None]) -> dict[str, Any]:
-    """`training`, each item with its fold, `testing`, and `unlabelled`, whose side is None."""
+def sections(items: list[dict[str, Any]], sides: Sides, groups: list[str]) -> dict[str, Any]:
+    """`training`, each item with its fold, `testing`, and `unlabelled`, whose side is None.
+
+    An unlabelled item of a patient who has labelled ones says on which `side` those are, testing or a fold: whoever
+    learns from unlabelled scans must leave it out where that side is held out.
+    """
     both = list(zip(items, sides, strict=True))
     training = [
         {"case": item["case"], "patient": item["patient"], "fold": side} | item
@@ -74,4 +80,9 @@ def sections(items: list[dict[str, Any]], sides: list[int | str | None]) -> dict
         if side not in (TESTING, None)
     ]
     testing = [item for item, side in both if side == TESTING]
-    return {"training": training, "testing": testing, "unlabelled": [item for item, side in both if side is None]}
+    unlabelled = [
+        item | ({} if of_kin is None else {"side": of_kin})
+        for (item, side), of_kin in zip(both, kin(groups, sides), strict=True)
+        if side is None
+    ]
+    return {"training": training, "testing": testing, "unlabelled": unlabelled}

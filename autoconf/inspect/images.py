@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL.Image import Resampling
 
-from autoconf.errors import AutoconfError
+from autoconf.errors import DataError
 from autoconf.inspect.brats import patient_of, walk_files
 from autoconf.inspect.scans import SIDES
 
@@ -82,32 +82,38 @@ def pair_up(cases: list[str]) -> dict[str, str]:
     return pairs
 
 
-def read_images(root: str, cases: list[str], masks: dict[str, str] | None = None) -> Iterator[Image]:
-    """Decode every image once, in order.
+def read_images(root: str, cases: list[str], masks: dict[str, str] | None = None) -> Iterator[Image | DataError]:
+    """Decode every image once, in order; in the place of one that cannot be used, the error that says why.
 
-    cases: sorted paths below root; masks: image -> mask, for those that have one. Raises AutoconfError for a file
-    that cannot be decoded to its last row, and for a mask of another size or with more than two values.
+    cases: sorted paths below root; masks: image -> mask, for those that have one. Not usable are a file that cannot be
+    decoded to its last row, and an image whose mask has another size or more than two values.
     """
     for case in cases:
-        picture, digest = _decode(os.path.join(root, case))
-        mask = (masks or {}).get(case)
-        share = _foreground(os.path.join(root, mask), picture.size) if mask else None
-        side, group = _side_and_class(case)
-        small = np.asarray(picture.resize((17, 16), Resampling.BOX), np.int16)
-        thumbnail = np.asarray(picture.resize((32, 32), Resampling.BOX), np.float32).ravel()
-        thumbnail -= thumbnail.mean()
-        thumbnail /= max(float(np.linalg.norm(thumbnail)), 1e-6)
-        brighter = np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
-        yield Image(
-            case,
-            "" if masks else group,
-            side,
-            (picture.height, picture.width),
-            digest,
-            brighter,
-            thumbnail.astype(np.float16),
-            share,
-        )
+        try:
+            yield _read_image(root, case, masks or {})
+        except DataError as error:
+            yield error
+
+
+def _read_image(root: str, case: str, masks: dict[str, str]) -> Image:
+    picture, digest = _decode(os.path.join(root, case))
+    share = _foreground(os.path.join(root, masks[case]), picture.size) if case in masks else None
+    side, group = _side_and_class(case)
+    small = np.asarray(picture.resize((17, 16), Resampling.BOX), np.int16)
+    thumbnail = np.asarray(picture.resize((32, 32), Resampling.BOX), np.float32).ravel()
+    thumbnail -= thumbnail.mean()
+    thumbnail /= max(float(np.linalg.norm(thumbnail)), 1e-6)
+    brighter = np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
+    return Image(
+        case,
+        "" if masks else group,
+        side,
+        (picture.height, picture.width),
+        digest,
+        brighter,
+        thumbnail.astype(np.float16),
+        share,
+    )
 
 
 def _side_and_class(case: str) -> tuple[str, str]:
@@ -145,13 +151,14 @@ def copies(images: list[Image]) -> tuple[list[tuple[int, int]], list[tuple[int, 
 
 def _decode(path: str) -> tuple[Pillow.Image, bytes]:
     """The image in grey and the SHA-256 of its file."""
-    with open(path, "rb") as file:
-        content = file.read()
     try:
+        with open(path, "rb") as file:
+            content = file.read()
         with Pillow.open(io.BytesIO(content)) as image:
             return _grey(image), hashlib.sha256(content).digest()
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-        raise AutoconfError(f"{path}: not a readable image ({error}). Copy it again or remove it.") from error
+        what = " ".join(str(error).split())[:80]
+        raise DataError("unreadable", f"{path}: not a readable image ({what}). Copy it again or remove it.") from error
 
 
 def _grey(image: Pillow.Image) -> Pillow.Image:
@@ -168,11 +175,13 @@ def _foreground(path: str, size: tuple[int, int]) -> float:
     mask, _ = _decode(path)
     if mask.size != size:
         (width, height), (wide, high) = size, mask.size
-        raise AutoconfError(f"{path}: is {high}x{wide} but its image is {height}x{width}. Save both at one size.")
+        raise DataError("grid", f"{path}: is {high}x{wide} but its image is {height}x{width}. Save both at one size.")
     values = np.asarray(mask)
     found = np.unique(values)
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
-        raise AutoconfError(f"{path}: holds {len(found)} grey values, so it is no mask. Save it as PNG with 0 and 255.")
+        raise DataError(
+            "not-labels", f"{path}: holds {len(found)} grey values, so it is no mask. Save it as PNG with 0 and 255."
+        )
     return float(np.count_nonzero(values)) / values.size
 
 

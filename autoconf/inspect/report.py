@@ -38,11 +38,15 @@ def print_volumes(
         ("shape", _counted(by(row["shape"]) for row in rows) + "   voxels, right x anterior x superior"),
         ("spacing", _counted(" x ".join(f"{mm:.4g}" for mm in row["spacing"]) for row in rows) + "   mm"),
         ("brain", f"median {brain} voxels, {by(round(mm) for mm in measured['median_brain_mm'])} mm"),
-        ("tumour", f"{min(volumes):.1f} / {np.median(volumes):.1f} / {max(volumes):.1f} mL   min / median / max"),
-        ("labels", _counted(", ".join(map(str, row["labels"])) for row in rows if row["labels"])),
-        ("tumour is", ";  ".join(f"{region} {', '.join(map(str, v))}" for region, v in datalist["regions"].items())),
-        *_split_facts(datalist),
     ]
+    if datalist["training"]:
+        regions = (f"{region} {', '.join(map(str, v))}" for region, v in datalist["regions"].items())
+        facts += [
+            ("tumour", f"{min(volumes):.1f} / {np.median(volumes):.1f} / {max(volumes):.1f} mL   min / median / max"),
+            ("labels", _counted(", ".join(map(str, row["labels"])) for row in rows if row["labels"])),
+            ("tumour is", ";  ".join(regions)),
+            *_split_facts(datalist),
+        ]
     if datalist["unlabelled"]:
         facts.append(("no mask", f"{len(datalist['unlabelled'])} cases, kept apart: {_some(datalist['unlabelled'])}"))
     if unused:
@@ -62,7 +66,14 @@ def _print_problems(problems: list[Problem]) -> None:
     print(table([(f"{severity}: {kind}", n, finding) for severity, kind, n, finding in grouped(problems)]))
 
 
-def print_images(data: str, images: list[Image], datalist: dict[str, Any], measured: dict[str, Any]) -> None:
+def print_images(
+    data: str,
+    images: list[Image],
+    total: int,
+    datalist: dict[str, Any],
+    measured: dict[str, Any],
+    problems: list[Problem],
+) -> None:
     """What was found, one line per fact, then the classes by size."""
     height, width = measured["median_size"]
     sizes = [image.size for image in images]
@@ -75,16 +86,21 @@ def print_images(data: str, images: list[Image], datalist: dict[str, Any], measu
         ("data", data),
         (
             "images",
-            f"{len(images)}, " + (f"in {len(measured['classes'])} classes" if measured["classes"] else "with masks"),
+            f"{len(images)} of {total}, "
+            + (f"in {len(measured['classes'])} classes" if measured["classes"] else "with masks"),
         ),
         ("size", f"{size} pixels, height x width"),
         ("copies", f"{copies}, {across}; copies stay on one side of the split"),
         *_split_facts(datalist),
     ]
     print(table(facts))
-    if not measured["classes"]:
-        return
-    classes = sorted(measured["classes"].items(), key=lambda item: (-item[1], item[0]))
+    if measured["classes"]:
+        _print_classes(measured["classes"])
+    _print_problems([problem for problem in problems if problem.kind not in ("copy", "alike")])  # counted above
+
+
+def _print_classes(of_class: dict[str, int]) -> None:
+    classes = sorted(of_class.items(), key=lambda item: (-item[1], item[0]))
     print()
     if len(classes) <= MOST_CLASSES:
         print(table(classes, ("class", "images")))
@@ -95,10 +111,11 @@ def print_images(data: str, images: list[Image], datalist: dict[str, Any], measu
 
 
 def print_next(out: str, command: str) -> None:
-    """Where the results lie and what to type next."""
+    """Where the results lie and what to type next, if anything."""
     files = [os.path.join(out, name) for name in ("datalist.json", "fingerprint.json", "problems.csv")]
     print("\nwrote  " + "\n       ".join(files))
-    print(f"next   {command}")
+    if command:
+        print(f"next   {command}")
 
 
 def quoted(path: str) -> str:

@@ -14,6 +14,7 @@ from autoconf.inspect.problems import Problem
 from autoconf.inspect.scans import Found, Scan
 from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING, split
 
+Sides = list[int | str | None]  # of each case: a fold, testing, or None without a mask
 MISSING = ("error", "drop", "zero")
 
 

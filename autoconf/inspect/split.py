@@ -63,6 +63,15 @@ def join(groups: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[str]:
     return [find(name) for name in groups]
 
 
+def kin(groups: Sequence[str], sides: Sequence[int | str | None]) -> list[int | str | None]:
+    """For each case the side of its group's cases that have one (testing, if they are on several); None if none has."""
+    of_group: dict[str, int | str] = {}
+    for group, side in zip(groups, sides, strict=True):
+        if side == TESTING or (side is not None and of_group.get(group) != TESTING):
+            of_group[group] = side
+    return [of_group.get(group) for group in groups]
+
+
 def _in_turn(groups: Sequence[str], strata: Sequence[object], seed: int) -> list[str]:
     """The groups stratum by stratum, shuffled within each."""
     counts: dict[str, Counter] = {}

@@ -1,0 +1,262 @@
+"""Every kind of finding: a data set with one fault has that finding, and no other."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from helpers_volumes import SHAPE, scan, store, tilted_affine, tumour, write_case
+from test_layouts import npy
+
+from autoconf.inspect import inspect
+from autoconf.inspect.problems import KINDS
+
+CUBES = np.eye(4)  # voxels of 1 mm, RAS+
+FAULTY = "BraTS2021_00002"
+ENDS = ("t1", "t1ce", "t2", "flair", "seg")
+FAULTS: dict[str, tuple[Callable[[Path], None], dict]] = {}  # kind -> (writes a data set, options of inspect)
+
+
+def sound(root: Path, count: int = 4) -> None:
+    for number in range(count):
+        write_case(root, f"BraTS2021_{number:05d}", affine=CUBES, seed=number)
+
+
+def fault(kind: str, **options: object) -> Callable:
+    """Register what puts the fault of a kind into a folder."""
+
+    def register(write: Callable[[Path], None]) -> Callable[[Path], None]:
+        FAULTS[kind] = (write, options)
+        return write
+
+    return register
+
+
+def put(root: Path, end: str, array: np.ndarray, affine: np.ndarray = CUBES) -> None:
+    """Replace one file of the faulty case."""
+    store(array, root / FAULTY / f"{FAULTY}_{end}.nii.gz", affine)
+
+
+@fault("unreadable")
+def truncated(root: Path) -> None:
+    sound(root)
+    path = root / FAULTY / f"{FAULTY}_t2.nii.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@fault("missing-contrast", missing="drop")
+@fault("zero-filled", missing="zero")
+def incomplete(root: Path) -> None:
+    sound(root)
+    (root / FAULTY / f"{FAULTY}_t2.nii.gz").unlink()
+
+
+@fault("not-3d")
+def four_axes(root: Path) -> None:
+    sound(root)
+    put(root, "t2", np.ones((*SHAPE, 2), np.int16))
+
+
+@fault("grid")
+def another_shape(root: Path) -> None:
+    sound(root)
+    put(root, "t2", scan(2)[:, :, :-1])
+
+
+@fault("degenerate-affine")
+def flat(root: Path) -> None:
+    sound(root)
+    header = nibabel.Nifti1Header()
+    header.set_sform(np.diag([1.0, 1.0, 0.0, 1.0]), code=1)
+    nibabel.save(nibabel.Nifti1Image(scan(0), None, header), root / FAULTY / f"{FAULTY}_t1.nii.gz")
+
+
+@fault("not-numbers")
+def colours(root: Path) -> None:
+    sound(root)
+    rgb = np.zeros(SHAPE, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    nibabel.save(nibabel.Nifti1Image(rgb, CUBES), root / FAULTY / f"{FAULTY}_t2.nii.gz")
+
+
+@fault("not-finite")
+def nan(root: Path) -> None:
+    sound(root)
+    voxels = scan(2).astype(np.float32)
+    voxels[4, 5, 3] = np.nan
+    put(root, "t2", voxels)
+
+
+@fault("constant")
+def empty_scan(root: Path) -> None:
+    sound(root)
+    put(root, "t2", np.zeros(SHAPE, np.int16))
+
+
+@fault("not-labels")
+def fractions(root: Path) -> None:
+    sound(root)
+    put(root, "seg", tumour() * np.float32(0.5))
+
+
+@fault("labels")
+def unknown_value(root: Path) -> None:
+    sound(root)
+    put(root, "seg", tumour((1, 2, 9)))
+
+
+@fault("mask-outside-head")
+def beside_the_head(root: Path) -> None:
+    sound(root)
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[0:2, 0:3, 1:3] = 2
+    put(root, "seg", mask)
+
+
+@fault("empty-mask")
+def no_tumour(root: Path) -> None:
+    sound(root)
+    put(root, "seg", np.zeros(SHAPE, np.uint8))
+
+
+@fault("no-masks")
+def none_at_all(root: Path) -> None:
+    for number in range(2):
+        write_case(root, f"BraTS2021_{number:05d}", affine=CUBES, with_mask=False, seed=number)
+
+
+@fault("copy")
+def under_another_name(root: Path) -> None:
+    sound(root)
+    write_case(root, "BraTS2021_00009", affine=CUBES, seed=2)
+
+
+@fault("alike")
+def exported_again(root: Path) -> None:
+    """The same head with other intensities and some noise; blocks of several voxels, as real heads have."""
+    for number in range(4):
+        head = np.random.default_rng(number % 3).normal(100, 30, (40, 44, 36))
+        head[:4] = 0
+        noise = np.random.default_rng(number + 10)
+        for index, end in enumerate(ENDS[:4]):
+            again = (1 + 0.2 * number) * head * (head > 0) + (head > 0) * noise.normal(index, 2, head.shape)
+            home = root / f"BraTS2021_{number:05d}"
+            home.mkdir(parents=True, exist_ok=True)
+            store(again.astype(np.int16), home / f"{home.name}_{end}.nii.gz", CUBES)
+        mask = np.zeros(head.shape, np.uint8)
+        mask[10:14, 10:14, 10:14] = 2
+        store(mask * (head > 0), home / f"{home.name}_seg.nii.gz", CUBES)
+
+
+@fault("swapped")
+def t1_named_t2(root: Path) -> None:
+    """T2 shows tissue the other way round than T1, and FLAIR the tumour brightest."""
+    for number in range(10):
+        rng = np.random.default_rng(number)
+        tissue = rng.normal(0, 1, (32, 32, 24))
+        lesion = np.zeros(tissue.shape, bool)
+        lesion[8:20, 8:20, 6:16] = True
+        t2 = 2 * lesion - tissue
+        contrasts = [tissue, tissue + 0.5 * lesion, t2, 0.2 * t2 + 3 * lesion]
+        if number == 2:
+            contrasts[0], contrasts[2] = contrasts[2], contrasts[0]
+        home = root / f"BraTS2021_{number:05d}"
+        home.mkdir(parents=True)
+        for end, contrast in zip(ENDS, contrasts, strict=False):
+            voxels = 1000 + 100 * (contrast + rng.normal(0, 0.3, tissue.shape))
+            store(voxels.astype(np.int16), home / f"{home.name}_{end}.nii.gz", CUBES)
+        store(lesion.astype(np.uint8) * 2, home / f"{home.name}_seg.nii.gz", CUBES)
+
+
+@fault("two-sides")
+def a_patient_in_both(root: Path) -> None:
+    where = (("train", "0-000"), ("train", "1-000"), ("val", "2-000"), ("test", "0-001"))
+    for number, (folder, case) in enumerate(where):
+        write_case(root / folder, f"BraTS-GLI-0000{case}", "-", affine=CUBES, seed=number)
+
+
+@fault("unlabelled-kin")
+def a_later_scan_of_who_tests(root: Path) -> None:
+    for number, folder in enumerate(("train", "train", "val", "test")):
+        write_case(root / folder, f"BraTS-GLI-0000{number}-000", "-", affine=CUBES, seed=number)
+    write_case(root / "more", "BraTS-GLI-00003-001", "-", affine=CUBES, with_mask=False, seed=7)
+
+
+@fault("anisotropic")
+def thick_slices(root: Path) -> None:
+    sound(root)
+    write_case(root, "BraTS2021_00007", affine=np.diag([1.0, 1.0, 3.0, 1.0]), seed=7)
+
+
+@fault("orientation")
+def slices_first(root: Path) -> None:
+    sound(root)
+    turned = tilted_affine()
+    turned[:3, 0] /= 3  # cubes here too
+    home = root / "BraTS2021_00007"
+    home.mkdir()
+    for index, end in enumerate(ENDS):
+        array = tumour() if end == "seg" else scan(index, 7)
+        stored = np.ascontiguousarray(array[::-1].transpose(2, 0, 1))
+        nibabel.save(nibabel.Nifti1Image(stored, turned), home / f"{home.name}_{end}.nii.gz")
+
+
+@fault("misnamed-mask")
+def as_it_was_published(root: Path) -> None:
+    sound(root)
+    (root / FAULTY / f"{FAULTY}_seg.nii.gz").rename(root / FAULTY / "W39_1998.09.19_Segm.nii.gz")
+
+
+@fault("orphan-mask")
+def a_picture_is_lost(root: Path) -> None:
+    from PIL import Image
+
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(5):
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 255, (20, 20), dtype=np.uint8)).save(root / f"images/{number}.png")
+        mask = np.eye(20, dtype=np.uint8) * 255
+        Image.fromarray(mask).save(root / f"masks/{number}.png")
+    (root / "images/4.png").unlink()
+
+
+@fault("layout")
+def the_npy_recipe(root: Path) -> None:
+    npy(root)
+    (root / "val/images/image_0.npy").unlink()
+    (root / "val/masks/mask_0.npy").unlink()
+    for number in (1, 2):
+        voxels = np.stack([scan(contrast, number) for contrast in range(4)], -1)
+        np.save(root / f"train/images/image_{number}.npy", voxels)
+        np.save(root / f"train/masks/mask_{number}.npy", tumour((1, 2, 3)))
+
+
+def findings(root: Path, out: Path, options: dict) -> list[tuple[str, str]]:
+    """(severity, kind) of each row of problems.csv, after a look at its form."""
+    inspect(str(root), str(out), **options)
+    with open(out / "problems.csv", newline="") as stream:
+        _, *rows = csv.reader(stream)
+    for _, _, _, finding in rows:
+        assert finding.endswith((".", "?")) and "\n" not in finding
+    return [(row[0], row[1]) for row in rows]
+
+
+def test_there_is_a_fault_for_every_kind() -> None:
+    assert FAULTS.keys() == KINDS.keys()
+
+
+def test_a_sound_data_set_has_no_findings(tmp_path: Path) -> None:
+    sound(tmp_path / "data")
+    assert findings(tmp_path / "data", tmp_path / "out", {}) == []
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_has_its_finding_and_no_other(tmp_path: Path, kind: str) -> None:
+    write, options = FAULTS[kind]
+    write(tmp_path / "data")
+    severity, _ = KINDS[kind]
+    assert findings(tmp_path / "data", tmp_path / "out", options) == [(severity, kind)]
