@@ -1,5 +1,7 @@
 """The errors that a user of autoconf should ever see."""
 
+from __future__ import annotations
+
 
 class AutoconfError(Exception):
     """Bad input. The message is one line: what was found, where, and what to do.
@@ -17,3 +19,6 @@ class DataError(AutoconfError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[str, str]]:  # so that it comes back whole from a process
+        return type(self), (self.kind, str(self))

@@ -34,10 +34,12 @@ def work(what: str, data: str, cache: str) -> dict[str, float]:
     sys.path[0] = str(ROOT)  # in place of this folder, whose inspect.py would hide Python's own
     from isal import igzip
 
-    from autoconf.inspect import fingerprint
     from autoconf.inspect.brats import CONTRASTS, find_cases
     from autoconf.inspect.cache import Cache
+    from autoconf.inspect.counts import Intensities
+    from autoconf.inspect.fingerprint import fingerprint
     from autoconf.inspect.gz import CHUNK
+    from autoconf.inspect.measure import measure_cases
 
     cases = find_cases(data)
     files = [path for case in cases for path in (*case.image, case.label) if path]
@@ -52,12 +54,12 @@ def work(what: str, data: str, cache: str) -> dict[str, float]:
         for path in files:
             decompress(Path(path).read_bytes())
     else:
-        intensities = {contrast: fingerprint.Intensities.none() for contrast in CONTRASTS}
+        intensities = {contrast: Intensities.none() for contrast in CONTRASTS}
         found = []
-        for measured in fingerprint.measure_cases(cases, Cache(cache)):
+        for measured in measure_cases(cases, Cache(cache)):
             measured.add_to(intensities)
             found.append(measured.row)
-        fingerprint.fingerprint(found, intensities)
+        fingerprint(found, intensities)
     cpu, wall = time.process_time() - begun[0], time.perf_counter() - begun[1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"work_cpu_s": cpu, "work_wall_s": wall, "total_cpu_s": time.process_time(), "peak_mb": peak}

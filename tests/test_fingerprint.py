@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from helpers_volumes import BRAIN_SHAPE, SHAPE, TUMOUR, real_data, scan, store, write_case, write_cases
 
-from autoconf.errors import AutoconfError
-from autoconf.inspect import fingerprint as measuring
+from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect import inspect
+from autoconf.inspect import measure as measuring
 from autoconf.inspect.brats import CONTRASTS, find_cases
 from autoconf.inspect.cache import Cache
 from autoconf.inspect.counts import Counts, Intensities, Pool, count
+from autoconf.inspect.fingerprint import fingerprint
 from autoconf.inspect.gz import Memory, gunzip
 from autoconf.inspect.volumes import read_grid, read_volume
 
@@ -29,7 +30,7 @@ def measured(data: Path | str, **how) -> dict:
     for found in measuring.measure_cases(cases, **how):
         found.add_to(intensities)
         rows.append(found.row)
-    return measuring.fingerprint(rows, intensities)
+    return fingerprint(rows, intensities)
 
 
 # --- statistics -------------------------------------------------------------------------------
@@ -191,21 +192,13 @@ def test_broken_cases_can_be_left_out_and_the_others_keep_their_order(tmp_path: 
     (data / "BraTS2021_00006" / "BraTS2021_00006_t2.nii.gz").write_bytes(b"no")
     found = list(measuring.measure_cases(find_cases(str(data)), jobs=jobs, keep_going=True))
     assert [number for number, item in enumerate(found) if isinstance(item, AutoconfError)] == [4, 6]
+    assert isinstance(found[4], DataError) and found[4].kind == "constant"
     assert [item.row["case"][-1] for item in found if not isinstance(item, AutoconfError)] == list("0123578")
 
 
-def test_threads_and_order_change_nothing(tmp_path: Path) -> None:
+def test_processes_and_order_change_nothing(tmp_path: Path) -> None:
     data = write_cases(tmp_path, 7)
     assert measured(data, jobs=3) == measured(data)
-
-
-def test_a_case_that_is_refused_adds_nothing(tmp_path: Path) -> None:
-    home = write_case(tmp_path, "X")
-    store(np.zeros(SHAPE, np.int16), home / "X_flair.nii.gz")
-    intensities = {contrast: Intensities.none() for contrast in CONTRASTS}
-    with pytest.raises(AutoconfError):
-        measuring.measure_case(find_cases(str(tmp_path))[0], intensities)
-    assert all(found.summary() is None for found in intensities.values())
 
 
 # --- the cache --------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from PIL import Image
 from autoconf.errors import AutoconfError
 from autoconf.inspect import brats, inspect
 from autoconf.inspect.brats import CaseError, find_cases, nothing_found, patient_of, require_complete, scheme_of
-from autoconf.inspect.fingerprint import Intensities
+from autoconf.inspect.counts import Intensities
 from autoconf.inspect.images import find_images
 
 

@@ -2,12 +2,13 @@
 
 layouts/        which files make a scan          labels.py       which label values are tumour
 sets.py         the steps for volumes            convert.py      arrays and .mha become NIfTI
-volumes.py      one NIfTI file, checked          fingerprint.py  sizes and intensities of all volumes
+volumes.py      one NIfTI file, checked          measure.py      sizes and intensities of each case
 gz.py           gzip, decompressed fast          counts.py       how often each value occurs
+fingerprint.py  the same of all cases            datalist.py     what is written for the bundles
 cache.py        what is known of unchanged files traits.py       what tells one scan from another
 audit.py        what is odd, across cases        problems.py     the findings as a table
 images.py       2D images, masks, copies         split.py        who trains, validates, tests
-report.py       the tables on the screen         datalist.py     what is written for the bundles
+report.py       the tables on the screen
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def _measure(
     together, and the problems. Only rows and traits are kept of a case, so memory does not grow with the counts."""
     from autoconf.inspect.convert import to_nifti
     from autoconf.inspect.counts import Intensities
-    from autoconf.inspect.fingerprint import measure_cases
+    from autoconf.inspect.measure import measure_cases
 
     problems: list[Problem] = []
     readable: list[Scan] = []

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from autoconf.inspect import traits
-from autoconf.inspect.fingerprint import Measured
 from autoconf.inspect.labels import Scheme
+from autoconf.inspect.measure import Measured
 from autoconf.inspect.problems import Problem
 from autoconf.inspect.scans import Scan
 from autoconf.inspect.split import TESTING, kin

@@ -1,0 +1,318 @@
+"""Measure volumes, a case in memory at a time: grids, brain and tumour sizes, intensities.
+
+Headers first, so that a structural error shows before any voxel is read; then each file once (volumes.py), counted
+(counts.py) and forgotten. What was measured before is taken from a cache (cache.py).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel
+import numpy as np
+from isal import isal_zlib
+
+from autoconf.errors import AutoconfError, DataError
+from autoconf.inspect import traits
+from autoconf.inspect.brats import CONTRASTS, Case
+from autoconf.inspect.cache import Cache
+from autoconf.inspect.counts import Counts, Intensities, count
+from autoconf.inspect.gz import Memory
+from autoconf.inspect.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
+
+MEASURE_VERSION = 2  # of this code and of counts.py: raise it when a number changes, and every cache is void
+WORD = np.dtype(np.uint64)  # 8 bytes are looked at in one step
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One case: its row of the fingerprint, and the counts of its voxels by contrast."""
+
+    row: dict[str, Any]
+    brain: dict[str, Counts]  # the voxels that are not 0
+    foreground: dict[str, Counts]  # the voxels inside the mask, 0 or not; {} without a mask or with an empty one
+    coarse: np.ndarray  # traits.coarse of the first contrast that is there
+    content: list[int]  # a checksum of the voxels of each contrast
+    agreement: list[float] | None  # traits.agreement; None where a contrast or the tumour is missing
+
+    def add_to(self, intensities: dict[str, Intensities]) -> None:
+        """Add the counts to those of other cases, by contrast."""
+        for contrast, found in self.brain.items():
+            intensities[contrast].brain.add(found)
+        for contrast, found in self.foreground.items():
+            intensities[contrast].foreground.add(found)
+
+
+def measure_cases(
+    cases: Sequence[Case], cache: Cache | None = None, jobs: int = 1, keep_going: bool = False
+) -> Iterator[Measured | AutoconfError]:
+    """Measure every case, in their order, after a look at all headers; at most 2 * jobs cases are in memory.
+
+    cache: what is in it and unchanged is not measured again. jobs: processes; about 100 MB each.
+    A case that cannot be trained on raises AutoconfError, or with keep_going the error is yielded in its place.
+    """
+    grids: list[Grid | AutoconfError] = []
+    for case in cases:
+        try:
+            grids.append(check_headers(case))
+        except AutoconfError as error:
+            if not keep_going:
+                raise
+            grids.append(error)
+    for found in _in_order([(case, grid, cache) for case, grid in zip(cases, grids, strict=True)], jobs):
+        if isinstance(found, AutoconfError) and not keep_going:
+            raise found
+        yield found
+
+
+def check_headers(case: Case) -> Grid:
+    """Compare the headers of a case's files; returns the common grid. Raises AutoconfError, naming the file."""
+    grids = [read_grid(path, channels) for path, channels in _files(case)]
+    for grid in grids[1:]:
+        check_same_grid(grid, grids[0])
+    return grids[0]
+
+
+def measure(case: Case, grid: Grid | None = None, memory: Memory | None = None) -> Measured:
+    """Read one case, a volume at a time.
+
+    grid: what `check_headers` said of it, if that was asked already. memory: to be used again for the next case.
+
+    The row: case, shape (voxels, RAS+ axis order), spacing (mm, RAS+), brain_shape (bounding box of the voxels that
+    are not 0 in at least one contrast), and, of the mask, tumour_voxels, tumour_ml and labels (None without a mask).
+    Raises AutoconfError, naming the file, for anything that cannot be trained on.
+    """
+    grid = grid or check_headers(case)
+    memory = memory or Memory()
+    mask, flags, inside = _measure_mask(case.label, grid, memory)
+    samples: list[np.ndarray] = []
+    content: list[int] = []
+    picture = None
+    brain: dict[str, Counts] = {}
+    foreground: dict[str, Counts] = {}
+    union = None
+    for contrast, volume in _contrasts(case, memory):
+        check_same_grid(volume, grid)
+        voxels = volume.data.ravel(order="F")
+        brain[contrast] = count(_mostly_not_zero(voxels), zeros=False)
+        _check_scan(volume, brain[contrast])
+        if inside.size:
+            foreground[contrast] = count(voxels[inside])
+        samples.append(voxels[:: traits.STEP].copy())
+        content.append(isal_zlib.crc32(voxels))
+        union = _join(union, voxels)
+        if picture is None:
+            edges = _edges(union.reshape(grid.size, order="F"))
+            picture = traits.coarse(volume.data, tuple(slice(low, high) for low, high in edges))
+    box = [high - low for low, high in _edges(union.reshape(grid.size, order="F"))]
+    row = {
+        "case": case.case,
+        "shape": grid.shape,
+        "spacing": grid.spacing,
+        "orientation": "".join(nibabel.aff2axcodes(grid.affine)),
+        "brain_shape": [box[axis] for axis in grid.to_ras],
+    }
+    if case.label:
+        mask["outside_head"] = int(np.count_nonzero(union[inside] == 0))
+    return Measured(row | mask, brain, foreground, picture, content, _agreement(samples, union, flags))
+
+
+def _in_order(tasks: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Measured | AutoconfError]:
+    """`_outcome` of each task, with processes if jobs > 1, never more than 2 * jobs results ahead of the reader.
+
+    Not threads: half of the work is numpy's counting and selecting, which holds the interpreter's lock.
+    """
+    if jobs <= 1:
+        yield from (_outcome(*task) for task in tasks)
+        return
+    ahead: deque[Future] = deque()
+    spawn = multiprocessing.get_context("spawn")  # the same on every system, and no lock is copied while it is held
+    with ProcessPoolExecutor(min(jobs, len(tasks) or 1), spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        try:
+            for task in tasks:
+                ahead.append(pool.submit(_outcome, *task))
+                if len(ahead) >= 2 * jobs:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        except BrokenProcessPool:
+            raise AutoconfError(
+                "a process that read cases was ended from outside, perhaps for want of memory. Give fewer --jobs."
+            ) from None
+        finally:  # the reader stopped: do not begin what nobody waits for
+            for future in ahead:
+                future.cancel()
+
+
+def _outcome(case: Case, grid: Grid | AutoconfError, cache: Cache | None) -> Measured | AutoconfError:
+    if isinstance(grid, AutoconfError):
+        return grid
+    try:
+        return _measure_once(case, grid, _MEMORY, cache)
+    except AutoconfError as error:
+        return error
+
+
+_MEMORY = Memory()  # of this process: one case is measured at a time
+
+
+def _files(case: Case) -> list[tuple[str, tuple[int, ...]]]:
+    """Each file of a case once, the mask last, with the channels to read of it (none of a 3D file)."""
+    channels = tuple(getattr(case, "channels", ()))
+    files = [(path, channels) for path in dict.fromkeys(case.image) if path]
+    return files + ([(case.label, ())] if case.label else [])
+
+
+def _contrasts(case: Case, memory: Memory) -> Iterator[tuple[str, Volume]]:
+    """The contrasts that the case has; each overwrites the one before, unless one file holds them all."""
+    there = [(contrast, path) for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
+    channels = tuple(getattr(case, "channels", ()))
+    if channels:
+        volumes = read_channels(there[0][1], channels)
+        yield from ((contrast, volume) for (contrast, _), volume in zip(there, volumes, strict=True))
+    else:
+        yield from ((contrast, read_volume(path, memory)) for contrast, path in there)
+
+
+def _mostly_not_zero(flat: np.ndarray) -> np.ndarray:
+    """All voxels that are not 0, and a few that are.
+
+    Integers are compared 8 bytes at once: what is 0 there, five of six voxels of a BraTS case, is not looked at again.
+    """
+    if flat.dtype.kind in "iu" and flat.nbytes % WORD.itemsize == 0:
+        words = flat.view(WORD)
+        return words[words != 0].view(flat.dtype)
+    return flat[flat != 0]
+
+
+def _join(union: np.ndarray | None, flat: np.ndarray) -> np.ndarray:
+    """What is not 0 in `union` or in `flat`, as unsigned integers; written into union if the two are of one size."""
+    bits = flat if flat.dtype.kind in "iu" else flat != 0
+    bits = bits.view(f"u{bits.dtype.itemsize}")
+    if union is None:
+        return bits.copy()
+    if union.dtype != bits.dtype:
+        return ((union != 0) | (bits != 0)).view(np.uint8)
+    return np.bitwise_or(union, bits, out=union)
+
+
+def _agreement(samples: list[np.ndarray], union: np.ndarray, flags: np.ndarray | None) -> list[float] | None:
+    """`traits.agreement` of every STEP-th voxel in the head. flags: the mask there."""
+    if flags is None or len(samples) < len(CONTRASTS):
+        return None
+    head = union[:: traits.STEP] != 0
+    return traits.agreement(np.array([found[head] for found in samples]), flags[head] != 0)
+
+
+def _edges(union: np.ndarray) -> list[tuple[int, int]]:
+    """First and last + 1 index of all that is not 0, in the array's axis order."""
+    plane = union.max(axis=2)
+    profiles = (plane.any(axis=1), plane.any(axis=0), union.max(axis=(0, 1)) > 0)
+    edges = [np.flatnonzero(profile) for profile in profiles]
+    return [(int(there[0]), int(there[-1]) + 1) if there.size else (0, 0) for there in edges]
+
+
+def _check_scan(volume: Volume, found: Counts) -> None:
+    _, _, low, high = found.moments
+    if not found.voxels or low == high:
+        held = f"only 0 and {low:g}" if 0 < found.voxels < volume.data.size else "one value everywhere"
+        raise DataError(
+            "constant", f"{volume.path}: holds {held}, so it is no scan. Export it again, or leave the case out."
+        )
+
+
+def _measure_mask(
+    path: str | None, reference: Grid, memory: Memory
+) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray]:
+    """The mask's part of the row, each STEP-th voxel of it, and where it is not 0: flat, first axis fastest.
+
+    tumour_voxels and tumour_ml are of all labels; who knows the scheme corrects them by label_voxels.
+    """
+    if path is None:
+        return {"tumour_voxels": None, "tumour_ml": None, "labels": None}, None, np.empty(0, int)
+    mask = read_volume(path, memory)
+    check_same_grid(mask, reference)
+    flat = mask.data.ravel(order="F")
+    inside = _where_not_zero(flat)
+    labels, voxels = np.unique(flat[inside], return_counts=True)
+    odd = labels[(labels < 0) | (labels != np.rint(labels))]
+    if odd.size:
+        raise DataError(
+            "not-labels", f"{path}: holds {odd[0]:g}; a mask holds 0, 1, 2, ... Save it without interpolation."
+        )
+    row = {
+        "tumour_voxels": inside.size,
+        "tumour_ml": round(inside.size * mask.voxel_ml, 4),
+        "labels": [0] * (inside.size < flat.size) + [int(label) for label in labels],
+        "label_voxels": {str(int(label)): int(n) for label, n in zip(labels, voxels, strict=True)},
+    }
+    return row, flat[:: traits.STEP].copy(), inside
+
+
+def _where_not_zero(flat: np.ndarray) -> np.ndarray:
+    """Positions of what is not 0; by words of 8 bytes where that is possible, because nearly all of a mask is 0."""
+    if flat.dtype.kind not in "iu" or flat.nbytes % WORD.itemsize:
+        return np.flatnonzero(flat != 0)
+    each = WORD.itemsize // flat.dtype.itemsize
+    words = np.flatnonzero(flat.view(WORD) != 0)
+    places = (words[:, None] * each + np.arange(each)).ravel()
+    return places[flat[places] != 0]
+
+
+def _measure_once(case: Case, grid: Grid, memory: Memory, cache: Cache | None) -> Measured:
+    if cache is None:
+        return measure(case, grid, memory)
+    files = [os.path.abspath(path) for path, _ in _files(case)]
+    key = cache.key(
+        files, {"version": MEASURE_VERSION, "case": case.case, "layout": [list(c) for _, c in _files(case)]}
+    )
+    stored = cache.get(key)
+    measured = _from_stored(case, *stored) if stored else None
+    if measured is None:
+        measured = measure(case, grid, memory)
+        cache.put(key, *_to_store(measured))
+    return measured
+
+
+def _to_store(measured: Measured) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """All counts end to end in three arrays, because each array of a record costs half a millisecond."""
+    named = [(part, c, found) for part in ("brain", "foreground") for c, found in getattr(measured, part).items()]
+    index = [[part, contrast, found.values.size] for part, contrast, found in named]
+    arrays = {
+        name: np.concatenate([getattr(found, name) for *_, found in named]) for name in ("values", "counts", "moments")
+    }
+    data = {"row": measured.row, "index": index, "content": measured.content, "agreement": measured.agreement}
+    return data, arrays | {"coarse": measured.coarse}
+
+
+def _from_stored(case: Case, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
+    """The inverse of `_to_store`; None if the record does not hold a whole case."""
+    parts: dict[str, dict[str, Counts]] = {"brain": {}, "foreground": {}}
+    there = [contrast for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
+    try:
+        lengths = [length for *_, length in data["index"]]
+        cuts = np.cumsum(lengths)[:-1]
+        values, counts = np.split(arrays["values"], cuts), np.split(arrays["counts"], cuts)
+        moments = arrays["moments"].reshape(len(lengths), -1)
+        for (part, contrast, length), *found in zip(data["index"], values, counts, moments, strict=True):
+            parts[part][contrast] = Counts(*found)
+            if not parts[part][contrast].is_sound() or length != found[0].size:
+                return None
+        row, coarse = data["row"], arrays["coarse"]
+        more = (coarse, [int(checksum) for checksum in data["content"]], data["agreement"])
+        expected = {"brain": there, "foreground": there if row["tumour_voxels"] else []}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    if {part: list(found) for part, found in parts.items()} != expected or row.get("case") != case.case:
+        return None
+    if coarse.shape != (traits.COARSE**3,) or not np.isfinite(coarse).all():
+        return None
+    return Measured(row, parts["brain"], parts["foreground"], *more)
