@@ -28,8 +28,10 @@ from autoconf.inspect.counts import Counts, Intensities, count
 from autoconf.inspect.gz import Memory
 from autoconf.inspect.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
 
-MEASURE_VERSION = 2  # of this code and of counts.py: raise it when a number changes, and every cache is void
+MEASURE_VERSION = 3  # of this code and of counts.py: raise it when a number changes, and every cache is void
 WORD = np.dtype(np.uint64)  # 8 bytes are looked at in one step
+RUN = 8  # voxels that are sampled together
+Box = list[tuple[int, int]]  # first and last + 1 index on each axis, in the order of the file
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Measured:
     brain: dict[str, Counts]  # the voxels that are not 0
     foreground: dict[str, Counts]  # the voxels inside the mask, 0 or not; {} without a mask or with an empty one
     coarse: np.ndarray  # traits.coarse of the first contrast that is there
-    content: list[int]  # a checksum of the voxels of each contrast
+    content: list[int]  # a checksum of the voxels of each contrast that are not 0, and of their box
     agreement: list[float] | None  # traits.agreement; None where a contrast or the tumour is missing
 
     def add_to(self, intensities: dict[str, Intensities]) -> None:
@@ -95,34 +97,36 @@ def measure(case: Case, grid: Grid | None = None, memory: Memory | None = None) 
     mask, flags, inside = _measure_mask(case.label, grid, memory)
     samples: list[np.ndarray] = []
     content: list[int] = []
-    picture = None
+    boxes: list[Box] = []
     brain: dict[str, Counts] = {}
     foreground: dict[str, Counts] = {}
-    union = None
+    picture = None
+    outside = np.ones(inside.size, bool)
     for contrast, volume in _contrasts(case, memory):
         check_same_grid(volume, grid)
-        voxels = volume.data.ravel(order="F")
-        brain[contrast] = count(_mostly_not_zero(voxels), zeros=False)
+        not_zero, box = _not_zero(volume.data)
+        brain[contrast] = count(not_zero, zeros=False)
         _check_scan(volume, brain[contrast])
+        voxels = volume.data.ravel(order="F")
         if inside.size:
             foreground[contrast] = count(voxels[inside])
-        samples.append(voxels[:: traits.STEP].copy())
-        content.append(isal_zlib.crc32(voxels))
-        union = _join(union, voxels)
+            outside &= voxels[inside] == 0
         if picture is None:
-            edges = _edges(union.reshape(grid.size, order="F"))
-            picture = traits.coarse(volume.data, tuple(slice(low, high) for low, high in edges))
-    box = [high - low for low, high in _edges(union.reshape(grid.size, order="F"))]
+            picture = traits.coarse(volume.data, tuple(slice(low, high) for low, high in box))
+        boxes.append(box)
+        content.append(isal_zlib.crc32(not_zero, isal_zlib.crc32(np.array(box))))
+        samples.append(_sample(voxels))
+    sides = np.max(boxes, axis=0)[:, 1] - np.min(boxes, axis=0)[:, 0]
     row = {
         "case": case.case,
         "shape": grid.shape,
         "spacing": grid.spacing,
         "orientation": "".join(nibabel.aff2axcodes(grid.affine)),
-        "brain_shape": [box[axis] for axis in grid.to_ras],
+        "brain_shape": [int(sides[axis]) for axis in grid.to_ras],
     }
     if case.label:
-        mask["outside_head"] = int(np.count_nonzero(union[inside] == 0))
-    return Measured(row | mask, brain, foreground, picture, content, _agreement(samples, union, flags))
+        mask["outside_head"] = int(np.count_nonzero(outside))
+    return Measured(row | mask, brain, foreground, picture, content, _agreement(samples, flags))
 
 
 def _in_order(tasks: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Measured | AutoconfError]:
@@ -182,42 +186,45 @@ def _contrasts(case: Case, memory: Memory) -> Iterator[tuple[str, Volume]]:
         yield from ((contrast, read_volume(path, memory)) for contrast, path in there)
 
 
-def _mostly_not_zero(flat: np.ndarray) -> np.ndarray:
-    """All voxels that are not 0, and a few that are.
+def _not_zero(data: np.ndarray) -> tuple[np.ndarray, Box]:
+    """All voxels that are not 0, with a few that are, flat; and the box that holds them.
 
     Integers are compared 8 bytes at once: what is 0 there, five of six voxels of a BraTS case, is not looked at again.
     """
-    if flat.dtype.kind in "iu" and flat.nbytes % WORD.itemsize == 0:
-        words = flat.view(WORD)
-        return words[words != 0].view(flat.dtype)
-    return flat[flat != 0]
+    flat, each = data.ravel(order="F"), WORD.itemsize // data.dtype.itemsize
+    if data.dtype.kind not in "iu" or data.shape[0] % each:
+        there = flat != 0
+        return flat[there], _box(there.reshape(data.shape, order="F"))
+    words = flat.view(WORD)
+    there = words != 0
+    first, *others = _box(there.reshape((-1, *data.shape[1:]), order="F"))
+    low, high = (each * edge for edge in first)
+    while low < high and not data[low].any():  # at most each - 1 times
+        low += 1
+    while low < high and not data[high - 1].any():
+        high -= 1
+    return words[there].view(data.dtype), [(low, high), *others]
 
 
-def _join(union: np.ndarray | None, flat: np.ndarray) -> np.ndarray:
-    """What is not 0 in `union` or in `flat`, as unsigned integers; written into union if the two are of one size."""
-    bits = flat if flat.dtype.kind in "iu" else flat != 0
-    bits = bits.view(f"u{bits.dtype.itemsize}")
-    if union is None:
-        return bits.copy()
-    if union.dtype != bits.dtype:
-        return ((union != 0) | (bits != 0)).view(np.uint8)
-    return np.bitwise_or(union, bits, out=union)
+def _box(there: np.ndarray) -> Box:
+    """First and last + 1 index of all that is True, in the array's axis order."""
+    plane = there.any(axis=2)
+    edges = [np.flatnonzero(profile) for profile in (plane.any(axis=1), plane.any(axis=0), there.any(axis=(0, 1)))]
+    return [(int(found[0]), int(found[-1]) + 1) if found.size else (0, 0) for found in edges]
 
 
-def _agreement(samples: list[np.ndarray], union: np.ndarray, flags: np.ndarray | None) -> list[float] | None:
-    """`traits.agreement` of every STEP-th voxel in the head. flags: the mask there."""
+def _sample(flat: np.ndarray) -> np.ndarray:
+    """A few voxels from all over a volume: RUN neighbours at a time, because memory comes in lines of some."""
+    whole = flat[: flat.size - flat.size % RUN]
+    return whole.reshape(-1, RUN)[:: traits.STEP].ravel()
+
+
+def _agreement(samples: list[np.ndarray], flags: np.ndarray | None) -> list[float] | None:
+    """`traits.agreement` of the sampled voxels in the head. flags: the mask there."""
     if flags is None or len(samples) < len(CONTRASTS):
         return None
-    head = union[:: traits.STEP] != 0
+    head = np.any(samples, axis=0)
     return traits.agreement(np.array([found[head] for found in samples]), flags[head] != 0)
-
-
-def _edges(union: np.ndarray) -> list[tuple[int, int]]:
-    """First and last + 1 index of all that is not 0, in the array's axis order."""
-    plane = union.max(axis=2)
-    profiles = (plane.any(axis=1), plane.any(axis=0), union.max(axis=(0, 1)) > 0)
-    edges = [np.flatnonzero(profile) for profile in profiles]
-    return [(int(there[0]), int(there[-1]) + 1) if there.size else (0, 0) for there in edges]
 
 
 def _check_scan(volume: Volume, found: Counts) -> None:
@@ -232,7 +239,7 @@ def _check_scan(volume: Volume, found: Counts) -> None:
 def _measure_mask(
     path: str | None, reference: Grid, memory: Memory
 ) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray]:
-    """The mask's part of the row, each STEP-th voxel of it, and where it is not 0: flat, first axis fastest.
+    """The mask's part of the row, a sample of its voxels, and where it is not 0: flat, first axis fastest.
 
     tumour_voxels and tumour_ml are of all labels; who knows the scheme corrects them by label_voxels.
     """
@@ -254,7 +261,7 @@ def _measure_mask(
         "labels": [0] * (inside.size < flat.size) + [int(label) for label in labels],
         "label_voxels": {str(int(label)): int(n) for label, n in zip(labels, voxels, strict=True)},
     }
-    return row, flat[:: traits.STEP].copy(), inside
+    return row, _sample(flat), inside
 
 
 def _where_not_zero(flat: np.ndarray) -> np.ndarray:
