@@ -107,6 +107,7 @@ class Pool:
     equal_cases: bool  # each case weighs the same, however many voxels it has; otherwise each voxel does
     pieces: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # (values, weights) to be merged
     merged: int = 0  # length of the first piece when it was merged last
+    pending: int = 0  # lengths of the pieces after it together
     moments: list[tuple[float, float, float]] = field(default_factory=list)  # per case: weight, sum, sum of squares
     low: float = math.inf
     high: float = -math.inf
@@ -124,7 +125,8 @@ class Pool:
         self.moments.append((voxels, total, square))
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.pieces.append((found.values, weights))
-        if sum(len(values) for values, _ in self.pieces) > 2 * self.merged + (1 << 16):
+        self.pending += len(found.values)
+        if self.pending > self.merged + (1 << 16):
             self._merge()  # only now and then: each merge sorts
 
     def _merge(self) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +136,7 @@ class Pool:
         values, weights = values[order], weights[order]
         first = np.flatnonzero(np.diff(values, prepend=-np.inf))
         self.pieces = [(values[first], np.add.reduceat(weights, first))]
-        self.merged = len(first)
+        self.merged, self.pending = len(first), 0
         return self.pieces[0]
 
     def summary(self) -> dict[str, float] | None:

@@ -23,7 +23,7 @@ from isal import isal_zlib
 from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect import traits
 from autoconf.inspect.brats import CONTRASTS, Case
-from autoconf.inspect.cache import Cache
+from autoconf.inspect.cache import Cache, Key
 from autoconf.inspect.counts import Counts, Intensities, count
 from autoconf.inspect.gz import Memory
 from autoconf.inspect.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
@@ -56,15 +56,16 @@ class Measured:
 def measure_cases(
     cases: Sequence[Case], cache: Cache | None = None, jobs: int = 1, keep_going: bool = False
 ) -> Iterator[Measured | AutoconfError]:
-    """Measure every case, in their order, after a look at all headers; at most 2 * jobs cases are in memory.
+    """Measure every case, in their order, after a look at all new headers; at most 2 * jobs cases are in memory.
 
     cache: what is in it and unchanged is not measured again. jobs: processes; about 100 MB each.
     A case that cannot be trained on raises AutoconfError, or with keep_going the error is yielded in its place.
     """
-    grids: list[Grid | AutoconfError] = []
+    grids: list[Grid | AutoconfError | None] = []  # None: of a case that was measured before
     for case in cases:
         try:
-            grids.append(check_headers(case))
+            known = cache is not None and cache.may_have(_key(case, cache))
+            grids.append(None if known else check_headers(case))
         except AutoconfError as error:
             if not keep_going:
                 raise
@@ -156,7 +157,7 @@ def _in_order(tasks: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Measured 
                 future.cancel()
 
 
-def _outcome(case: Case, grid: Grid | AutoconfError, cache: Cache | None) -> Measured | AutoconfError:
+def _outcome(case: Case, grid: Grid | AutoconfError | None, cache: Cache | None) -> Measured | AutoconfError:
     if isinstance(grid, AutoconfError):
         return grid
     try:
@@ -274,19 +275,22 @@ def _where_not_zero(flat: np.ndarray) -> np.ndarray:
     return places[flat[places] != 0]
 
 
-def _measure_once(case: Case, grid: Grid, memory: Memory, cache: Cache | None) -> Measured:
+def _measure_once(case: Case, grid: Grid | None, memory: Memory, cache: Cache | None) -> Measured:
     if cache is None:
         return measure(case, grid, memory)
-    files = [os.path.abspath(path) for path, _ in _files(case)]
-    key = cache.key(
-        files, {"version": MEASURE_VERSION, "case": case.case, "layout": [list(c) for _, c in _files(case)]}
-    )
+    key = _key(case, cache)
     stored = cache.get(key)
     measured = _from_stored(case, *stored) if stored else None
     if measured is None:
         measured = measure(case, grid, memory)
         cache.put(key, *_to_store(measured))
     return measured
+
+
+def _key(case: Case, cache: Cache) -> Key | None:
+    files = [os.path.abspath(path) for path, _ in _files(case)]
+    layout = [list(channels) for _, channels in _files(case)]
+    return cache.key(files, {"version": MEASURE_VERSION, "case": case.case, "layout": layout})
 
 
 def _to_store(measured: Measured) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -17,6 +17,7 @@ ALIKE = 0.99
 # T2 or FLAIR one in 88 is missed; of T2 with FLAIR half are found (11 of 22); T1 with T1c look alike (2 of 22).
 MARGIN = 0.5
 FEWEST_CASES = 8  # to know what is usual
+BLOCK = 256  # cases that are compared with all others at once
 _PAIRS = tuple(itertools.combinations(range(len(CONTRASTS)), 2))
 
 
@@ -77,9 +78,9 @@ def alike(pictures: list[np.ndarray]) -> list[tuple[int, int]]:
     """Pairs (indices) of cases whose coarse pictures correlate by at least ALIKE."""
     table = np.array(pictures)
     pairs = []
-    for index in range(len(table) - 1):
-        near = np.flatnonzero(table[index + 1 :] @ table[index] >= ALIKE)
-        pairs += [(index, index + 1 + int(other)) for other in near]
+    for start in range(0, len(table), BLOCK):
+        near = table[start : start + BLOCK] @ table[start:].T >= ALIKE
+        pairs += [(start + int(a), start + int(b)) for a, b in np.argwhere(near) if a < b]
     return pairs
 
 
