@@ -4,6 +4,7 @@ import ast
 import csv
 import gzip
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -406,6 +407,12 @@ def test_a_truncated_image_is_named(slices: Path, tmp_path: Path) -> None:
     with pytest.raises(AutoconfError, match=r"5\.jpeg: not a readable image"):
         inspect(str(slices), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_name_that_is_no_unicode_is_refused_in_one_line(tmp_path: Path) -> None:
+    data = write_cases(tmp_path / "data", 3)
+    write_case(data, os.fsdecode(b"J\xe4ger"), seed=9)  # as an old Windows named it
+    assert_refused(autoconf("inspect", data, "--out", tmp_path / "out"), r"J\udce4ger", "Rename that file")
 
 
 def test_too_few_patients_are_refused_before_the_reading(tmp_path: Path) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from typing import Any
+from dataclasses import replace
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import patient_of
-from autoconf.inspect.layouts.dataset_json import DatasetJson, read_dataset_json
+from autoconf.inspect.layouts.dataset_json import CURE, DatasetJson, read_dataset_json, read_json, texts
 from autoconf.inspect.scans import Found, Scan
 
 SPLITS = "splits_final.json"
-_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})(?P<ext>\.nii(\.gz)?|\.mha)", re.IGNORECASE)
+_FILE = re.compile(r"(?P<stem>.+)(\.nii(\.gz)?|\.mha)", re.IGNORECASE)
 
 
 def find(root: str) -> Found | None:
@@ -34,24 +33,39 @@ def find(root: str) -> Found | None:
 
 
 def _scans(root: str, images: str, labels: str, known: DatasetJson, side: str) -> list[Scan]:
+    ending = str(known.content.get("file_ending"))
+    masks = _by_name(os.path.join(root, labels), ending)
     files: dict[str, dict[int, str]] = {}
-    folder = os.path.join(root, images)
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-        match = _FILE.fullmatch(name)
-        if match and not name.startswith("."):
-            files.setdefault(match["case"], {})[int(match["channel"])] = os.path.join(folder, name)
+    for name, path in _by_name(os.path.join(root, images), ending).items():
+        case, _, channel = name.rpartition("_")
+        if case and re.fullmatch("[0-9]{4}", channel):
+            files.setdefault(case, {})[int(channel)] = path
     scans = []
     for case, of_channel in files.items():
         image = tuple(None if channel is None else of_channel.get(channel) for channel in known.channels)
-        path = next(iter(of_channel.values()))
-        label = os.path.join(root, labels, case + _FILE.fullmatch(os.path.basename(path))["ext"])  # type: ignore[index]
-        there = label if os.path.isfile(label) else None
-        scans.append(Scan(case, patient_of(case), image, there, side=side if there else "", convert=_converts(path)))
+        label = masks.get(case)
+        scan = Scan(case, patient_of(case), image, label, side=side if label else "")
+        scans.append(replace(scan, convert=any(path.lower().endswith(".mha") for path in scan.files)))
     return scans
 
 
-def _converts(path: str) -> bool:
-    return path.lower().endswith(".mha")
+def _by_name(folder: str, ending: str) -> dict[str, str]:
+    """The path of every image in a folder by its name without extension.
+
+    ending: the extension that dataset.json states; it decides where one name is there with several, no more.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        match = _FILE.fullmatch(name)
+        if not match or name.startswith("."):
+            continue
+        stem, path = match["stem"], os.path.join(folder, name)
+        other = found.get(stem, path)
+        if other != path and other.endswith(stem + ending) == path.endswith(stem + ending):
+            raise AutoconfError(f"{other} and {name} are the same image. Remove one.")
+        if other == path or path.endswith(stem + ending):
+            found[stem] = path
+    return found
 
 
 def _folds(root: str, cases: set[str]) -> dict[str, int] | None:
@@ -59,20 +73,19 @@ def _folds(root: str, cases: set[str]) -> dict[str, int] | None:
     path = os.path.join(root, SPLITS)
     if not os.path.isfile(path):
         return None
-    try:
-        with open(path, encoding="utf-8") as stream:
-            splits: list[dict[str, Any]] = json.load(stream)
-        folds = {str(case): fold for fold, split in enumerate(splits) for case in split["val"]}
-        twice = sum(len(split["val"]) for split in splits) - len(folds)
-        for case in (case for split in splits for case in split["train"]):
-            folds.setdefault(str(case), len(splits))  # validates in no split that is listed, but trains
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise AutoconfError(
-            f'{path}: not a list of {{"train": [...], "val": [...]}}. Correct it, or move it away.'
-        ) from None
-    if twice:
-        raise AutoconfError(f"{path}: a case validates in two splits. Correct it, or move it away.")
+    splits = read_json(path)
+    good = isinstance(splits, list) and splits and all(isinstance(split, dict) for split in splits)
+    if not good or any(texts(split.get(part)) is None for split in splits for part in ("train", "val")):
+        raise AutoconfError(f'{path}: not a list of {{"train": [names], "val": [names]}}. {CURE}')
+    validating = [case for split in splits for case in split["val"]]
+    folds = {case: fold for fold, split in enumerate(splits) for case in split["val"]}
+    if len(folds) < len(validating):
+        raise AutoconfError(f"{path}: a case validates in two splits. {CURE}")
+    for case in (case for split in splits for case in split["train"]):
+        folds.setdefault(case, len(splits))  # validates in no split that is listed, but trains
     unknown = sorted(set(folds) - cases)
     if unknown:
-        raise AutoconfError(f"{path}: lists case '{unknown[0]}', which has no image. Correct it, or move it away.")
+        raise AutoconfError(f"{path}: lists case '{unknown[0]}', which has no image. {CURE}")
+    if not folds:
+        raise AutoconfError(f"{path}: lists no case. {CURE}")
     return folds
