@@ -122,6 +122,29 @@ def test_nnunet_channels_are_found_by_their_names(tmp_path: Path) -> None:
     assert image[0] is None and [Path(path).name[-11:-7] for path in image[1:]] == ["0001", "0002", "0000"]
 
 
+@pytest.mark.parametrize(("images", "label"), [(".nii.gz", ".nii"), (".nii", ".nii.gz"), (".nii.gz", ".mha")])
+def test_an_nnunet_label_is_found_with_another_extension_than_the_images(
+    tmp_path: Path, images: str, label: str
+) -> None:
+    nnunet(tmp_path)
+    for path in (tmp_path / "imagesTr").iterdir():
+        path.rename(str(path).replace(".nii.gz", images))
+    (tmp_path / "labelsTr/case_1.nii.gz").rename(tmp_path / f"labelsTr/case_1{label}")
+    first = only(tmp_path).scans[0]
+    assert first.label == str(tmp_path / f"labelsTr/case_1{label}") and None not in first.image
+    assert first.convert == (label == ".mha")
+
+
+def test_of_two_files_with_one_name_the_file_ending_decides_else_they_are_refused(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    (tmp_path / "labelsTr/case_1.nii").touch()
+    assert only(tmp_path).scans[0].label == str(tmp_path / "labelsTr/case_1.nii.gz")
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", content | {"file_ending": None})
+    with pytest.raises(AutoconfError, match="case_1.nii and case_1.nii.gz are the same image. Remove one"):
+        find_scans(str(tmp_path))
+
+
 def test_bids(tmp_path: Path) -> None:
     bids(tmp_path)
     found = only(tmp_path)

@@ -34,38 +34,37 @@ def find(root: str) -> Found | None:
 
 def _scans(root: str, images: str, labels: str, known: DatasetJson, side: str) -> list[Scan]:
     ending = str(known.content.get("file_ending"))
-    masks = _by_name(os.path.join(root, labels), ending)
+    masks = _by_name(os.path.join(root, labels))
     files: dict[str, dict[int, str]] = {}
-    for name, path in _by_name(os.path.join(root, images), ending).items():
+    for name, paths in _by_name(os.path.join(root, images)).items():
         case, _, channel = name.rpartition("_")
         if case and re.fullmatch("[0-9]{4}", channel):
-            files.setdefault(case, {})[int(channel)] = path
+            files.setdefault(case, {})[int(channel)] = _one(paths, name + ending)
     scans = []
     for case, of_channel in files.items():
         image = tuple(None if channel is None else of_channel.get(channel) for channel in known.channels)
-        label = masks.get(case)
+        label = _one(masks[case], case + ending) if case in masks else None
         scan = Scan(case, patient_of(case), image, label, side=side if label else "")
         scans.append(replace(scan, convert=any(path.lower().endswith(".mha") for path in scan.files)))
     return scans
 
 
-def _by_name(folder: str, ending: str) -> dict[str, str]:
-    """The path of every image in a folder by its name without extension.
-
-    ending: the extension that dataset.json states; it decides where one name is there with several, no more.
-    """
-    found: dict[str, str] = {}
+def _by_name(folder: str) -> dict[str, list[str]]:
+    """The paths of all images in a folder by their names without extension."""
+    found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         match = _FILE.fullmatch(name)
-        if not match or name.startswith("."):
-            continue
-        stem, path = match["stem"], os.path.join(folder, name)
-        other = found.get(stem, path)
-        if other != path and other.endswith(stem + ending) == path.endswith(stem + ending):
-            raise AutoconfError(f"{other} and {name} are the same image. Remove one.")
-        if other == path or path.endswith(stem + ending):
-            found[stem] = path
+        if match and not name.startswith("."):
+            found.setdefault(match["stem"], []).append(os.path.join(folder, name))
     return found
+
+
+def _one(paths: list[str], expected: str) -> str:
+    """The one path, or of several the one that is named as expected. Raises AutoconfError if that is not clear."""
+    paths = [path for path in paths if os.path.basename(path) == expected] or paths
+    if len(paths) > 1:
+        raise AutoconfError(f"{paths[0]} and {os.path.basename(paths[1])} are the same image. Remove one.")
+    return paths[0]
 
 
 def _folds(root: str, cases: set[str]) -> dict[str, int] | None:
