@@ -387,11 +387,65 @@ def test_splits_of_unknown_cases_are_refused(tmp_path: Path) -> None:
 
 def test_an_array_of_another_form_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "image_1.npy", np.zeros(SHAPE))
-    with pytest.raises(AutoconfError, match="10x12x8; expected height"):
+    with pytest.raises(AutoconfError, match="10x12x8, not height x width"):
         find_scans(str(tmp_path))
     (tmp_path / "image_1.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(AutoconfError, match="not a readable array"):
         find_scans(str(tmp_path))
+
+
+def test_two_arrays_of_one_name_are_two_cases_in_two_folders(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "image_0.npy", four())
+    assert [scan.case for scan in only(tmp_path).scans] == ["a_0", "b_0"]
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_two_arrays_of_one_case_are_refused(tmp_path: Path, kind: str) -> None:
+    np.save(tmp_path / "image_0.npy", four())
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / f"{kind}_0.npy", four())
+    np.save(tmp_path / f"images/{kind}_0.npy", four())
+    with pytest.raises(AutoconfError, match=f"images/{kind}_0.npy are both the {kind} of case '0'. Rename one"):
+        find_scans(str(tmp_path))
+
+
+def test_an_array_mask_without_an_image_is_listed(tmp_path: Path) -> None:
+    np.save(tmp_path / "image_0.npy", four())
+    np.save(tmp_path / "mask_0.npy", tumour())
+    np.save(tmp_path / "mask_7.npy", tumour())
+    found = only(tmp_path)
+    assert [scan.case for scan in found.scans] == ["0"]
+    assert [(problem.kind, problem.case) for problem in found.problems] == [("orphan-mask", "7")]
+
+
+def npy_header(text: bytes) -> bytes:
+    """What an .npy file begins with; text: the Python source that describes the array."""
+    return b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(118)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "unreadable"),
+        (b"\x93NUMPY", "unreadable"),
+        (npy_header(b"{'descr': ("), "unreadable"),
+        (npy_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (4, 4, 4, 4)}"), "unreadable"),
+        (npy_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (9%s,)}" % (b"0" * 30)), "unreadable"),
+        (npy_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2, 2)}") + b"12345678", "not-3d"),
+        (b"PK\x05\x06".ljust(22, b"\x00"), "unreadable"),  # an empty .npz archive
+    ],
+)
+def test_an_array_that_cannot_be_read_is_listed_and_the_others_are_found(
+    tmp_path: Path, content: bytes, kind: str
+) -> None:
+    np.save(tmp_path / "image_0.npy", four())
+    (tmp_path / "image_1.npy").write_bytes(content)
+    found = only(tmp_path)
+    assert [scan.case for scan in found.scans] == ["0"]
+    assert [(problem.kind, problem.case) for problem in found.problems] == [(kind, "1")]
+    assert found.problems[0].finding.startswith(str(tmp_path / "image_1.npy"))
 
 
 def test_a_pickled_array_is_never_opened(tmp_path: Path) -> None:

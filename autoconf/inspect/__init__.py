@@ -94,7 +94,7 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     from autoconf.inspect import audit, report, sets
     from autoconf.inspect.fingerprint import fingerprint as summarise
 
-    problems = [Problem("layout", "", note) for note in found.notes]
+    problems = [Problem("layout", "", note) for note in found.notes] + found.problems
     scans, incomplete = sets.keep_complete(found.scans, options.missing)
     scans, measured, intensities, unusable = _measure(scans, out, options, cache)
     problems += incomplete + unusable + [_misnamed(scan) for scan in scans if _is_misnamed(scan)]
