@@ -42,7 +42,7 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, say `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (AutoconfError, OSError) as error:
+    except (AutoconfError, OSError, UnicodeEncodeError) as error:
         if debug:
             raise
         return _fail(_one_line(error), 1)
@@ -176,6 +176,9 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}. Check the path, its permissions and the free space."
+    if isinstance(error, UnicodeEncodeError):  # a file named in an old code page, or half a character in a JSON file
+        text = ascii(error.object[max(0, error.start - 40) : error.end + 40])
+        return f"no Unicode text: {text}. Rename that file or folder, or correct that text."
     return str(error).replace("\n", " ")
 
 

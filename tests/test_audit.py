@@ -309,6 +309,23 @@ def test_arrays_are_converted_once_and_those_that_are_gone_are_forgotten(tmp_pat
     assert (made / "mine").is_dir()  # not ours to remove
 
 
+def test_a_broken_array_is_left_out_and_strict_stops_at_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(3):
+        np.save(data / f"image_{number}.npy", np.stack([scan(contrast, number) for contrast in range(4)], -1))
+        np.save(data / f"mask_{number}.npy", tumour((1, 2, 3)))
+    (data / "image_3.npy").touch()
+    (data / "image_4.npy").write_bytes((data / "image_0.npy").read_bytes())
+    (data / "mask_4.npy").write_bytes(b"PK\x05\x06".ljust(22, b"\x00"))  # an .npz archive
+    with pytest.raises(AutoconfError, match=r"image_3.npy: not a readable array .*--strict"):
+        run(data, strict=True)
+    datalist, rows = run(data)
+    assert [row[:3] for row in rows if row[0] == "left out"] == [["left out", "unreadable", case] for case in "34"]
+    assert {item["case"] for item in everything(datalist)} == {"0", "1", "2"}
+    assert "3 of 5, of" in capsys.readouterr().out
+
+
 def test_bids_reaches_the_bundle(tmp_path: Path) -> None:
     bids(tmp_path / "data")
     with pytest.raises(AutoconfError, match=r"1 patient\(s\) with a mask cannot be split"):

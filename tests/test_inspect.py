@@ -4,6 +4,7 @@ import ast
 import csv
 import gzip
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -418,6 +419,12 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
         (tmp_path / "data" / name / "1.png").write_bytes(b"404 Not Found")
     with pytest.raises(AutoconfError, match="none of the 2 images can be used: .*a/1.png: not a readable image"):
         inspect(str(tmp_path / "data"), str(tmp_path / "out"))
+
+
+def test_a_file_name_that_is_no_unicode_is_refused_in_one_line(tmp_path: Path) -> None:
+    data = write_cases(tmp_path / "data", 3)
+    write_case(data, os.fsdecode(b"J\xe4ger"), seed=9)  # as an old Windows named it
+    assert_refused(autoconf("inspect", data, "--out", tmp_path / "out"), r"J\udce4ger", "Rename that file")
 
 
 def test_too_few_patients_are_refused_before_the_reading(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -121,6 +122,29 @@ def test_nnunet_channels_are_found_by_their_names(tmp_path: Path) -> None:
     assert image[0] is None and [Path(path).name[-11:-7] for path in image[1:]] == ["0001", "0002", "0000"]
 
 
+@pytest.mark.parametrize(("images", "label"), [(".nii.gz", ".nii"), (".nii", ".nii.gz"), (".nii.gz", ".mha")])
+def test_an_nnunet_label_is_found_with_another_extension_than_the_images(
+    tmp_path: Path, images: str, label: str
+) -> None:
+    nnunet(tmp_path)
+    for path in (tmp_path / "imagesTr").iterdir():
+        path.rename(str(path).replace(".nii.gz", images))
+    (tmp_path / "labelsTr/case_1.nii.gz").rename(tmp_path / f"labelsTr/case_1{label}")
+    first = only(tmp_path).scans[0]
+    assert first.label == str(tmp_path / f"labelsTr/case_1{label}") and None not in first.image
+    assert first.convert == (label == ".mha")
+
+
+def test_of_two_files_with_one_name_the_file_ending_decides_else_they_are_refused(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    (tmp_path / "labelsTr/case_1.nii").touch()
+    assert only(tmp_path).scans[0].label == str(tmp_path / "labelsTr/case_1.nii.gz")
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", content | {"file_ending": None})
+    with pytest.raises(AutoconfError, match="case_1.nii and case_1.nii.gz are the same image. Remove one"):
+        find_scans(str(tmp_path))
+
+
 def test_bids(tmp_path: Path) -> None:
     bids(tmp_path)
     found = only(tmp_path)
@@ -218,8 +242,20 @@ def change(content: dict, **changes: object) -> dict:
         ({"channel_names": {"0": "CT"}}, "none of its channels (CT)"),
         ({"labels": {"background": 0, "resection cavity": 1}}, "no tumour is named"),
         ({"labels": {"background": 0, "tumor": "one"}}, "no names with numbers"),
-        ({"channel_names": {"a": "T1"}}, "are no numbers"),
-        ({"labels": {"background": 0, "tumor": float("inf")}}, "no numbers"),
+        ({"labels": {"background": 0, "tumor": float("inf")}}, "no names with numbers"),
+        ({"labels": {"background": 0, "tumor": -1}}, "no names with numbers"),
+        ({"labels": {"background": 0, "tumor": 1.5}}, "no names with numbers"),
+        ({"labels": {"background": 0, "tumor": []}}, "no names with numbers"),
+        ({"labels": {"background": 0, "tumor": [[1], 2]}}, "no names with numbers"),
+        ({"labels": ["background", "tumor"]}, "no names with numbers"),
+        ({"labels": None}, "no names with numbers"),
+        ({"channel_names": {"a": "T1"}}, "its channel 'a' is no number"),
+        ({"channel_names": {"-1": "T1", "1": "T2"}}, "its channel '-1' is no number"),
+        ({"channel_names": {"0": "T1", "1": "T1w", "2": "T2"}}, "channels 0 and 1 are both t1"),
+        ({"channel_names": {"1": "T1", "01": "T2"}}, "one of its channels has two names"),
+        ({"channel_names": {"0": ["T1"]}}, "channel_names (or modality)"),
+        ({"channel_names": ["T1", "T2"]}, "channel_names (or modality)"),
+        ({"channel_names": None}, "channel_names (or modality)"),
     ],
 )
 def test_a_dataset_json_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict, said: str) -> None:
@@ -231,7 +267,110 @@ def test_a_dataset_json_that_makes_no_sense_is_refused(tmp_path: Path, changes: 
     assert said in str(refused.value) and str(tmp_path / "dataset.json") in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["{", '[{"val": "case_9"}]', "[1]", '{"val": []}'])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "not readable JSON"),
+        (b"", "not readable JSON"),
+        (b"\xff\xfe{}", "not readable JSON"),
+        (b'{"labels": {}, "labels": {}}', "'labels' is there twice"),
+        (b"[" * 100_000, "nested too deep"),
+        (b"[1]", "beside imagesTr it must hold labels"),
+        (b"7", "beside imagesTr it must hold labels"),
+        (b'{"labels": {}}', "beside imagesTr it must hold labels"),
+    ],
+)
+def test_a_dataset_json_beside_images_that_is_none_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    nnunet(tmp_path)
+    (tmp_path / "dataset.json").write_bytes(content)
+    with pytest.raises(AutoconfError) as refused:
+        find_scans(str(tmp_path))
+    assert said in str(refused.value) and str(tmp_path / "dataset.json") in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"training": None}, "its training is no list"),
+        ({"training": {"image": "a.nii.gz"}}, "its training is no list"),
+        ({"training": ["a.nii.gz"]}, "its training[0] is not of the form"),
+        ({"training": [{"label": "a.nii.gz"}]}, "its training[0] is not of the form"),
+        ({"training": [{"image": 5}]}, "its training[0] is not of the form"),
+        ({"training": [{"image": "a.nii.gz", "label": ["b.nii.gz"]}]}, "its training[0] is not of the form"),
+        ({"training": [], "test": []}, "its training lists no scan"),
+        ({"test": 5}, "its test is no list"),
+        ({"test": ["a.nii.gz", 5]}, "its test[1] is not of the form"),
+    ],
+)
+def test_a_decathlon_list_of_odd_entries_is_refused(tmp_path: Path, changes: dict, said: str) -> None:
+    decathlon(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", content | changes)
+    with pytest.raises(AutoconfError) as refused:
+        find_scans(str(tmp_path))
+    assert said in str(refused.value) and str(tmp_path / "dataset.json") in str(refused.value)
+
+
+def test_a_decathlon_folder_without_a_test_list_is_read(tmp_path: Path) -> None:
+    decathlon(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", content | {"test": None})
+    assert [scan.case for scan in only(tmp_path).scans] == ["BRATS_001", "BRATS_002"]
+
+
+def test_two_label_values_of_one_name_are_both_kept(tmp_path: Path) -> None:
+    decathlon(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    write_json(tmp_path / "dataset.json", content | {"labels": {"0": "background", "1": "tumour", "2": "tumour"}})
+    assert only(tmp_path).regions["wt"] == [1, 2]
+
+
+def test_the_list_of_nnunet_1_names_no_files_of_the_decathlon(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    listed = [{"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in ("case_1",)]
+    for training in (listed, [], None):
+        write_json(tmp_path / "dataset.json", content | {"training": training})
+        assert only(tmp_path).layout == "nnunet"
+
+
+def odd_copies(content: object) -> Iterator[object]:
+    """The content with one of its values, at any depth, replaced by something else."""
+    yield from (None, 5, "x", [], {}, -1, True, [[None]])
+    for key in range(len(content)) if isinstance(content, list) else list(content) if isinstance(content, dict) else ():
+        for odd in odd_copies(content[key]):
+            changed = content.copy()
+            changed[key] = odd
+            yield changed
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"), [(decathlon, "dataset.json"), (nnunet, "dataset.json"), (nnunet, "splits_final.json")]
+)
+def test_whatever_stands_in_a_description_it_is_read_or_refused_in_one_line(tmp_path: Path, layout, name: str) -> None:
+    layout(tmp_path)
+    for odd in odd_copies(json.loads((tmp_path / name).read_text())):
+        write_json(tmp_path / name, odd)
+        try:
+            find_scans(str(tmp_path))
+        except AutoconfError as refused:
+            assert str(refused).startswith(str(tmp_path)) and "\n" not in str(refused)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '[{"val": "case_9"}]',
+        "[1]",
+        '{"val": []}',
+        "[]",
+        '[{"train": [], "val": []}]',
+        '[{"train": null, "val": ["case_1"]}]',
+        '[{"train": "case_2", "val": ["case_1"]}]',
+        '[{"train": [], "val": [1]}]',
+    ],
+)
 def test_broken_splits_are_refused(tmp_path: Path, text: str) -> None:
     nnunet(tmp_path)
     (tmp_path / "splits_final.json").write_text(text)
@@ -248,11 +387,65 @@ def test_splits_of_unknown_cases_are_refused(tmp_path: Path) -> None:
 
 def test_an_array_of_another_form_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "image_1.npy", np.zeros(SHAPE))
-    with pytest.raises(AutoconfError, match="10x12x8; expected height"):
+    with pytest.raises(AutoconfError, match="10x12x8, not height x width"):
         find_scans(str(tmp_path))
     (tmp_path / "image_1.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(AutoconfError, match="not a readable array"):
         find_scans(str(tmp_path))
+
+
+def test_two_arrays_of_one_name_are_two_cases_in_two_folders(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "image_0.npy", four())
+    assert [scan.case for scan in only(tmp_path).scans] == ["a_0", "b_0"]
+
+
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_two_arrays_of_one_case_are_refused(tmp_path: Path, kind: str) -> None:
+    np.save(tmp_path / "image_0.npy", four())
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / f"{kind}_0.npy", four())
+    np.save(tmp_path / f"images/{kind}_0.npy", four())
+    with pytest.raises(AutoconfError, match=f"images/{kind}_0.npy are both the {kind} of case '0'. Rename one"):
+        find_scans(str(tmp_path))
+
+
+def test_an_array_mask_without_an_image_is_listed(tmp_path: Path) -> None:
+    np.save(tmp_path / "image_0.npy", four())
+    np.save(tmp_path / "mask_0.npy", tumour())
+    np.save(tmp_path / "mask_7.npy", tumour())
+    found = only(tmp_path)
+    assert [scan.case for scan in found.scans] == ["0"]
+    assert [(problem.kind, problem.case) for problem in found.problems] == [("orphan-mask", "7")]
+
+
+def npy_header(text: bytes) -> bytes:
+    """What an .npy file begins with; text: the Python source that describes the array."""
+    return b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(118)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "unreadable"),
+        (b"\x93NUMPY", "unreadable"),
+        (npy_header(b"{'descr': ("), "unreadable"),
+        (npy_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (4, 4, 4, 4)}"), "unreadable"),
+        (npy_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (9%s,)}" % (b"0" * 30)), "unreadable"),
+        (npy_header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2, 2)}") + b"12345678", "not-3d"),
+        (b"PK\x05\x06".ljust(22, b"\x00"), "unreadable"),  # an empty .npz archive
+    ],
+)
+def test_an_array_that_cannot_be_read_is_listed_and_the_others_are_found(
+    tmp_path: Path, content: bytes, kind: str
+) -> None:
+    np.save(tmp_path / "image_0.npy", four())
+    (tmp_path / "image_1.npy").write_bytes(content)
+    found = only(tmp_path)
+    assert [scan.case for scan in found.scans] == ["0"]
+    assert [(problem.kind, problem.case) for problem in found.problems] == [(kind, "1")]
+    assert found.problems[0].finding.startswith(str(tmp_path / "image_1.npy"))
 
 
 def test_a_pickled_array_is_never_opened(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     from autoconf.inspect.convert import forget_others
     from autoconf.inspect.fingerprint import fingerprint as summarise
 
-    problems = [Problem("layout", "", note) for note in found.notes]
+    problems = [Problem("layout", "", note) for note in found.notes] + found.problems
     scans, incomplete = sets.keep_complete(found.scans, options.missing)
     scans, measured, intensities, unusable = _measure(scans, out, options, cache)
     problems += incomplete + unusable + [_misnamed(scan) for scan in scans if _is_misnamed(scan)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tokenize
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -80,7 +81,7 @@ def _noted(home: str) -> dict[str, Any] | None:
 
 
 def _write(path: str, target: str, channel: int | None, mask: bool = False) -> None:
-    array, affine = _read_npy(path) if path.lower().endswith(".npy") else _read_itk(path)
+    array, affine = (open_npy(path), np.eye(4)) if path.lower().endswith(".npy") else _read_itk(path)
     if array.dtype.kind not in "biuf" or not array.size:
         raise DataError("not-numbers", f"{path}: holds {array.size} {array.dtype} values. Save it as int16 or float32.")
     if channel is not None:
@@ -98,11 +99,16 @@ def _write(path: str, target: str, channel: int | None, mask: bool = False) -> N
     os.replace(partial, target)
 
 
-def _read_npy(path: str) -> tuple[np.ndarray, np.ndarray]:
+def open_npy(path: str) -> np.ndarray:
+    """The array of an .npy file, of which only the header is read yet; no archive, and nothing pickled is ever opened.
+
+    Raises DataError for a file that is none, or shorter than its header says.
+    """
     try:
-        return np.load(path, allow_pickle=False), np.eye(4)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError("unreadable", f"{path}: not a readable array ({error}). Copy it again or remove it.") from None
+        return np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, OverflowError, SyntaxError, tokenize.TokenError) as error:
+        what = " ".join(str(error).split())[:80]  # the header is Python source, and it may be any
+        raise DataError("unreadable", f"{path}: not a readable array ({what}). Copy it again or remove it.") from None
 
 
 def _read_itk(path: str) -> tuple[np.ndarray, np.ndarray]:

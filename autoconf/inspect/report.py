@@ -12,7 +12,7 @@ import numpy as np
 
 from autoconf.inspect.images import Image
 from autoconf.inspect.layouts import LAYOUTS
-from autoconf.inspect.problems import Problem, grouped
+from autoconf.inspect.problems import LEFT_OUT, Problem, grouped
 from autoconf.inspect.scans import Found
 from autoconf.output import by, table
 
@@ -29,12 +29,13 @@ def print_volumes(
 ) -> None:
     """What was found and measured, one line per fact, then the intensities per contrast."""
     rows = measured["cases"]
+    count = len(found.scans) + sum(problem.severity == LEFT_OUT for problem in found.problems)
     volumes = [row["tumour_ml"] for row in rows if row["tumour_ml"]] or [0.0]
     brain = by(measured["median_brain_shape"])
     facts = [
         ("data", data),
         ("layout", f"{found.layout}: {LAYOUTS[found.layout]}"),
-        ("cases", f"{len(rows)} of {len(found.scans)}, of {len({scan.patient for scan in found.scans})} patients"),
+        ("cases", f"{len(rows)} of {count}, of {len({scan.patient for scan in found.scans})} patients"),
         ("shape", _counted(by(row["shape"]) for row in rows) + "   voxels, right x anterior x superior"),
         ("spacing", _counted(" x ".join(f"{mm:.4g}" for mm in row["spacing"]) for row in rows) + "   mm"),
         ("brain", f"median {brain} voxels, {by(round(mm) for mm in measured['median_brain_mm'])} mm"),

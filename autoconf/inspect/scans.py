@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from autoconf.inspect.brats import CONTRASTS
+from autoconf.inspect.problems import Problem
 
 # Spellings of the four contrasts, once case, blanks and punctuation are gone. A T1 with contrast agent is named in
 # many ways; all of them say so with a C, CE, GD or POST.
@@ -73,6 +74,7 @@ class Found:
     meaning: dict[int, str] | None = None  # label value -> name, likewise
     folds: dict[str, int] | None = None  # case -> fold, if the layout itself says so
     others: frozenset[str] = frozenset()  # files that it recognised and did not need
+    problems: list[Problem] = field(default_factory=list)  # cases that cannot be among the scans, lone masks
 
 
 def contrast_of(name: str) -> str | None:

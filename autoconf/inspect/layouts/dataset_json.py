@@ -1,9 +1,13 @@
-"""Read a dataset.json of the Medical Segmentation Decathlon or of nnU-Net, which grew out of it."""
+"""Read a dataset.json of the Medical Segmentation Decathlon or of nnU-Net, which grew out of it.
+
+People edit these files by hand. Whatever they hold, it is understood or refused with one line, never passed over.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +15,13 @@ from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import CONTRASTS
 from autoconf.inspect.labels import scheme_of_names
 from autoconf.inspect.scans import contrast_of
+
+FORMS = {  # what a part of the file must be, for the message
+    "channels": 'its channel_names (or modality) are not of the form {"0": "FLAIR", "1": "T1", ...}',
+    "labels": 'its labels are no names with numbers, as {"background": 0, "edema": 1} or {"whole tumor": [1, 2]}',
+}
+CURE = "Correct it, or move it away."
+NUMBER = re.compile("[0-9]{1,6}")  # as a key, where JSON has only text
 
 
 @dataclass(frozen=True)
@@ -32,42 +43,83 @@ def read_dataset_json(root: str) -> DatasetJson | None:
     path = os.path.join(root, "dataset.json")
     if not os.path.isfile(path):
         return None
+    content = read_json(path)
+    keys = set(content) if isinstance(content, dict) else set()
+    if "labels" not in keys or not keys & {"channel_names", "modality"}:
+        if not os.path.isdir(os.path.join(root, "imagesTr")):
+            return None
+        raise AutoconfError(f"{path}: beside imagesTr it must hold labels, and channel_names or modality. {CURE}")
+    names = content.get("channel_names") or content.get("modality")
+    return DatasetJson(path, content, _channels(path, names), *_labels(path, content["labels"]))
+
+
+def read_json(path: str) -> Any:
+    """What a JSON file holds. Raises AutoconfError, also for a name that is there twice: json would keep the last."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
+        with open(path, encoding="utf-8-sig") as stream:  # Windows editors begin a file with a mark
+            return json.load(stream, object_pairs_hook=_each_once)
+    except RecursionError:
+        raise AutoconfError(f"{path}: is nested too deep. {CURE}") from None
     except ValueError as error:
-        raise AutoconfError(f"{path}: not readable JSON ({error}). Correct it, or move it away.") from None
-    names = content.get("channel_names") or content.get("modality") if isinstance(content, dict) else None
-    if not isinstance(names, dict) or not isinstance(content.get("labels"), dict):
-        return None
-    try:
-        return DatasetJson(path, content, _channels(path, names), *_labels(path, content["labels"]))
-    except (TypeError, ValueError, OverflowError):
-        raise AutoconfError(f"{path}: its channels or labels are no numbers. Correct them.") from None
+        raise AutoconfError(f"{path}: not readable JSON ({error}). {CURE}") from None
 
 
-def _channels(path: str, names: dict[str, Any]) -> tuple[int | None, ...]:
-    meant = {contrast_of(str(name)): int(channel) for channel, name in names.items()}
-    if not set(CONTRASTS) & set(meant):
-        listed = ", ".join(map(str, names.values()))
+def texts(value: Any) -> list[str] | None:
+    """The value if it is a list of texts that are not empty, otherwise None."""
+    good = isinstance(value, list) and all(isinstance(item, str) and item for item in value)
+    return value if good else None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise ValueError(f"'{twice}' is there twice")
+    return dict(pairs)
+
+
+def _channels(path: str, names: Any) -> tuple[int | None, ...]:
+    if not isinstance(names, dict) or texts([*names.values()]) is None:
+        raise AutoconfError(f"{path}: {FORMS['channels']}. {CURE}")
+    meant: dict[str, int] = {}
+    for number, name in names.items():
+        if not NUMBER.fullmatch(number):
+            raise AutoconfError(f"{path}: its channel '{number}' is no number from 0 on. {CURE}")
+        contrast = contrast_of(name)
+        if contrast in meant:
+            raise AutoconfError(f"{path}: its channels {meant[contrast]} and {number} are both {contrast}. {CURE}")
+        if contrast:
+            meant[contrast] = int(number)
+    if not meant:
+        listed = ", ".join(names.values())
         raise AutoconfError(
             f"{path}: none of its channels ({listed}) is one of {', '.join(CONTRASTS)}. Correct a name."
         )
+    if len(set(meant.values())) < len(meant):  # "1" and "01"
+        raise AutoconfError(f"{path}: one of its channels has two names. {CURE}")
     return tuple(meant.get(contrast) for contrast in CONTRASTS)
 
 
-def _labels(path: str, labels: dict[str, Any]) -> tuple[dict[str, list[int]], dict[int, str]]:
+def _labels(path: str, labels: Any) -> tuple[dict[str, list[int]], dict[int, str]]:
     """wt, tc, et -> values, and value -> name. The Decathlon writes "1": "edema", nnU-Net "edema": 1 or [1, 2, 3]."""
+    if not isinstance(labels, dict):
+        raise AutoconfError(f"{path}: {FORMS['labels']}. {CURE}")
     names: dict[str, list[int]] = {}
-    try:
-        for key, value in labels.items():
-            name, values = (value, [int(key)]) if isinstance(value, str) else (key, value)
-            names[str(name)] = [int(v) for v in (values if isinstance(values, list) else [values])]
-    except (TypeError, ValueError):
-        raise AutoconfError(f"{path}: its labels are no names with numbers. Correct them.") from None
+    for key, value in labels.items():
+        name, values = key, value if isinstance(value, list) else [value]
+        if isinstance(value, str):
+            name, values = value, [int(key)] if NUMBER.fullmatch(key) else []
+        if not values or not all(map(_is_label, values)):
+            raise AutoconfError(f"{path}: {FORMS['labels']} ('{key}'). {CURE}")
+        names.setdefault(name, []).extend(map(int, values))
     named = {name: values for name, values in names.items() if values != [0] and name.lower() != "ignore"}
     try:
         scheme = scheme_of_names(named)
-        return {region: list(values) for region, values in scheme.regions.items()}, scheme.meaning
     except AutoconfError as error:
         raise AutoconfError(f"{path}: {error}") from None
+    return {region: list(values) for region, values in scheme.regions.items()}, scheme.meaning
+
+
+def _is_label(value: Any) -> bool:
+    """A whole number of at least 0; 1.0 is one too, True is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 and value % 1 == 0

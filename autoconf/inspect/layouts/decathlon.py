@@ -7,23 +7,52 @@ from typing import Any
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import CONTRASTS
-from autoconf.inspect.layouts.dataset_json import DatasetJson, read_dataset_json
+from autoconf.inspect.layouts import nnunet
+from autoconf.inspect.layouts.dataset_json import CURE, DatasetJson, read_dataset_json
 from autoconf.inspect.scans import Found, Scan
 
 
 def find(root: str) -> Found | None:
-    """The scans that root/dataset.json lists; its `test` has no masks, so those are unlabelled."""
+    """The scans that root/dataset.json lists; its `test` has no masks, so those are unlabelled.
+
+    nnU-Net 1 has such a list too, of names without _0000: where these are no files, the folder is nnU-Net's.
+    """
     known = read_dataset_json(root)
-    listed = known.content.get("training") if known else None
-    if not isinstance(listed, list) or not listed or not all(isinstance(i, dict) and "image" in i for i in listed):
+    if known is None or "training" not in known.content:
         return None
-    assert known is not None
+    if nnunet.find(root) and not any(os.path.isfile(path) for path in _loosely_listed(root, known)):
+        return None
     if None in known.channels:
         missing = CONTRASTS[known.channels.index(None)]
         raise AutoconfError(f"{known.path}: none of its channels is {missing}, so no scan is complete. Correct a name.")
-    test = [{"image": path} for path in known.content.get("test", []) if isinstance(path, str)]
-    scans = [_scan(root, item, known) for item in (*listed, *test)]
+    test = known.content.get("test")
+    test = [] if test is None else test
+    if isinstance(test, list):
+        test = [{"image": item} if isinstance(item, str) else item for item in test]
+    items = _items(known, "training", known.content["training"]) + _items(known, "test", test)
+    if not items:
+        raise AutoconfError(f"{known.path}: its training lists no scan. {CURE}")
+    scans = [_scan(root, item, known) for item in items]
     return Found("decathlon", scans, regions=known.regions, meaning=known.meaning)
+
+
+def _loosely_listed(root: str, known: DatasetJson) -> list[str]:
+    """The images of `training`, as far as it has the form that `_items` asks for."""
+    listed = known.content["training"]
+    items = [item.get("image") for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+    return [os.path.join(root, image) for image in items if isinstance(image, str)]
+
+
+def _items(known: DatasetJson, part: str, items: Any) -> list[dict[str, Any]]:
+    """The entries of `training` or `test`. Raises AutoconfError for one that is no {"image": path, "label": path}."""
+    form = '{"image": "imagesTr/x.nii.gz", "label": "labelsTr/x.nii.gz"}'
+    if not isinstance(items, list):
+        raise AutoconfError(f"{known.path}: its {part} is no list of {form}. {CURE}")
+    for number, item in enumerate(items):
+        image, label = (item.get("image"), item.get("label")) if isinstance(item, dict) else (None, None)
+        if not isinstance(image, str) or not image or not isinstance(label, (str, type(None))):
+            raise AutoconfError(f"{known.path}: its {part}[{number}] is not of the form {form}. {CURE}")
+    return items
 
 
 def _scan(root: str, item: dict[str, Any], known: DatasetJson) -> Scan:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from typing import Any
+from dataclasses import replace
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import patient_of
-from autoconf.inspect.layouts.dataset_json import DatasetJson, read_dataset_json
+from autoconf.inspect.layouts.dataset_json import CURE, DatasetJson, read_dataset_json, read_json, texts
 from autoconf.inspect.scans import Found, Scan
 
 SPLITS = "splits_final.json"
-_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})(?P<ext>\.nii(\.gz)?|\.mha)", re.IGNORECASE)
+_FILE = re.compile(r"(?P<stem>.+)(\.nii(\.gz)?|\.mha)", re.IGNORECASE)
 
 
 def find(root: str) -> Found | None:
@@ -34,24 +33,38 @@ def find(root: str) -> Found | None:
 
 
 def _scans(root: str, images: str, labels: str, known: DatasetJson, side: str) -> list[Scan]:
+    ending = str(known.content.get("file_ending"))
+    masks = _by_name(os.path.join(root, labels))
     files: dict[str, dict[int, str]] = {}
-    folder = os.path.join(root, images)
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-        match = _FILE.fullmatch(name)
-        if match and not name.startswith("."):
-            files.setdefault(match["case"], {})[int(match["channel"])] = os.path.join(folder, name)
+    for name, paths in _by_name(os.path.join(root, images)).items():
+        case, _, channel = name.rpartition("_")
+        if case and re.fullmatch("[0-9]{4}", channel):
+            files.setdefault(case, {})[int(channel)] = _one(paths, name + ending)
     scans = []
     for case, of_channel in files.items():
         image = tuple(None if channel is None else of_channel.get(channel) for channel in known.channels)
-        path = next(iter(of_channel.values()))
-        label = os.path.join(root, labels, case + _FILE.fullmatch(os.path.basename(path))["ext"])  # type: ignore[index]
-        there = label if os.path.isfile(label) else None
-        scans.append(Scan(case, patient_of(case), image, there, side=side if there else "", convert=_converts(path)))
+        label = _one(masks[case], case + ending) if case in masks else None
+        scan = Scan(case, patient_of(case), image, label, side=side if label else "")
+        scans.append(replace(scan, convert=any(path.lower().endswith(".mha") for path in scan.files)))
     return scans
 
 
-def _converts(path: str) -> bool:
-    return path.lower().endswith(".mha")
+def _by_name(folder: str) -> dict[str, list[str]]:
+    """The paths of all images in a folder by their names without extension."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        match = _FILE.fullmatch(name)
+        if match and not name.startswith("."):
+            found.setdefault(match["stem"], []).append(os.path.join(folder, name))
+    return found
+
+
+def _one(paths: list[str], expected: str) -> str:
+    """The one path, or of several the one that is named as expected. Raises AutoconfError if that is not clear."""
+    paths = [path for path in paths if os.path.basename(path) == expected] or paths
+    if len(paths) > 1:
+        raise AutoconfError(f"{paths[0]} and {os.path.basename(paths[1])} are the same image. Remove one.")
+    return paths[0]
 
 
 def _folds(root: str, cases: set[str]) -> dict[str, int] | None:
@@ -59,20 +72,19 @@ def _folds(root: str, cases: set[str]) -> dict[str, int] | None:
     path = os.path.join(root, SPLITS)
     if not os.path.isfile(path):
         return None
-    try:
-        with open(path, encoding="utf-8") as stream:
-            splits: list[dict[str, Any]] = json.load(stream)
-        folds = {str(case): fold for fold, split in enumerate(splits) for case in split["val"]}
-        twice = sum(len(split["val"]) for split in splits) - len(folds)
-        for case in (case for split in splits for case in split["train"]):
-            folds.setdefault(str(case), len(splits))  # validates in no split that is listed, but trains
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise AutoconfError(
-            f'{path}: not a list of {{"train": [...], "val": [...]}}. Correct it, or move it away.'
-        ) from None
-    if twice:
-        raise AutoconfError(f"{path}: a case validates in two splits. Correct it, or move it away.")
+    splits = read_json(path)
+    good = isinstance(splits, list) and splits and all(isinstance(split, dict) for split in splits)
+    if not good or any(texts(split.get(part)) is None for split in splits for part in ("train", "val")):
+        raise AutoconfError(f'{path}: not a list of {{"train": [names], "val": [names]}}. {CURE}')
+    validating = [case for split in splits for case in split["val"]]
+    folds = {case: fold for fold, split in enumerate(splits) for case in split["val"]}
+    if len(folds) < len(validating):
+        raise AutoconfError(f"{path}: a case validates in two splits. {CURE}")
+    for case in (case for split in splits for case in split["train"]):
+        folds.setdefault(case, len(splits))  # validates in no split that is listed, but trains
     unknown = sorted(set(folds) - cases)
     if unknown:
-        raise AutoconfError(f"{path}: lists case '{unknown[0]}', which has no image. Correct it, or move it away.")
+        raise AutoconfError(f"{path}: lists case '{unknown[0]}', which has no image. {CURE}")
+    if not folds:
+        raise AutoconfError(f"{path}: lists no case. {CURE}")
     return folds

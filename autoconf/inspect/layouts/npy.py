@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import re
 
-import numpy as np
-
-from autoconf.errors import AutoconfError
+from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect.brats import CONTRASTS, walk_files
+from autoconf.inspect.convert import open_npy
+from autoconf.inspect.problems import LEFT_OUT, Problem
 from autoconf.inspect.scans import SIDES, Found, Scan
+from autoconf.output import by
 
 _FILE = re.compile(r"(?P<kind>image|mask)_(?P<case>.+)\.npy")
 # The recipe stacks FLAIR, T1c, T2; the study's four channels are T1 first, in the order of CONTRASTS.
@@ -25,34 +26,45 @@ WARNING = (
 
 
 def find(root: str) -> Found | None:
-    """One scan per image_<n>.npy; the mask_<n>.npy may lie in any folder (images/, masks/) below root."""
+    """One scan per image_<n>.npy; the mask_<n>.npy may lie in any folder (images/, masks/) below root.
+
+    Raises AutoconfError if two files are of one case, or if no array can be used.
+    """
     files: dict[str, dict[str, str]] = {}
     for folder, name in walk_files(root):
         match = _FILE.fullmatch(name)
         if match:
-            files.setdefault(_case(root, folder, match["case"]), {})[match["kind"]] = os.path.join(folder, name)
-    scans = [_scan(case, of_kind) for case, of_kind in sorted(files.items()) if "image" in of_kind]
-    return Found("npy", scans, [WARNING]) if scans else None
+            case, path = _case(root, folder, match["case"]), os.path.join(folder, name)
+            other = files.setdefault(case, {}).setdefault(match["kind"], path)
+            if other != path:
+                raise AutoconfError(f"{other} and {path} are both the {match['kind']} of case '{case}'. Rename one.")
+    scans: list[Scan] = []
+    problems: list[Problem] = []
+    for case, of_kind in sorted(files.items()):
+        if "image" not in of_kind:
+            finding = f"{of_kind['mask']}: a mask without an image. Add the image, or remove the mask."
+            problems.append(Problem("orphan-mask", case, finding))
+            continue
+        try:
+            scans.append(_scan(case, of_kind))
+        except DataError as error:
+            problems.append(Problem(error.kind, case, str(error)))
+    broken = [problem for problem in problems if problem.severity == LEFT_OUT]
+    if broken and not scans:
+        raise AutoconfError(f"none of the {len(broken)} cases can be used: {broken[0].finding}")
+    return Found("npy", scans, [WARNING], problems=problems) if scans else None
 
 
 def _scan(case: str, of_kind: dict[str, str]) -> Scan:
     path = of_kind["image"]
-    shape = _shape(path)
+    shape = open_npy(path).shape
     if len(shape) != 4 or shape[-1] not in CHANNELS:
-        held = "x".join(map(str, shape))
-        raise AutoconfError(f"{path}: is {held}; expected height x width x depth x 3 or 4 contrasts. Leave it out.")
+        held = by(shape) or "a single number"
+        raise DataError("not-3d", f"{path}: is {held}, not height x width x depth x 3 or 4 contrasts. Export it again.")
     of_contrast = CHANNELS[shape[-1]]
     image = tuple(path if contrast in of_contrast else None for contrast in CONTRASTS)
     channels = tuple(of_contrast.get(contrast, -1) for contrast in CONTRASTS)
     return Scan(case, case, image, of_kind.get("mask"), channels, side=_side(case), convert=True)
-
-
-def _shape(path: str) -> tuple[int, ...]:
-    """From the header alone; nothing pickled is ever opened."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False).shape
-    except (OSError, ValueError, EOFError) as error:
-        raise AutoconfError(f"{path}: not a readable array ({error}). Copy it again or remove it.") from None
 
 
 def _case(root: str, folder: str, number: str) -> str:
