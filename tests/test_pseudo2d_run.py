@@ -42,6 +42,10 @@ def test_training_leaves_a_plain_state_dict_and_shows_its_progress(trained):
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     assert any(line.startswith("training: epoch 1/1  loss ") for line in done.stderr.splitlines())
     assert sum(path.stat().st_size for path in folder.glob("tensorboard/events*")) > 1000
+    (row,) = csv.DictReader((folder / "progress.csv").read_text().splitlines())
+    said = f"loss {float(row['loss']):.4f}  validation Dice {float(row['validation_dice']):.4f} "
+    assert said in done.stderr
+    assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_evaluation_scores_each_testing_image(slices, pseudo_labelled, settings, trained, tmp_path):

@@ -69,6 +69,10 @@ def test_training_shows_its_progress_and_logs_to_tensorboard(trained):
     folder, done = trained
     assert any(line.startswith("training: epoch 1/1  loss ") for line in done.stderr.splitlines())
     assert sum(path.stat().st_size for path in folder.glob("tensorboard/events*")) > 1000
+    (row,) = csv.DictReader((folder / "progress.csv").read_text().splitlines())
+    said = f"loss {float(row['loss']):.4f}  validation Dice {float(row['validation_dice']):.4f} "
+    assert said in done.stderr
+    assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
     assert "CRITICAL" not in done.stderr
 
 
