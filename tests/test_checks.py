@@ -137,6 +137,7 @@ GOOD_AND_BAD = {
     "learning_rate": ([1e-4, 1], [0, -1e-4, float("nan"), "1e-4"]),
     "weight_decay": ([0, 1e-5], [-1e-5]),
     "dropout": ([0, 0.99], [1, -0.1]),
+    "contrast_dropout": ([0, 0.1, 1], [2, -0.1, "0.1"]),
     "max_grad_norm": ([1, float("inf")], [0, None]),
     "dice_weight": ([0, 0.5, 1], [-0.1, 1.1]),
     "overlap": ([0, 0.5], [1, -0.5]),

@@ -231,6 +231,12 @@ def test_what_a_file_lets_a_user_set_is_used_in_it(path):
     assert [knob for knob in first if not is_used(knob, content)] == []
 
 
+def test_a_contrast_is_dropped_from_one_crop_in_ten_unless_the_knob_says_otherwise():
+    train = config("unetr3d", "train.yaml")
+    (drop,) = [t for t in train["train"]["random_transforms"] if t["_target_"].endswith("RandDropContrastd")]
+    assert drop["prob"] == "@contrast_dropout" and train["contrast_dropout"] == 0.1
+
+
 # Metadata
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from autoconf.errors import AutoconfError
 from autoconf.explain import explain
-from autoconf.plan import rules
+from autoconf.plan import _count, rules
 from autoconf.plan.bundle import check_override, parse_set, read_bundle
-from autoconf.plan.choose import TIME_SHARE, Limit, choose, task
+from autoconf.plan.choose import TIME_SHARE, Cases, Limit, choose, task
 from autoconf.plan.file import parse, render
 from autoconf.plan.images import choose_2d, image_size
 from autoconf.plan.machine import Machine, Speed
@@ -38,8 +38,11 @@ def fingerprint(cases: int = 20, **row) -> dict:
     return {"kind": "volumes", "contrasts": dict.fromkeys(("t1", "t1c", "t2", "flair"), {}), "cases": [case] * cases}
 
 
-def chosen(machine: Machine, fixed: dict | None = None, data: dict | None = None, bundle=BUNDLE, **limits):
-    return choose(task(data or fingerprint(), bundle, machine, (14, 3), **limits), fixed or {})
+CASES = Cases(14, 3)
+
+
+def chosen(machine: Machine, fixed: dict | None = None, data: dict | None = None, bundle=BUNDLE, cases=CASES, **limits):
+    return choose(task(data or fingerprint(), bundle, machine, cases, **limits), fixed or {})
 
 
 def values(*args, **kwargs) -> dict:
@@ -74,6 +77,7 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("batch_size=-1", "It must be above 0"),
         ("max_epochs=0", "It must be above 0"),
         ("dice_weight=7", "It must be from 0 to 1"),
+        ("contrast_dropout=2", "It must be from 0 to 1"),
         ("num_workers=-1", "It must be 0 or more"),
         ("target_spacing=[0,0,0]", "It must be above 0"),
         ("target_spacing=[.nan,1,1]", "It must be above 0"),
@@ -125,6 +129,13 @@ def test_a_plan_is_a_fixed_point_when_its_own_shape_is_fed_back(machine):
     assert {key: again[key] for key in ("target_spacing", "patch_size")} == {
         key: plan[key] for key in ("target_spacing", "patch_size")
     }
+
+
+@pytest.mark.parametrize("machine", [CPU, GPU])
+def test_each_choice_fixed_by_hand_leaves_the_others_as_they_were(machine):
+    plan = values(machine, cases=LACKING)
+    for fixed in (plan, *({key: value} for key, value in plan.items())):
+        assert values(machine, fixed, cases=LACKING) == plan
 
 
 def test_thick_slices_keep_their_thin_ones():
@@ -180,6 +191,32 @@ def test_the_order_of_the_cases_does_not_matter(cases, random):
         for order in (rows, random.sample(rows, len(rows)))
     )
     assert first == second
+
+
+# Missing contrasts
+
+LACKING = Cases(14, 3, {"t1c": 1, "t2": 2})
+
+
+def test_cases_are_counted_by_fold_and_by_the_contrasts_that_they_lack():
+    images = [["a", None, "c"], [None, None, "c"], "4d.nii.gz"]
+    items = [{"fold": fold, "image": image} for fold, image in enumerate(images)]
+    datalist = {"contrasts": ["t1", "t2", "x"], "training": items, "testing": [{"image": [None, "b", "c"]}]}
+    assert _count(datalist, fold=0) == Cases(2, 1, {"t1": 1, "t2": 2})
+
+
+def test_data_without_a_missing_contrast_leave_its_dropout_to_the_bundle():
+    assert "contrast_dropout" not in chosen(CPU)
+
+
+def test_a_missing_contrast_raises_its_dropout():
+    choice = chosen(CPU, cases=LACKING)["contrast_dropout"]
+    assert choice.value == 0.48 and choice.reason.startswith("2 of 17 cases lack t2")
+
+
+def test_a_bundle_without_that_knob_is_not_given_it():
+    config = {key: value for key, value in BUNDLE.config.items() if key != "contrast_dropout"}
+    assert "contrast_dropout" not in chosen(CPU, bundle=dataclasses.replace(BUNDLE, config=config), cases=LACKING)
 
 
 # A time to train in
@@ -333,6 +370,7 @@ def test_what_cannot_be_planned_is_refused_in_one_line(volumes, slices, tmp_path
     assert_refused(plan(volumes.work, out, "--network", "segresnett"), "Did you mean 'segresnet'?")
     assert_refused(plan(tmp_path, out), "fingerprint.json is not there", "autoconf inspect")
     assert_refused(plan(slices.work, out), "2D images")
+    assert_refused(plan(volumes.work, out, "--set", "contrast_dropout=2"), "It must be from 0 to 1")
     assert_refused(plan(volumes.work, out, "--memory", "8"), "8GB or 24GiB")
     assert_refused(plan(volumes.work, out, "--time", "2"), "2h, 90min or 1.5d")
     assert_refused(autoconf("plan", volumes.work, "--bundle", PSEUDO2D, "--out", out), "needs 2D images")

@@ -19,7 +19,7 @@ POSITIVE = {  # knobs of the bundles for which 0 makes no sense
     *("max_epochs", "learning_rate", "batch_size", "patch_size", "target_spacing", "image_size", "max_grad_norm"),
     *("crops_per_case", "val_interval", "accumulation_steps"),
 }
-SHARES = {"dice_weight", "cache_rate", "overlap", "dropout"}
+SHARES = {"dice_weight", "cache_rate", "overlap", "dropout", "contrast_dropout"}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,19 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Cases:
+    """What the datalist says of its training list."""
+
+    training: int  # cases outside the fold that validates
+    validation: int  # cases inside it
+    missing: dict[str, int] = field(default_factory=dict)  # contrast -> cases that lack it, where any do
+
+    @property
+    def both(self) -> int:
+        return self.training + self.validation
+
+
+@dataclass(frozen=True)
 class Task:
     """What all decisions look at."""
 
@@ -40,8 +53,7 @@ class Task:
     shapes: np.ndarray  # (cases, 3), voxels of the brains' boxes
     kept: float  # median share of a scan's voxels inside that box
     contrasts: tuple[str, ...]
-    training: int  # cases
-    validation: int  # cases
+    cases: Cases
     limit: Limit | None
 
     @property
@@ -56,7 +68,7 @@ class Task:
     @property
     def seconds(self) -> float:
         """To train in, once all cases are loaded; of a limited task."""
-        return TIME_SHARE * self.limit.seconds - rules.CASE_SECONDS * (self.training + self.validation)  # type: ignore[union-attr]
+        return TIME_SHARE * self.limit.seconds - rules.CASE_SECONDS * self.cases.both  # type: ignore[union-attr]
 
     @property
     def patch_cap(self) -> tuple[float, str]:
@@ -83,16 +95,16 @@ def task(
     fingerprint: dict[str, Any],
     bundle: Bundle,
     machine: Machine,
-    cases: tuple[int, int],
+    cases: Cases,
     limit: Limit | None = None,
 ) -> Task:
-    """Gather what the decisions need. cases: of training and of validation."""
+    """Gather what the decisions need."""
     rows = fingerprint["cases"]
     shapes = np.array([row["brain_shape"] for row in rows])
     whole = np.array([math.prod(row.get("shape") or row["brain_shape"]) for row in rows])
     kept = float(np.median(shapes.prod(axis=1) / whole))
     spacings = np.array([row["spacing"] for row in rows])
-    return Task(bundle, machine, spacings, shapes, kept, tuple(fingerprint.get("contrasts", ())), *cases, limit)
+    return Task(bundle, machine, spacings, shapes, kept, tuple(fingerprint.get("contrasts", ())), cases, limit)
 
 
 def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
@@ -117,6 +129,8 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     overlap = decide("overlap", lambda: rules.overlap(brain, patch, device))
     decide("cache_rate", lambda: _cache_rate(of, brain, patch, batch))
     decide("num_workers", lambda: rules.num_workers(device, of.machine.cores))
+    if of.cases.missing:
+        decide("contrast_dropout", lambda: _contrast_dropout(of))
     crops = decide("crops_per_case", lambda: Choice(of.bundle.config["crops_per_case"], "the bundle's own"))
     decide("max_epochs", lambda: _max_epochs(of, crops, batch, patch, rules.windows(brain, patch, overlap)))
     order = [key for key in of.bundle.config if key in chosen and (key in fixed or key != "crops_per_case")]
@@ -200,23 +214,28 @@ def _batch(of: Task, patch: Vec3, spacing: np.ndarray) -> Choice:
     return Choice(batch, reason, (f"{batch + 1}: would need {more:.1f} GB",) if fitting == batch else ())
 
 
+def _contrast_dropout(of: Task) -> Choice:
+    own = of.bundle.config["contrast_dropout"]
+    return rules.contrast_dropout(of.cases.missing, of.cases.both, of.bundle.channels, own)
+
+
 def _cache_rate(of: Task, brain: Vec3, patch: Vec3, batch: int) -> Choice:
     case_bytes = rules.CACHED_BYTES * (of.bundle.channels + 1) * math.prod(brain)
     network = of.count(patch).total(batch) if of.machine.device == "cpu" else 0  # shares the main memory
-    return rules.cache_rate(of.training + of.validation, case_bytes, of.machine.ram - network)
+    return rules.cache_rate(of.cases.both, case_bytes, of.machine.ram - network)
 
 
 def _max_epochs(of: Task, crops: int, batch: int, patch: Vec3, windows: int) -> Choice:
     """windows: of the median brain, for the time that validation takes."""
-    own, per_epoch = of.bundle.config["max_epochs"], crops * of.training
+    own, per_epoch = of.bundle.config["max_epochs"], crops * of.cases.training
     if of.limit is None:
         return rules.max_epochs(own, per_epoch, None)
     speed, voxels = of.limit.speed, math.prod(patch)
     each = voxels * speed.train + rules.crop_seconds(voxels, of.workers)
-    epoch = per_epoch * each + of.validation * windows * voxels * speed.forward
+    epoch = per_epoch * each + of.cases.validation * windows * voxels * speed.forward
     fitting = int(of.seconds / epoch)
     if fitting < 1:
-        loading = rules.CASE_SECONDS * (of.training + of.validation)
+        loading = rules.CASE_SECONDS * of.cases.both
         raise AutoconfError(
             f"one epoch of {per_epoch} crops takes {_clock((epoch + loading) / TIME_SHARE)}, more than --time. "
             "Give more --time, or a smaller crops_per_case with --set."

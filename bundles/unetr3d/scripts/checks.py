@@ -45,6 +45,7 @@ RULES = {
     "learning_rate": ("a number above 0 (YAML reads 1e-4 as text: write 1.0e-4)", lambda v: _number(v) and v > 0),
     "weight_decay": ("a number of at least 0", lambda v: _number(v) and v >= 0),
     "dropout": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
+    "contrast_dropout": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "max_grad_norm": ("a number above 0", lambda v: _number(v) and v > 0),
     "dice_weight": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "overlap": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
