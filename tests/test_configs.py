@@ -96,6 +96,7 @@ REPEATED = {
         "target_spacing",
         "overlap",
         "normalize_nonzero",
+        "network_name",
     ),
 }
 

@@ -77,6 +77,7 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("batch_size=-1", "It must be above 0"),
         ("max_epochs=0", "It must be above 0"),
         ("dice_weight=7", "It must be from 0 to 1"),
+        ("network_name=segresnet", "Choose it with --network segresnet"),
         ("contrast_dropout=2", "It must be from 0 to 1"),
         ("num_workers=-1", "It must be 0 or more"),
         ("target_spacing=[0,0,0]", "It must be above 0"),
@@ -321,7 +322,7 @@ def plan(work: Path, out: Path, *words: object):
 
 PLANNED = {
     *("target_spacing", "patch_size", "batch_size", "max_epochs", "learning_rate", "num_workers"),
-    *("normalize_nonzero", "accumulation_steps", "overlap", "cache_rate"),
+    *("normalize_nonzero", "accumulation_steps", "overlap", "cache_rate", "network_name"),
 }
 
 
@@ -348,6 +349,7 @@ def test_a_plan_names_its_network_and_what_to_run(volumes, tmp_path):
     done = plan(volumes.work, tmp_path / "plan.yaml", "--network", "segresnet", "--memory", "4GB")
     assert done.returncode == 0, done.stderr
     assert "--network segresnet" in (tmp_path / "plan.yaml").read_text().splitlines()[0]
+    assert read_yaml(tmp_path / "plan.yaml")["network_name"] == "segresnet"
     assert f"{UNETR3D}/configs/train.yaml','{UNETR3D}/configs/networks/segresnet.yaml','{tmp_path}" in done.stdout
 
 

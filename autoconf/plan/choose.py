@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,12 +130,19 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     overlap = decide("overlap", lambda: rules.overlap(brain, patch, device))
     decide("cache_rate", lambda: _cache_rate(of, brain, patch, batch))
     decide("num_workers", lambda: rules.num_workers(device, of.machine.cores))
+    decide("network_name", lambda: _network_name(of.bundle))
     if of.cases.missing:
         decide("contrast_dropout", lambda: _contrast_dropout(of))
     crops = decide("crops_per_case", lambda: Choice(of.bundle.config["crops_per_case"], "the bundle's own"))
     decide("max_epochs", lambda: _max_epochs(of, crops, batch, patch, rules.windows(brain, patch, overlap)))
     order = [key for key in of.bundle.config if key in chosen and (key in fixed or key != "crops_per_case")]
     return {key: chosen[key] for key in order}
+
+
+def _network_name(bundle: Bundle) -> Choice:
+    folder = os.path.dirname(bundle.configs[0])
+    files = " and ".join(os.path.relpath(path, folder) for path in bundle.configs)
+    return Choice(bundle.config["network_name"], f"of {files}: patch and batch are counted for it, no other runs")
 
 
 def _normalisation(of: Task) -> Choice:
