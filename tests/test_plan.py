@@ -225,8 +225,8 @@ def test_a_bundle_without_that_knob_is_not_given_it():
 
 def limited(hours: float, machine: Machine = CPU, seconds_per_voxel: float = 1e-6, fixed: dict | None = None):
     """A plan for a machine that takes so long for a voxel of a training step, a third of it for a forward pass."""
-    limit = Limit(hours * 3600, Speed(seconds_per_voxel, seconds_per_voxel / 3, "a step took as long as the test says"))
-    return chosen(machine, fixed, limit=limit)
+    speed = Speed(seconds_per_voxel, seconds_per_voxel / 3, "a step took as long as the test says")
+    return chosen(machine, fixed, limit=Limit(hours * 3600, lambda patch: speed))
 
 
 def test_the_schedule_fits_the_time():
@@ -251,6 +251,54 @@ def test_a_time_that_fits_no_epoch_is_refused_and_one_that_fits_few_says_so():
         limited(0.001)
     few = limited(0.1)
     assert "of 5000 wanted" in few["max_epochs"].reason
+
+
+FIXED = {"patch_size": [64, 64, 64], "target_spacing": [2.0, 2.0, 2.0], "cache_rate": 1.0}
+
+
+def epochs(machine: Machine = CPU, **fixed) -> int:
+    return limited(8, machine, fixed=FIXED | fixed)["max_epochs"].value
+
+
+def test_rarer_validation_leaves_time_for_more_epochs():
+    assert epochs(val_interval=1) < epochs(val_interval=5) < epochs(val_interval=50)
+
+
+def test_cases_that_are_not_cached_are_loaded_anew_for_each_crop():
+    each = 64**3 * 1e-6 + rules.crop_seconds(64**3, 0)
+    assert epochs(cache_rate=0.0) / epochs() == pytest.approx(each / (each + rules.CASE_SECONDS), rel=0.2)
+
+
+def test_the_workers_that_are_set_by_hand_are_those_that_augment():
+    assert epochs(GPU, num_workers=0) < epochs(GPU, num_workers=2) < epochs(GPU)
+
+
+def test_steps_are_those_of_the_optimiser_not_batches():
+    fixed = FIXED | {"batch_size": 1}
+    one, two = (limited(8, GPU, fixed=fixed | {"accumulation_steps": n})["max_epochs"] for n in (1, 2))
+    steps = [int(choice.reason.split()[0]) for choice in (one, two)]
+    assert one.value == two.value and steps[0] == 2 * steps[1]
+
+
+def test_the_schedule_follows_the_speed_of_the_planned_patch():
+    """Not that of the first one timed: small patches take longer for each voxel."""
+    asked = []
+
+    def speed(patch):
+        asked.append(patch)
+        return Speed(1e-6, 3e-7, f"a step of {patch}")
+
+    plan = chosen(CPU, limit=Limit(3600, speed))
+    assert asked[0] == (64, 64, 64) and asked[-1] == tuple(plan["patch_size"].value)
+    assert f"a step of {asked[-1]}" in plan["max_epochs"].reason
+
+
+def test_the_fold_that_is_set_by_hand_validates(volumes, tmp_path):
+    folds = [item["fold"] for item in json.loads(volumes.datalist.read_text())["training"]]
+    for fold in (0, 4):
+        out = tmp_path / f"{fold}.yaml"
+        assert plan(volumes.work, out, "--memory", "4GB", "--set", f"fold={fold}").returncode == 0
+        assert f"{8 * (len(folds) - folds.count(fold))} crops" in parse(out.read_text(), "")[1]["max_epochs"].reason
 
 
 # The file
@@ -356,7 +404,9 @@ def test_a_plan_names_its_network_and_what_to_run(volumes, tmp_path):
 def test_a_plan_for_a_time_is_measured_on_the_device(volumes, tmp_path):
     done = plan(volumes.work, tmp_path / "plan.yaml", "--time", "30min", "--memory", "4GB", "--network", "segresnet")
     assert done.returncode == 0, done.stderr
-    assert "a step of 64x64x64 took " in parse((tmp_path / "plan.yaml").read_text(), "")[1]["max_epochs"].reason
+    choices = parse((tmp_path / "plan.yaml").read_text(), "")[1]
+    sides = "x".join(map(str, choices["patch_size"].value))
+    assert f"a step of {sides} took " in choices["max_epochs"].reason
 
 
 def test_images_are_planned_by_the_same_verb(slices, tmp_path):

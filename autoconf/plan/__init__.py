@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -15,11 +16,7 @@ from autoconf.plan.choose import Cases, Limit, choose, task
 from autoconf.plan.file import as_table, render
 from autoconf.plan.images import choose_2d
 from autoconf.plan.machine import Machine, measure_speed, parse_time, read_machine
-from autoconf.plan.memory import network_step
-from autoconf.plan.patch import min_side
 from autoconf.plan.rules import Choice
-
-TIMED_SIDE = 64  # voxels of the patch that is timed: seconds for most networks on a CPU, and not too small for a GPU
 
 
 def plan(
@@ -82,8 +79,8 @@ def decide(
         return choose_2d(fingerprint, bundle, machine, cases.both, fixed)
     limit = None
     if seconds is not None:
-        side = max(TIMED_SIDE, min_side(network_step(bundle.configs, bundle.channels)))
-        limit = Limit(seconds, measure_speed(bundle, (side,) * 3, machine.device))
+        amp = fixed.get("amp", bundle.config.get("amp", False))
+        limit = Limit(seconds, functools.cache(lambda patch: measure_speed(bundle, patch, machine.device, amp)))
     return choose(task(fingerprint, bundle, machine, cases, limit), fixed)
 
 

@@ -186,9 +186,13 @@ def num_workers(device: str, cores: int) -> Choice:
     return Choice(chosen, f"all {cores} cores but one, up to nnU-Net's {MAX_WORKERS}")
 
 
-def crop_seconds(voxels: float, workers: int) -> float:
-    """Seconds that augmenting a crop adds to a step; `workers` processes share the work, 0 is the training's own."""
-    return (CROP_SECONDS + CROP_SECONDS_PER_VOXEL * voxels) / max(1, workers)
+def crop_seconds(voxels: float, workers: int, uncached: float = 0.0) -> float:
+    """Seconds that preparing a crop adds to a step; `workers` processes share the work, 0 is the training's own.
+
+    uncached: share of the cases that are loaded anew for each crop. On a GPU this is an upper bound, because workers
+    prepare the next crops while the network computes.
+    """
+    return (CROP_SECONDS + CROP_SECONDS_PER_VOXEL * voxels + uncached * CASE_SECONDS) / max(1, workers)
 
 
 def max_voxels(seconds: float, crops: int, train: float, workers: int) -> float:
