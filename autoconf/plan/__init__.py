@@ -37,7 +37,7 @@ def plan(
 
     --network  one of BUNDLE/configs/networks, such as segresnet; empty: the bundle's own
     --memory   of the device, e.g. 8GB or 24GiB; auto: what is there (on a CPU: the free main memory)
-    --time     to train in, e.g. 2h or 90min; a training step is measured on the device for it
+    --time     to train in, e.g. 2h or 90min; a training step of the planned patch is measured on the device for it
     --device   cpu, cuda, or auto: what is there. On a CPU the voxels are made coarser, until a patch that a
                CPU can train shows enough of the brain.
     --set      key=value of the bundle, which goes into the plan as it is; may be given several times
