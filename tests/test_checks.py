@@ -107,6 +107,23 @@ def test_a_network_of_the_bundle_may_replace_the_network(config, tmp_path):
     assert "'network_deff'" in message and "Did you mean 'network_def'?" in message
 
 
+@pytest.mark.parametrize("config", ["train.yaml", "evaluate.yaml", "inference.yaml"])
+def test_a_plan_for_another_network_is_refused_with_the_file_that_lacks(config, tmp_path):
+    message = refusal(check, "--config_file", with_override(tmp_path, {"network_name": "segresnet"}, config))
+    assert f"network_name is 'segresnet' (in {tmp_path / 'plan.yaml'}), but 'unetr' would run" in message
+    assert "give segresnet.yaml" in message
+
+
+def test_a_plan_passes_with_the_network_that_it_was_made_for(tmp_path):
+    plan = write_yaml(tmp_path / "plan.yaml", {"network_name": "segresnet"})
+    check("--config_file", str([str(UNETR3D / "train.yaml"), str(UNETR3D / "networks" / "segresnet.yaml"), str(plan)]))
+    check("--config_file", with_override(tmp_path, {"network_name": "unetr"}))
+
+
+def test_a_name_alone_does_not_change_the_network():
+    assert "'unetr' would run" in refusal(check, "--network_name", "segresnet")
+
+
 def test_an_override_file_that_is_no_mapping_is_refused(tmp_path):
     (tmp_path / "plan.yaml").write_text("- max_epochs\n")
     message = refusal(check, "--config_file", f"['{UNETR3D / 'train.yaml'}','{tmp_path / 'plan.yaml'}']")
@@ -137,6 +154,7 @@ GOOD_AND_BAD = {
     "learning_rate": ([1e-4, 1], [0, -1e-4, float("nan"), "1e-4"]),
     "weight_decay": ([0, 1e-5], [-1e-5]),
     "dropout": ([0, 0.99], [1, -0.1]),
+    "contrast_dropout": ([0, 0.1, 1], [2, -0.1, "0.1"]),
     "max_grad_norm": ([1, float("inf")], [0, None]),
     "dice_weight": ([0, 0.5, 1], [-0.1, 1.1]),
     "overlap": ([0, 0.5], [1, -0.5]),

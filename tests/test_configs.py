@@ -96,6 +96,7 @@ REPEATED = {
         "target_spacing",
         "overlap",
         "normalize_nonzero",
+        "network_name",
     ),
 }
 
@@ -229,6 +230,12 @@ def test_what_a_file_lets_a_user_set_is_used_in_it(path):
     content = read_yaml(path)
     first = list(content)[: list(content).index("bundle_root")]
     assert [knob for knob in first if not is_used(knob, content)] == []
+
+
+def test_a_contrast_is_dropped_from_one_crop_in_ten_unless_the_knob_says_otherwise():
+    train = config("unetr3d", "train.yaml")
+    (drop,) = [t for t in train["train"]["random_transforms"] if t["_target_"].endswith("RandDropContrastd")]
+    assert drop["prob"] == "@contrast_dropout" and train["contrast_dropout"] == 0.1
 
 
 # Metadata

@@ -48,7 +48,14 @@ def test_every_network_is_tested():
 
 def test_the_default_network_is_that_of_the_bundle():
     own = read_yaml(UNETR3D / "configs" / "train.yaml")
-    assert read_yaml(UNETR3D / "configs" / "networks" / "unetr.yaml") == {"network_def": own["network_def"]}
+    assert read_yaml(UNETR3D / "configs" / "networks" / "unetr.yaml") == {
+        key: own[key] for key in ("network_name", "network_def")
+    }
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_is_named_after_its_file(network):
+    assert read_yaml(UNETR3D / "configs" / "networks" / f"{network}.yaml")["network_name"] == network
 
 
 @pytest.mark.parametrize("network", NETWORKS)

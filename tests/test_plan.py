@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from autoconf.errors import AutoconfError
 from autoconf.explain import explain
-from autoconf.plan import rules
+from autoconf.plan import _count, rules
 from autoconf.plan.bundle import check_override, parse_set, read_bundle
-from autoconf.plan.choose import TIME_SHARE, Limit, choose, task
+from autoconf.plan.choose import TIME_SHARE, Cases, Limit, choose, task
 from autoconf.plan.file import parse, render
 from autoconf.plan.images import choose_2d, image_size
 from autoconf.plan.machine import Machine, Speed
@@ -38,8 +38,11 @@ def fingerprint(cases: int = 20, **row) -> dict:
     return {"kind": "volumes", "contrasts": dict.fromkeys(("t1", "t1c", "t2", "flair"), {}), "cases": [case] * cases}
 
 
-def chosen(machine: Machine, fixed: dict | None = None, data: dict | None = None, bundle=BUNDLE, **limits):
-    return choose(task(data or fingerprint(), bundle, machine, (14, 3), **limits), fixed or {})
+CASES = Cases(14, 3)
+
+
+def chosen(machine: Machine, fixed: dict | None = None, data: dict | None = None, bundle=BUNDLE, cases=CASES, **limits):
+    return choose(task(data or fingerprint(), bundle, machine, cases, **limits), fixed or {})
 
 
 def values(*args, **kwargs) -> dict:
@@ -74,6 +77,8 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("batch_size=-1", "It must be above 0"),
         ("max_epochs=0", "It must be above 0"),
         ("dice_weight=7", "It must be from 0 to 1"),
+        ("network_name=segresnet", "Choose it with --network segresnet"),
+        ("contrast_dropout=2", "It must be from 0 to 1"),
         ("num_workers=-1", "It must be 0 or more"),
         ("target_spacing=[0,0,0]", "It must be above 0"),
         ("target_spacing=[.nan,1,1]", "It must be above 0"),
@@ -125,6 +130,13 @@ def test_a_plan_is_a_fixed_point_when_its_own_shape_is_fed_back(machine):
     assert {key: again[key] for key in ("target_spacing", "patch_size")} == {
         key: plan[key] for key in ("target_spacing", "patch_size")
     }
+
+
+@pytest.mark.parametrize("machine", [CPU, GPU])
+def test_each_choice_fixed_by_hand_leaves_the_others_as_they_were(machine):
+    plan = values(machine, cases=LACKING)
+    for fixed in (plan, *({key: value} for key, value in plan.items())):
+        assert values(machine, fixed, cases=LACKING) == plan
 
 
 def test_thick_slices_keep_their_thin_ones():
@@ -182,13 +194,39 @@ def test_the_order_of_the_cases_does_not_matter(cases, random):
     assert first == second
 
 
+# Missing contrasts
+
+LACKING = Cases(14, 3, {"t1c": 1, "t2": 2})
+
+
+def test_cases_are_counted_by_fold_and_by_the_contrasts_that_they_lack():
+    images = [["a", None, "c"], [None, None, "c"], "4d.nii.gz"]
+    items = [{"fold": fold, "image": image} for fold, image in enumerate(images)]
+    datalist = {"contrasts": ["t1", "t2", "x"], "training": items, "testing": [{"image": [None, "b", "c"]}]}
+    assert _count(datalist, fold=0) == Cases(2, 1, {"t1": 1, "t2": 2})
+
+
+def test_data_without_a_missing_contrast_leave_its_dropout_to_the_bundle():
+    assert "contrast_dropout" not in chosen(CPU)
+
+
+def test_a_missing_contrast_raises_its_dropout():
+    choice = chosen(CPU, cases=LACKING)["contrast_dropout"]
+    assert choice.value == 0.48 and choice.reason.startswith("2 of 17 cases lack t2")
+
+
+def test_a_bundle_without_that_knob_is_not_given_it():
+    config = {key: value for key, value in BUNDLE.config.items() if key != "contrast_dropout"}
+    assert "contrast_dropout" not in chosen(CPU, bundle=dataclasses.replace(BUNDLE, config=config), cases=LACKING)
+
+
 # A time to train in
 
 
 def limited(hours: float, machine: Machine = CPU, seconds_per_voxel: float = 1e-6, fixed: dict | None = None):
     """A plan for a machine that takes so long for a voxel of a training step, a third of it for a forward pass."""
-    limit = Limit(hours * 3600, Speed(seconds_per_voxel, seconds_per_voxel / 3, "a step took as long as the test says"))
-    return chosen(machine, fixed, limit=limit)
+    speed = Speed(seconds_per_voxel, seconds_per_voxel / 3, "a step took as long as the test says")
+    return chosen(machine, fixed, limit=Limit(hours * 3600, lambda patch: speed))
 
 
 def test_the_schedule_fits_the_time():
@@ -213,6 +251,54 @@ def test_a_time_that_fits_no_epoch_is_refused_and_one_that_fits_few_says_so():
         limited(0.001)
     few = limited(0.1)
     assert "of 5000 wanted" in few["max_epochs"].reason
+
+
+FIXED = {"patch_size": [64, 64, 64], "target_spacing": [2.0, 2.0, 2.0], "cache_rate": 1.0}
+
+
+def epochs(machine: Machine = CPU, **fixed) -> int:
+    return limited(8, machine, fixed=FIXED | fixed)["max_epochs"].value
+
+
+def test_rarer_validation_leaves_time_for_more_epochs():
+    assert epochs(val_interval=1) < epochs(val_interval=5) < epochs(val_interval=50)
+
+
+def test_cases_that_are_not_cached_are_loaded_anew_for_each_crop():
+    each = 64**3 * 1e-6 + rules.crop_seconds(64**3, 0)
+    assert epochs(cache_rate=0.0) / epochs() == pytest.approx(each / (each + rules.CASE_SECONDS), rel=0.2)
+
+
+def test_the_workers_that_are_set_by_hand_are_those_that_augment():
+    assert epochs(GPU, num_workers=0) < epochs(GPU, num_workers=2) < epochs(GPU)
+
+
+def test_steps_are_those_of_the_optimiser_not_batches():
+    fixed = FIXED | {"batch_size": 1}
+    one, two = (limited(8, GPU, fixed=fixed | {"accumulation_steps": n})["max_epochs"] for n in (1, 2))
+    steps = [int(choice.reason.split()[0]) for choice in (one, two)]
+    assert one.value == two.value and steps[0] == 2 * steps[1]
+
+
+def test_the_schedule_follows_the_speed_of_the_planned_patch():
+    """Not that of the first one timed: small patches take longer for each voxel."""
+    asked = []
+
+    def speed(patch):
+        asked.append(patch)
+        return Speed(1e-6, 3e-7, f"a step of {patch}")
+
+    plan = chosen(CPU, limit=Limit(3600, speed))
+    assert asked[0] == (64, 64, 64) and asked[-1] == tuple(plan["patch_size"].value)
+    assert f"a step of {asked[-1]}" in plan["max_epochs"].reason
+
+
+def test_the_fold_that_is_set_by_hand_validates(volumes, tmp_path):
+    folds = [item["fold"] for item in json.loads(volumes.datalist.read_text())["training"]]
+    for fold in (0, 4):
+        out = tmp_path / f"{fold}.yaml"
+        assert plan(volumes.work, out, "--memory", "4GB", "--set", f"fold={fold}").returncode == 0
+        assert f"{8 * (len(folds) - folds.count(fold))} crops" in parse(out.read_text(), "")[1]["max_epochs"].reason
 
 
 # The file
@@ -284,7 +370,7 @@ def plan(work: Path, out: Path, *words: object):
 
 PLANNED = {
     *("target_spacing", "patch_size", "batch_size", "max_epochs", "learning_rate", "num_workers"),
-    *("normalize_nonzero", "accumulation_steps", "overlap", "cache_rate"),
+    *("normalize_nonzero", "accumulation_steps", "overlap", "cache_rate", "network_name"),
 }
 
 
@@ -311,13 +397,16 @@ def test_a_plan_names_its_network_and_what_to_run(volumes, tmp_path):
     done = plan(volumes.work, tmp_path / "plan.yaml", "--network", "segresnet", "--memory", "4GB")
     assert done.returncode == 0, done.stderr
     assert "--network segresnet" in (tmp_path / "plan.yaml").read_text().splitlines()[0]
+    assert read_yaml(tmp_path / "plan.yaml")["network_name"] == "segresnet"
     assert f"{UNETR3D}/configs/train.yaml','{UNETR3D}/configs/networks/segresnet.yaml','{tmp_path}" in done.stdout
 
 
 def test_a_plan_for_a_time_is_measured_on_the_device(volumes, tmp_path):
     done = plan(volumes.work, tmp_path / "plan.yaml", "--time", "30min", "--memory", "4GB", "--network", "segresnet")
     assert done.returncode == 0, done.stderr
-    assert "a step of 64x64x64 took " in parse((tmp_path / "plan.yaml").read_text(), "")[1]["max_epochs"].reason
+    choices = parse((tmp_path / "plan.yaml").read_text(), "")[1]
+    sides = "x".join(map(str, choices["patch_size"].value))
+    assert f"a step of {sides} took " in choices["max_epochs"].reason
 
 
 def test_images_are_planned_by_the_same_verb(slices, tmp_path):
@@ -333,6 +422,7 @@ def test_what_cannot_be_planned_is_refused_in_one_line(volumes, slices, tmp_path
     assert_refused(plan(volumes.work, out, "--network", "segresnett"), "Did you mean 'segresnet'?")
     assert_refused(plan(tmp_path, out), "fingerprint.json is not there", "autoconf inspect")
     assert_refused(plan(slices.work, out), "2D images")
+    assert_refused(plan(volumes.work, out, "--set", "contrast_dropout=2"), "It must be from 0 to 1")
     assert_refused(plan(volumes.work, out, "--memory", "8"), "8GB or 24GiB")
     assert_refused(plan(volumes.work, out, "--time", "2"), "2h, 90min or 1.5d")
     assert_refused(autoconf("plan", volumes.work, "--bundle", PSEUDO2D, "--out", out), "needs 2D images")

@@ -223,6 +223,24 @@ def test_the_cache_takes_at_most_half_of_the_free_memory(cases, case_bytes, free
     assert rate == 1 or (rate + 0.01) * cases * case_bytes > rules.CACHE_SHARE * max(0, free)
 
 
+@given(st.integers(1, 5000), st.data())
+def test_a_contrast_is_dropped_as_often_as_the_data_lack_it(cases, data):
+    """From half of the crops at most, and never less often than the bundle's own."""
+    lack = st.dictionaries(st.sampled_from(["t1", "t1c", "t2"]), st.integers(1, cases), min_size=1)
+    missing = data.draw(lack)
+    p = rules.contrast_dropout(missing, cases, 4, 0.1).value
+    assert 0.1 <= p <= 0.5
+    assert p == 0.5 or all(p / 4 >= number / cases for number in missing.values())
+
+
+def test_the_dropout_of_contrasts_says_what_it_follows():
+    assert rules.contrast_dropout({"t1": 1}, 1000, 4, 0.1).value == 0.1  # the bundle's own is enough
+    choice = rules.contrast_dropout({"t1": 1, "t2": 5}, 50, 4, 0.1)
+    assert choice.value == 0.4 and choice.reason == "5 of 50 cases lack t2; 1 of 4 dropped crops loses it"
+    assert rules.contrast_dropout({"t1": 10}, 50, 4, 0.1).rejected[0].startswith("0.8: ")
+    assert rules.contrast_dropout({"t1": 10}, 50, 4, 0.7).value == 0.7  # never lowered
+
+
 def test_workers_leave_a_core_to_the_training():
     assert [rules.num_workers("cuda", cores).value for cores in (1, 2, 8, 64)] == [0, 1, 7, 12]
     assert rules.num_workers("cpu", 64).value == 0

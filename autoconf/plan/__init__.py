@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
+from collections import Counter
 from typing import Any
 
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, write_files
 from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
-from autoconf.plan.choose import Limit, choose, task
+from autoconf.plan.choose import Cases, Limit, choose, task
 from autoconf.plan.file import as_table, render
 from autoconf.plan.images import choose_2d
 from autoconf.plan.machine import Machine, measure_speed, parse_time, read_machine
-from autoconf.plan.memory import network_step
-from autoconf.plan.patch import min_side
 from autoconf.plan.rules import Choice
-
-TIMED_SIDE = 64  # voxels of the patch that is timed: seconds for most networks on a CPU, and not too small for a GPU
 
 
 def plan(
@@ -39,7 +37,7 @@ def plan(
 
     --network  one of BUNDLE/configs/networks, such as segresnet; empty: the bundle's own
     --memory   of the device, e.g. 8GB or 24GiB; auto: what is there (on a CPU: the free main memory)
-    --time     to train in, e.g. 2h or 90min; a training step is measured on the device for it
+    --time     to train in, e.g. 2h or 90min; a training step of the planned patch is measured on the device for it
     --device   cpu, cuda, or auto: what is there. On a CPU the voxels are made coarser, until a patch that a
                CPU can train shows enough of the brain.
     --set      key=value of the bundle, which goes into the plan as it is; may be given several times
@@ -51,8 +49,9 @@ def plan(
     seconds = parse_time(time) if time else None
     machine = read_machine(device, memory)
     check_out(os.path.dirname(os.path.abspath(out)))
-    sides = _sides(_read_json(work, "datalist.json", "training"), to.config.get("fold", 0))
-    choices = decide(fingerprint, to, machine, sides, fixed, seconds)
+    fold = fixed.get("fold", to.config.get("fold", 0))
+    cases = _count(_read_json(work, "datalist.json", "training"), fold)
+    choices = decide(fingerprint, to, machine, cases, fixed, seconds)
     for key, choice in choices.items():
         check_override(to, key, choice.value)
     flags = {"network": network, "memory": memory, "time": time, "device": machine.device}
@@ -69,20 +68,20 @@ def decide(
     fingerprint: dict[str, Any],
     bundle: Bundle,
     machine: Machine,
-    sides: tuple[int, int],
+    cases: Cases,
     fixed: dict[str, Any],
     seconds: float | None = None,
 ) -> dict[str, Choice]:
-    """All choices for a data set. sides: cases of training and validation. seconds: to train in, if limited."""
+    """All choices for a data set. seconds: to train in, if limited."""
     if not bundle.is_3d:
         if seconds is not None:
             raise AutoconfError(f"bundle '{bundle.name}' is not planned for a time. Leave --time out.")
-        return choose_2d(fingerprint, bundle, machine, sum(sides), fixed)
+        return choose_2d(fingerprint, bundle, machine, cases.both, fixed)
     limit = None
     if seconds is not None:
-        side = max(TIMED_SIDE, min_side(network_step(bundle.configs, bundle.channels)))
-        limit = Limit(seconds, measure_speed(bundle, (side,) * 3, machine.device))
-    return choose(task(fingerprint, bundle, machine, sides, limit), fixed)
+        amp = fixed.get("amp", bundle.config.get("amp", False))
+        limit = Limit(seconds, functools.cache(lambda patch: measure_speed(bundle, patch, machine.device, amp)))
+    return choose(task(fingerprint, bundle, machine, cases, limit), fixed)
 
 
 def _check_kind(work: str, fingerprint: dict[str, Any], bundle: Bundle) -> None:
@@ -95,11 +94,16 @@ def _check_kind(work: str, fingerprint: dict[str, Any], bundle: Bundle) -> None:
         )
 
 
-def _sides(datalist: dict[str, Any], fold: int) -> tuple[int, int]:
-    """Cases of training and of validation, when `fold` validates."""
-    folds = [item.get("fold") for item in datalist.get("training", [])]
-    validation = folds.count(fold)
-    return max(1, len(folds) - validation), validation
+def _count(datalist: dict[str, Any], fold: int) -> Cases:
+    """The cases of the training list, when `fold` validates; a contrast that a case lacks is null there."""
+    items = datalist["training"]
+    validation = sum(item.get("fold") == fold for item in items)
+    missing: Counter[str] = Counter()
+    for item in items:
+        if isinstance(item.get("image"), list):
+            images = zip(datalist.get("contrasts", ()), item["image"], strict=False)
+            missing.update(contrast for contrast, path in images if path is None)
+    return Cases(max(1, len(items) - validation), validation, dict(missing))
 
 
 def _next(bundle: Bundle, work: str, out: str) -> str:

@@ -19,7 +19,7 @@ POSITIVE = {  # knobs of the bundles for which 0 makes no sense
     *("max_epochs", "learning_rate", "batch_size", "patch_size", "target_spacing", "image_size", "max_grad_norm"),
     *("crops_per_case", "val_interval", "accumulation_steps"),
 }
-SHARES = {"dice_weight", "cache_rate", "overlap", "dropout"}
+SHARES = {"dice_weight", "cache_rate", "overlap", "dropout", "contrast_dropout"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ def check_override(bundle: Bundle, key: str, value: Any) -> None:
         hint = f"Did you mean '{near[0]}'?" if near else f"It has: {', '.join(bundle.config)}."
         raise AutoconfError(f"bundle '{bundle.name}' has no '{key}' to override. {hint}")
     own = bundle.config[key]
+    if key == "network_name" and value != own:
+        raise AutoconfError(f"'{key}' only names the network. Choose it with --network {value}.")
     kinds = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}
     expected = kinds.get(type(own))
     if isinstance(own, str) and own.startswith(("$", "@")) or expected is None:

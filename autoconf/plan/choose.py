@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from autoconf.plan.rules import Choice, Vec3
 
 USABLE = 0.9  # of the memory: the rest is for the library's workspace and fragmentation
 TIME_SHARE = 0.8  # of the time: the rest is for starting, metrics, logs and a machine that does other things too
+TIMED_SIDE = 64  # voxels of a patch that says about how large one may be: seconds on a CPU, not too small for a GPU
 SURELY_MORE = 0.6  # a patch keeps at least so much of the smallest patch's bytes per voxel, for every network here
 
 
@@ -27,7 +30,20 @@ class Limit:
     """A time to train in, and how fast the machine is."""
 
     seconds: float
-    speed: Speed
+    speed: Callable[[Vec3], Speed]  # of a patch, measured
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What the datalist says of its training list."""
+
+    training: int  # cases outside the fold that validates
+    validation: int  # cases inside it
+    missing: dict[str, int] = field(default_factory=dict)  # contrast -> cases that lack it, where any do
+
+    @property
+    def both(self) -> int:
+        return self.training + self.validation
 
 
 @dataclass(frozen=True)
@@ -40,8 +56,7 @@ class Task:
     shapes: np.ndarray  # (cases, 3), voxels of the brains' boxes
     kept: float  # median share of a scan's voxels inside that box
     contrasts: tuple[str, ...]
-    training: int  # cases
-    validation: int  # cases
+    cases: Cases
     limit: Limit | None
 
     @property
@@ -56,17 +71,17 @@ class Task:
     @property
     def seconds(self) -> float:
         """To train in, once all cases are loaded; of a limited task."""
-        return TIME_SHARE * self.limit.seconds - rules.CASE_SECONDS * (self.training + self.validation)  # type: ignore[union-attr]
+        return TIME_SHARE * self.limit.seconds - rules.CASE_SECONDS * self.cases.both  # type: ignore[union-attr]
 
     @property
     def patch_cap(self) -> tuple[float, str]:
         """Most voxels of a patch that trains in good time, and what says so."""
         if self.limit:
             crops = rules.STEPS_WANTED * (1 if self.machine.device == "cpu" else rules.MIN_BATCH)
-            voxels = rules.max_voxels(self.seconds, crops, self.limit.speed.train, self.workers)
-            smallest = min_side(network_step(self.bundle.configs, self.bundle.channels)) ** 3
-            said = f"does not train {rules.STEPS_WANTED} steps in the time ({self.limit.speed.measured})"
-            return max(voxels, smallest), said
+            smallest = min_side(network_step(self.bundle.configs, self.bundle.channels))
+            speed = self.limit.speed((max(TIMED_SIDE, smallest),) * 3)
+            voxels = rules.max_voxels(self.seconds, crops, speed.train, self.workers)
+            return max(voxels, smallest**3), f"does not train {rules.STEPS_WANTED} steps in the time ({speed.measured})"
         if self.machine.device == "cpu":
             return rules.CPU_PATCH_VOXELS, "is more than a CPU trains in good time"
         return math.inf, ""
@@ -83,16 +98,16 @@ def task(
     fingerprint: dict[str, Any],
     bundle: Bundle,
     machine: Machine,
-    cases: tuple[int, int],
+    cases: Cases,
     limit: Limit | None = None,
 ) -> Task:
-    """Gather what the decisions need. cases: of training and of validation."""
+    """Gather what the decisions need."""
     rows = fingerprint["cases"]
     shapes = np.array([row["brain_shape"] for row in rows])
     whole = np.array([math.prod(row.get("shape") or row["brain_shape"]) for row in rows])
     kept = float(np.median(shapes.prod(axis=1) / whole))
     spacings = np.array([row["spacing"] for row in rows])
-    return Task(bundle, machine, spacings, shapes, kept, tuple(fingerprint.get("contrasts", ())), *cases, limit)
+    return Task(bundle, machine, spacings, shapes, kept, tuple(fingerprint.get("contrasts", ())), cases, limit)
 
 
 def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
@@ -114,13 +129,21 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     batch = decide("batch_size", lambda: _batch(of, patch, spacing))
     device = of.machine.device
     decide("accumulation_steps", lambda: rules.accumulation_steps(batch, device))
-    overlap = decide("overlap", lambda: rules.overlap(brain, patch, device))
+    decide("overlap", lambda: rules.overlap(brain, patch, device))
     decide("cache_rate", lambda: _cache_rate(of, brain, patch, batch))
     decide("num_workers", lambda: rules.num_workers(device, of.machine.cores))
-    crops = decide("crops_per_case", lambda: Choice(of.bundle.config["crops_per_case"], "the bundle's own"))
-    decide("max_epochs", lambda: _max_epochs(of, crops, batch, patch, rules.windows(brain, patch, overlap)))
-    order = [key for key in of.bundle.config if key in chosen and (key in fixed or key != "crops_per_case")]
-    return {key: chosen[key] for key in order}
+    decide("network_name", lambda: _network_name(of.bundle))
+    if of.cases.missing:
+        decide("contrast_dropout", lambda: _contrast_dropout(of))
+    settings = of.bundle.config | {key: choice.value for key, choice in chosen.items()}
+    decide("max_epochs", lambda: _max_epochs(of, settings, brain))
+    return {key: chosen[key] for key in of.bundle.config if key in chosen}
+
+
+def _network_name(bundle: Bundle) -> Choice:
+    folder = os.path.dirname(bundle.configs[0])
+    files = " and ".join(os.path.relpath(path, folder) for path in bundle.configs)
+    return Choice(bundle.config["network_name"], f"of {files}: patch and batch are counted for it alone")
 
 
 def _normalisation(of: Task) -> Choice:
@@ -200,30 +223,39 @@ def _batch(of: Task, patch: Vec3, spacing: np.ndarray) -> Choice:
     return Choice(batch, reason, (f"{batch + 1}: would need {more:.1f} GB",) if fitting == batch else ())
 
 
+def _contrast_dropout(of: Task) -> Choice:
+    own = of.bundle.config["contrast_dropout"]
+    return rules.contrast_dropout(of.cases.missing, of.cases.both, of.bundle.channels, own)
+
+
 def _cache_rate(of: Task, brain: Vec3, patch: Vec3, batch: int) -> Choice:
     case_bytes = rules.CACHED_BYTES * (of.bundle.channels + 1) * math.prod(brain)
     network = of.count(patch).total(batch) if of.machine.device == "cpu" else 0  # shares the main memory
-    return rules.cache_rate(of.training + of.validation, case_bytes, of.machine.ram - network)
+    return rules.cache_rate(of.cases.both, case_bytes, of.machine.ram - network)
 
 
-def _max_epochs(of: Task, crops: int, batch: int, patch: Vec3, windows: int) -> Choice:
-    """windows: of the median brain, for the time that validation takes."""
-    own, per_epoch = of.bundle.config["max_epochs"], crops * of.training
+def _max_epochs(of: Task, settings: dict[str, Any], brain: Vec3) -> Choice:
+    """settings: of the bundle, with what was chosen so far. brain: the median's voxels, for the time of validation."""
+    own, per_epoch = of.bundle.config["max_epochs"], settings["crops_per_case"] * of.cases.training
     if of.limit is None:
         return rules.max_epochs(own, per_epoch, None)
-    speed, voxels = of.limit.speed, math.prod(patch)
-    each = voxels * speed.train + rules.crop_seconds(voxels, of.workers)
-    epoch = per_epoch * each + of.validation * windows * voxels * speed.forward
+    patch = tuple(settings["patch_size"])
+    speed, voxels = of.limit.speed(patch), math.prod(patch)
+    uncached = 1 - settings.get("cache_rate", 1)
+    crop = voxels * speed.train + rules.crop_seconds(voxels, settings.get("num_workers", 0), uncached)
+    case = rules.windows(brain, patch, settings["overlap"]) * voxels * speed.forward + uncached * rules.CASE_SECONDS
+    epoch = per_epoch * crop + of.cases.validation * case / settings.get("val_interval", 1)
     fitting = int(of.seconds / epoch)
     if fitting < 1:
-        loading = rules.CASE_SECONDS * (of.training + of.validation)
+        loading = rules.CASE_SECONDS * of.cases.both
         raise AutoconfError(
             f"one epoch of {per_epoch} crops takes {_clock((epoch + loading) / TIME_SHARE)}, more than --time. "
             "Give more --time, or a smaller crops_per_case with --set."
         )
-    steps = fitting * math.ceil(per_epoch / batch)
+    batches = math.ceil(per_epoch / settings["batch_size"])
+    steps = fitting * math.ceil(batches / settings.get("accumulation_steps", 1))
     few = f", of {rules.STEPS_WANTED} wanted," if steps < rules.STEPS_WANTED else ""
-    parts = f"{speed.measured}; a crop takes {each:.2f} s with its augmentation"
+    parts = f"{speed.measured}; a crop takes {crop:.2f} s with its augmentation"
     return rules.max_epochs(own, per_epoch, fitting, f"{steps} steps{few} fit: {parts}")
 
 

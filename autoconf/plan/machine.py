@@ -85,11 +85,11 @@ def parse_time(text: str) -> float:
     return float(match[1]) * SECONDS[match[2].lower()]
 
 
-def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str) -> Speed:
+def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str, amp: bool = True) -> Speed:
     """Time real training steps of the bundle's network, and forward passes alone, on the device that is here.
 
-    patch: voxels. One patch of noise; bfloat16 as the bundle would use it; AdamW. Raises AutoconfError if the device
-    is not here.
+    patch: voxels. One patch of noise; AdamW; bfloat16 as the bundle uses it with this `amp`. Raises AutoconfError if
+    the device is not here, or has less memory than the plan was asked for.
     """
     import torch
 
@@ -99,7 +99,7 @@ def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str) -> Speed:
     image = torch.randn(1, bundle.channels, *patch, device=device)
     optimiser = torch.optim.AdamW(network.parameters())
     fast = torch.cpu._is_avx512_bf16_supported() if device == "cpu" else torch.cuda.is_bf16_supported(False)
-    low = bool(bundle.config.get("amp")) and fast
+    low = amp and fast
 
     def forward() -> torch.Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=low):
@@ -110,12 +110,17 @@ def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str) -> Speed:
         forward().float().square().mean().backward()
         optimiser.step()
 
-    step = _seconds(train, device)
-    network.eval()
-    with torch.no_grad():
-        alone = _seconds(forward, device)
-    voxels = image[0, 0].numel()
     sides = "x".join(map(str, patch))
+    try:
+        step = _seconds(train, device)
+        network.eval()
+        with torch.no_grad():
+            alone = _seconds(forward, device)
+    except torch.OutOfMemoryError:
+        raise AutoconfError(
+            f"--time: a patch of {sides} does not fit the {device} that is here. Give less --memory."
+        ) from None
+    voxels = image[0, 0].numel()
     said = f"a step of {sides} took {step:.2f} s in {'bfloat16' if low else 'float32'} on this {device}"
     return Speed(step / voxels, alone / voxels, said)
 

@@ -30,6 +30,7 @@ STEPS_WANTED = 5000  # the published CPU run was scheduled for 5,120 steps (docs
 # Measured with the unetr3d bundle on two CPU cores, BraTS at 1 to 3 mm, crops of 32^3 to 128^3 (2026-11-23):
 CASE_SECONDS = 2.0  # to load and prepare a case, once
 CROP_SECONDS, CROP_SECONDS_PER_VOXEL = 0.1, 2e-7  # to augment a crop in one process
+MAX_CONTRAST_DROPOUT = 0.5  # half of the crops, at least, keep all contrasts that their case has
 OVERLAP, CPU_OVERLAP = 0.5, 0.25  # of neighbouring windows: nnU-Net's; MONAI's default
 
 
@@ -141,6 +142,26 @@ def overlap(brain: Vec3, patch: Vec3, device: str) -> Choice:
     return Choice(OVERLAP, reason, (f"{CPU_OVERLAP}: {few} windows, with more visible seams",) if few < many else ())
 
 
+def contrast_dropout(missing: dict[str, int], cases: int, channels: int, own: float) -> Choice:
+    """Probability p that training sets one contrast of a crop to 0, for data of which some cases lack a contrast.
+
+    missing: contrast -> how many of `cases` lack it. own: the bundle's p, which is never lowered.
+    The bundle drops one of `channels` contrasts, each as likely: a crop loses a given one with p / channels. A case
+    that has a contrast is to be seen without it as often as the data lack it, or its absence would tell which case
+    it is: p = channels x the largest share of cases that lack one, rounded up to whole percents, at most
+    MAX_CONTRAST_DROPOUT.
+    """
+    contrast = max(missing, key=lambda name: missing[name])
+    wanted = math.ceil(100 * channels * missing[contrast] / cases) / 100
+    reason = f"{missing[contrast]} of {cases} cases lack {contrast}; 1 of {channels} dropped crops loses it"
+    if wanted <= own:
+        return Choice(own, f"the bundle's own is enough: {reason}")
+    if wanted <= MAX_CONTRAST_DROPOUT:
+        return Choice(wanted, reason)
+    rejected = f"{wanted}: as often as the data lack it, but most crops should keep what their case has"
+    return Choice(max(own, MAX_CONTRAST_DROPOUT), reason, (rejected,))
+
+
 def cache_rate(cases: int, case_bytes: float, free: float) -> Choice:
     """Share of the prepared cases to keep in memory, so that they take at most CACHE_SHARE of what is free.
 
@@ -165,9 +186,13 @@ def num_workers(device: str, cores: int) -> Choice:
     return Choice(chosen, f"all {cores} cores but one, up to nnU-Net's {MAX_WORKERS}")
 
 
-def crop_seconds(voxels: float, workers: int) -> float:
-    """Seconds that augmenting a crop adds to a step; `workers` processes share the work, 0 is the training's own."""
-    return (CROP_SECONDS + CROP_SECONDS_PER_VOXEL * voxels) / max(1, workers)
+def crop_seconds(voxels: float, workers: int, uncached: float = 0.0) -> float:
+    """Seconds that preparing a crop adds to a step; `workers` processes share the work, 0 is the training's own.
+
+    uncached: share of the cases that are loaded anew for each crop. On a GPU this is an upper bound, because workers
+    prepare the next crops while the network computes.
+    """
+    return (CROP_SECONDS + CROP_SECONDS_PER_VOXEL * voxels + uncached * CASE_SECONDS) / max(1, workers)
 
 
 def max_voxels(seconds: float, crops: int, train: float, workers: int) -> float:

@@ -45,6 +45,7 @@ RULES = {
     "learning_rate": ("a number above 0 (YAML reads 1e-4 as text: write 1.0e-4)", lambda v: _number(v) and v > 0),
     "weight_decay": ("a number of at least 0", lambda v: _number(v) and v >= 0),
     "dropout": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
+    "contrast_dropout": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "max_grad_norm": ("a number above 0", lambda v: _number(v) and v > 0),
     "dice_weight": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "overlap": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
@@ -157,10 +158,12 @@ def check_keys(argv: list[str]) -> None:
             for key, value in _overrides(file).items():
                 if file in files or key not in RUNNER_KEYS:
                     _check_key(known, key.lstrip("+"), f" (in {file})")
+                    _check_network(config, key.lstrip("+"), value, f" (in {file})")
                     _check_whole(known, key, value, file)
-    for key in arguments:
+    for key, value in arguments.items():
         if key not in RUNNER_KEYS:
             _check_key(config, key, "")
+            _check_network(config, key, value, "")
 
 
 def _arguments(words: list[str]) -> dict[str, str]:
@@ -216,6 +219,12 @@ def _check_key(config: dict, key: str, where: str) -> None:
         if isinstance(at, dict) and part not in at and not _takes(at, part):
             refuse(f"no key '{key}' to override{where}: {at['_target_']} has no argument '{part}'. Check its spelling.")
         at = at.get(part) if isinstance(at, dict) else None
+
+
+def _check_network(config: dict, key: str, value: Any, where: str) -> None:
+    """Refuse a plan for another network than the one that the bundle's own files define: its patch may not fit."""
+    if key == "network_name" and value != config[key]:
+        refuse(f"{key} is {value!r}{where}, but {config[key]!r} would run. Of configs/networks give {value}.yaml only.")
 
 
 def _takes(component: dict, argument: str) -> bool:
