@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from helpers_volumes import SHAPE, plain_affine, scan, store, tumour, write_case
+from helpers_volumes import SHAPE, odd_copies, plain_affine, scan, store, tumour, write_case
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import CONTRASTS
@@ -332,16 +331,6 @@ def test_the_list_of_nnunet_1_names_no_files_of_the_decathlon(tmp_path: Path) ->
     for training in (listed, [], None):
         write_json(tmp_path / "dataset.json", content | {"training": training})
         assert only(tmp_path).layout == "nnunet"
-
-
-def odd_copies(content: object) -> Iterator[object]:
-    """The content with one of its values, at any depth, replaced by something else."""
-    yield from (None, 5, "x", [], {}, -1, True, [[None]])
-    for key in range(len(content)) if isinstance(content, list) else list(content) if isinstance(content, dict) else ():
-        for odd in odd_copies(content[key]):
-            changed = content.copy()
-            changed[key] = odd
-            yield changed
 
 
 @pytest.mark.parametrize(
