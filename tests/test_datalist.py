@@ -202,6 +202,12 @@ def test_a_case_folder_without_a_contrast_is_refused(cases):
     assert "t1c" in message and a_file(cases, "t1c").name in message
 
 
+def test_a_metaimage_is_found_and_refused_with_the_cure(cases):
+    a_file(cases, "t1c").rename(str(a_file(cases, "t1c")).replace(".nii.gz", ".mha"))
+    message = refusal(volume_items.inference_items, "", cases.folder)
+    assert "-t1c.mha is no NIfTI file" in message and "autoconf inspect" in message
+
+
 def test_nothing_to_read_is_refused(cases, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no cases found" in refusal(volume_items.inference_items, "", tmp_path / "empty")

@@ -11,7 +11,7 @@ import pytest
 from helpers_volumes import SHAPE, odd_copies, plain_affine, scan, store, tumour, write_case
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import CONTRASTS
+from autoconf.inspect.brats import CONTRASTS, CaseError
 from autoconf.inspect.layouts import LAYOUTS, find_scans
 from autoconf.inspect.scans import Found, contrast_of
 
@@ -184,6 +184,34 @@ def test_brats_from_2023(tmp_path: Path, challenge: str) -> None:
     write_case(tmp_path, f"BraTS-{challenge}-00004-000", naming="-")
     (found,) = only(tmp_path).scans
     assert (found.patient, found.family) == (f"BraTS-{challenge}-00004", f"brats-{challenge.lower()}")
+
+
+def as_metaimages(home: Path, *ends: str) -> None:
+    """Rename files of a case, as far as finding goes: what they hold is still NIfTI."""
+    for path in home.iterdir():
+        if path.name.removesuffix(".nii.gz").endswith(ends):
+            path.rename(str(path).replace(".nii.gz", ".mha"))
+
+
+@pytest.mark.parametrize("naming", ["_", "-"])
+def test_metaimages_in_brats_names_are_found_and_must_be_converted(tmp_path: Path, naming: str) -> None:
+    as_metaimages(write_case(tmp_path, "a", naming), "")
+    write_case(tmp_path, "b", naming)
+    first, second = only(tmp_path).scans
+    assert [Path(path).suffix for path in first.files] == [".mha"] * 5 and first.missing == ()
+    assert (first.convert, second.convert) == (True, False)
+
+
+def test_one_metaimage_among_a_cases_files_is_enough_to_convert_it(tmp_path: Path) -> None:
+    as_metaimages(write_case(tmp_path, "a"), "_seg")
+    assert only(tmp_path).scans[0].convert
+
+
+def test_a_metaimage_beside_the_same_nifti_is_refused(tmp_path: Path) -> None:
+    home = write_case(tmp_path, "a")
+    (home / "a_t1.mha").touch()
+    with pytest.raises(CaseError, match="a_t1.mha and a_t1.nii.gz are the same image"):
+        find_scans(str(tmp_path))
 
 
 def test_an_unknown_challenge_leaves_the_values_to_decide(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 
 from autoconf.errors import AutoconfError, DataError
-from autoconf.inspect.brats import CONTRASTS, SCHEMES
+from autoconf.inspect.brats import SCHEMES
 from autoconf.inspect.scans import Scan
 
 ENDS = SCHEMES["BraTS 2023+"]
@@ -19,22 +19,25 @@ ENDS = SCHEMES["BraTS 2023+"]
 def to_nifti(scan: Scan, folder: str) -> Scan:
     """Write a scan's files as folder/<case>/<case>-t1n.nii.gz and so on, in BraTS 2023 names; returns the new scan.
 
-    Arrays get an affine of 1 mm voxels, RAS+, as they lie; one-hot masks become label numbers. Raises DataError for a
-    file that cannot be read.
+    A file that is NIfTI already stays where it is. Arrays get an affine of 1 mm voxels, RAS+, as they lie; one-hot
+    masks become label numbers. Raises DataError for a file that cannot be read.
     """
     home = os.path.join(folder, scan.case)
     os.makedirs(home, exist_ok=True)
     image: list[str | None] = []
-    for index, (contrast, path) in enumerate(zip(CONTRASTS, scan.image, strict=True)):
-        target = os.path.join(home, f"{scan.case}{ENDS[index]}.nii.gz") if path else None
-        if path and target:
-            channel = scan.channels[CONTRASTS.index(contrast)] if scan.channels else None
-            _write(path, target, channel)
-        image.append(target)
-    label = os.path.join(home, f"{scan.case}{ENDS[-1]}.nii.gz") if scan.label else None
-    if scan.label and label:
-        _write(scan.label, label, None, mask=True)
+    for index, path in enumerate(scan.image):
+        channel = scan.channels[index] if scan.channels else None
+        image.append(_converted(path, os.path.join(home, f"{scan.case}{ENDS[index]}.nii.gz"), channel))
+    label = _converted(scan.label, os.path.join(home, f"{scan.case}{ENDS[-1]}.nii.gz"), None, mask=True)
     return replace(scan, image=tuple(image), label=label, channels=(), convert=False)
+
+
+def _converted(path: str | None, target: str, channel: int | None, mask: bool = False) -> str | None:
+    """The path of the same image as NIfTI: the target, once it is written, or the path itself."""
+    if path is None or path.lower().endswith((".nii", ".nii.gz")):
+        return path
+    _write(path, target, channel, mask)
+    return target
 
 
 def _write(path: str, target: str, channel: int | None, mask: bool = False) -> None:

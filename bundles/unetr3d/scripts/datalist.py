@@ -204,7 +204,7 @@ def _grid(path: str, channels: int = 0) -> tuple[tuple[int, ...], np.ndarray]:
     channels: 1 or more if the file may hold so many contrasts on a fourth axis.
     """
     if not path.lower().endswith((".nii", ".nii.gz")):
-        refuse(f"{path} is no NIfTI file. `autoconf inspect` converts what it can read.")
+        refuse(f"{path} is no NIfTI file. Convert it, as `autoconf inspect` does for a data set with masks.")
     try:
         image = nibabel.load(path)
     except FileNotFoundError:
