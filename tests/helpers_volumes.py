@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -107,6 +108,16 @@ def assert_refused(done: subprocess.CompletedProcess[str], *said: str) -> None:
     assert lines[0].startswith("autoconf: ")
     for text in said:
         assert text in lines[0]
+
+
+def odd_copies(content: object) -> Iterator[object]:
+    """The content with one of its values, at any depth, replaced by something odd, one at a time."""
+    yield from (None, 5, "x", [], {}, -1, True, [[None]])
+    for key in range(len(content)) if isinstance(content, list) else list(content) if isinstance(content, dict) else ():
+        for odd in odd_copies(content[key]):
+            changed = content.copy()
+            changed[key] = odd
+            yield changed
 
 
 def real_data(name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import nibabel
@@ -341,6 +342,30 @@ def test_a_metaimage_keeps_its_place_in_the_world(tmp_path: Path) -> None:
     one, two = nibabel.load(tmp_path / "t1.nii.gz"), nibabel.load(made.image[0])
     assert np.allclose(one.affine, two.affine, atol=1e-4)
     assert (np.asarray(one.dataobj) == np.asarray(two.dataobj)).all()
+
+
+def test_brats_cases_of_metaimages_reach_the_bundle(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed: reading .mha needs it")
+    data = write_cases(tmp_path / "data", 3)
+    for path in sorted(data.glob("*/*"))[:-1]:  # one file stays NIfTI
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(path).replace(".nii.gz", ".mha"))
+        path.unlink()
+    datalist, rows = run(data)
+    assert rows == [] and datalist["regions"] == {"wt": [1, 2, 4], "tc": [1, 4], "et": [4]}
+    for number in range(3):
+        found = voxels_of(unlabelled(tmp_path / "out", f"BraTS2021_{number:05d}"))
+        assert all((found[contrast] == scan(contrast, number)).all() for contrast in range(4))
+
+
+def test_metaimages_without_simpleitk_are_refused_with_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    data = write_cases(tmp_path / "data", 3)
+    for path in data.glob("*/*_t1.nii.gz"):
+        path.rename(str(path).replace(".nii.gz", ".mha"))
+    with pytest.raises(AutoconfError, match=r"_t1.mha: .* pip install SimpleITK"):
+        run(data)
 
 
 # --- 2D images with masks ---------------------------------------------------------------------

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 from helpers_bundles import cut_short, in_two_gzip_members, scripts
+from helpers_volumes import odd_copies
 from PIL import Image
 
 volume_items = scripts("unetr3d", "datalist")
@@ -201,6 +202,12 @@ def test_a_case_folder_without_a_contrast_is_refused(cases):
     assert "t1c" in message and a_file(cases, "t1c").name in message
 
 
+def test_a_metaimage_is_found_and_refused_with_the_cure(cases):
+    a_file(cases, "t1c").rename(str(a_file(cases, "t1c")).replace(".nii.gz", ".mha"))
+    message = refusal(volume_items.inference_items, "", cases.folder)
+    assert "-t1c.mha is no NIfTI file" in message and "autoconf inspect" in message
+
+
 def test_nothing_to_read_is_refused(cases, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no cases found" in refusal(volume_items.inference_items, "", tmp_path / "empty")
@@ -271,7 +278,7 @@ def test_a_region_that_a_case_lacks_is_refused(cases):
         volume_items.training_items(datalist, regions=("wt", "tc"))
 
 
-@pytest.mark.parametrize("regions", ["tc", "wt,et", "", [], "wt,tc,et,wt"])
+@pytest.mark.parametrize("regions", ["tc", "wt,et", "", [], "wt,tc,et,wt", None, 5, {"wt": [1]}, [["wt"]]])
 def test_regions_are_nested_from_the_outside(regions):
     with pytest.raises(SystemExit, match="It must be wt, or wt,tc or wt,tc,et"):
         volume_items.region_names(regions)
@@ -297,7 +304,15 @@ def test_one_file_with_all_contrasts_needs_so_many_channels(cases):
         (lambda item: item.update(case=7), "is no text"),
         (lambda item: item["image"].pop(), "needs 4 images"),
         (lambda item: item.update(image=[1, 2, 3, 4]), "is no text"),
+        (lambda item: item.update(image=None), "is no list"),
+        (lambda item: item.update(image=dict.fromkeys("abcd")), "is no list"),
         (lambda item: item.update(label=3), "is no text"),
+        (lambda item: item.update(label=[]), "is no text"),
+        (lambda item: item.update(fold="0"), "is no whole number"),
+        (lambda item: item.update(fold=True), "is no whole number"),
+        (lambda item: item.update(regions=["wt"]), "is no object"),
+        (lambda item: item.update(regions={"wt": 1}), "is no list"),
+        (lambda item: item.update(regions={"wt": ["1"]}), "is no number"),
     ],
 )
 def test_an_item_that_is_no_case_is_refused(cases, change, said):
@@ -306,13 +321,80 @@ def test_an_item_that_is_no_case_is_refused(cases, change, said):
     assert "not a datalist of volumes" in message and said in message
 
 
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"training": None}, "training is no list"),
+        ({"training": {"case": "a"}}, "training is no list"),
+        ({"training": ["a"]}, "a case is no object"),
+        ({"contrasts": None}, "contrasts is no list"),
+        ({"contrasts": [["t1"], "t1c", "t2", "flair"]}, "a contrast is no text"),
+        ({"regions": {"wt": 5}}, "'wt' in regions is no list"),
+        ({"dataset_dir": 5}, "dataset_dir is no text"),
+    ],
+)
+def test_a_datalist_with_odd_parts_is_refused(cases, sections, said):
+    message = refusal(volume_items.training_items, cases.change(**sections))
+    assert str(cases.datalist) in message and "not a datalist of volumes" in message and said in message
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"testing": None}, "testing is no list"),
+        ({"testing": ["a.png"]}, "an entry is no object"),
+        ({"testing": [{"image": "a.png", "fold": "0"}]}, "is no whole number"),
+        ({"testing": [{"image": "a.png", "label": 5}]}, "is no text"),
+        ({"dataset_dir": ["."]}, "dataset_dir is no text"),
+    ],
+)
+def test_a_datalist_of_images_with_odd_parts_is_refused(pictures, sections, said):
+    message = refusal(image_items.inference_items, pictures.change(**sections))
+    assert str(pictures.datalist) in message and "not a datalist of 2D images" in message and said in message
+
+
+def test_a_line_stays_one_whatever_a_case_is_called(cases):
+    cases.content["training"][0].update(case="a\nb", label=None)
+    assert "case a b has no 'label'" in refusal(both, cases.change())
+
+
+VOLUMES = {
+    "dataset_dir": ".",
+    "contrasts": ["t1", "t1c", "t2", "flair"],
+    "regions": {"wt": [1, 2], "tc": [1]},
+    "training": [
+        {"case": "a", "image": ["a1", "a2", None, "a4"], "label": "a5", "fold": 0},
+        {"case": "b", "image": "b1", "label": "b5", "fold": 1, "regions": {"wt": [1]}},
+    ],
+}
+IMAGES = {"dataset_dir": ".", "training": [{"image": "a", "label": "a5", "fold": 0}, {"image": "b", "fold": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "read", "options"),
+    [
+        (VOLUMES, volume_items.training_items, {"regions": "wt,tc"}),
+        (VOLUMES, volume_items.validation_items, {}),
+        (IMAGES, image_items.training_items, {"dataset_dir": "", "mask_dir": ""}),
+        (IMAGES, image_items.unlabelled_items, {}),
+    ],
+)
+def test_whatever_stands_in_a_datalist_it_is_refused_in_one_line(tmp_path, content, read, options):
+    """No file of these lists is there, so that a list that is understood is refused too."""
+    for odd in odd_copies(content):
+        (tmp_path / "list.json").write_text(json.dumps(odd))
+        with pytest.raises(SystemExit) as stopped:
+            read(str(tmp_path / "list.json"), **options)
+        assert "\n" not in str(stopped.value.code)
+
+
 def test_an_item_that_is_no_image_is_refused(pictures):
     del pictures.content["testing"][1]["image"]
     message = refusal(image_items.inference_items, pictures.change())
     assert "not a datalist of 2D images" in message and "no 'image'" in message
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"training": []}', "not json"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "5", '{"training": []}', "not json", "[" * 100_000])
 def test_a_file_that_is_no_datalist_is_refused(text, tmp_path):
     (tmp_path / "list.json").write_text(text)
     assert "not a datalist" in refusal(volume_items.training_items, tmp_path / "list.json")

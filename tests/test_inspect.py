@@ -235,7 +235,7 @@ def test_the_table_says_what_was_not_used(tmp_path: Path, capsys: pytest.Capture
     store(tumour(), data / "W39_1998.09.19_Segm.nii")
     inspect(str(data), str(tmp_path / "out"))
     said = capsys.readouterr().out
-    assert "1 NIfTI files that fit no naming scheme" in said and "W39_1998.09.19_Segm.nii" in said
+    assert "1 volumes that fit no naming scheme" in said and "W39_1998.09.19_Segm.nii" in said
     assert f"next   python -m autoconf plan {tmp_path / 'out'}" in said
 
 

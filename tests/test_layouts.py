@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from helpers_volumes import SHAPE, plain_affine, scan, store, tumour, write_case
+from helpers_volumes import SHAPE, odd_copies, plain_affine, scan, store, tumour, write_case
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import CONTRASTS
+from autoconf.inspect.brats import CONTRASTS, CaseError
 from autoconf.inspect.layouts import LAYOUTS, find_scans
 from autoconf.inspect.scans import Found, contrast_of
 
@@ -187,6 +186,34 @@ def test_brats_from_2023(tmp_path: Path, challenge: str) -> None:
     assert (found.patient, found.family) == (f"BraTS-{challenge}-00004", f"brats-{challenge.lower()}")
 
 
+def as_metaimages(home: Path, *ends: str) -> None:
+    """Rename files of a case, as far as finding goes: what they hold is still NIfTI."""
+    for path in home.iterdir():
+        if path.name.removesuffix(".nii.gz").endswith(ends):
+            path.rename(str(path).replace(".nii.gz", ".mha"))
+
+
+@pytest.mark.parametrize("naming", ["_", "-"])
+def test_metaimages_in_brats_names_are_found_and_must_be_converted(tmp_path: Path, naming: str) -> None:
+    as_metaimages(write_case(tmp_path, "a", naming), "")
+    write_case(tmp_path, "b", naming)
+    first, second = only(tmp_path).scans
+    assert [Path(path).suffix for path in first.files] == [".mha"] * 5 and first.missing == ()
+    assert (first.convert, second.convert) == (True, False)
+
+
+def test_one_metaimage_among_a_cases_files_is_enough_to_convert_it(tmp_path: Path) -> None:
+    as_metaimages(write_case(tmp_path, "a"), "_seg")
+    assert only(tmp_path).scans[0].convert
+
+
+def test_a_metaimage_beside_the_same_nifti_is_refused(tmp_path: Path) -> None:
+    home = write_case(tmp_path, "a")
+    (home / "a_t1.mha").touch()
+    with pytest.raises(CaseError, match="a_t1.mha and a_t1.nii.gz are the same image"):
+        find_scans(str(tmp_path))
+
+
 def test_an_unknown_challenge_leaves_the_values_to_decide(tmp_path: Path) -> None:
     write_case(tmp_path, "BraTS-XYZ-00004-000", naming="-")
     write_case(tmp_path, "hospital7", naming="-")
@@ -332,16 +359,6 @@ def test_the_list_of_nnunet_1_names_no_files_of_the_decathlon(tmp_path: Path) ->
     for training in (listed, [], None):
         write_json(tmp_path / "dataset.json", content | {"training": training})
         assert only(tmp_path).layout == "nnunet"
-
-
-def odd_copies(content: object) -> Iterator[object]:
-    """The content with one of its values, at any depth, replaced by something else."""
-    yield from (None, 5, "x", [], {}, -1, True, [[None]])
-    for key in range(len(content)) if isinstance(content, list) else list(content) if isinstance(content, dict) else ():
-        for odd in odd_copies(content[key]):
-            changed = content.copy()
-            changed[key] = odd
-            yield changed
 
 
 @pytest.mark.parametrize(

@@ -436,3 +436,8 @@ def test_what_is_no_plan_is_not_explained(text, tmp_path):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(AutoconfError, match="Give a file that plan wrote"):
         explain(str(tmp_path / "x.yaml"))
+
+
+def test_a_set_without_training_cases_is_refused():
+    with pytest.raises(AutoconfError, match="no training case outside fold 1.*--set fold=N"):
+        _count({"training": [{"fold": 1}, {"fold": 1}]}, 1)

@@ -295,7 +295,7 @@ def _empty(scan: Scan) -> Problem:
 
 
 def _unused_volumes(data: str, found: Found) -> list[str]:
-    """NIfTI files below data that belong to no scan: not an error, but never passed over in silence."""
+    """Volumes below data that belong to no scan: not an error, but never passed over in silence."""
     used = {path for scan in found.scans for path in scan.files} | found.others
     there = (os.path.join(folder, name) for folder, name in walk_files(data))
-    return [path for path in there if path.lower().endswith((".nii", ".nii.gz")) and path not in used]
+    return [path for path in there if path.lower().endswith((".nii", ".nii.gz", ".mha")) and path not in used]

@@ -3,7 +3,8 @@
 Standard library only, and nothing of this project, so that a bundle can carry its own copy: the files
 `autoconf/inspect/brats.py` and `bundles/unetr3d/scripts/brats.py` are the same, byte for byte (a test compares them).
 
-Two naming schemes, as `.nii` or `.nii.gz`, in any nesting, also side by side in one tree:
+Two naming schemes, as `.nii`, `.nii.gz` or `.mha` (which autoconf converts, and the bundle refuses to read), in any
+nesting, also side by side in one tree:
 
     BraTS 2018-2021   <case>_t1   <case>_t1ce  <case>_t2   <case>_flair  <case>_seg
     BraTS 2023+       <case>-t1n  <case>-t1c   <case>-t2w  <case>-t2f    <case>-seg
@@ -24,7 +25,7 @@ SCHEMES = {  # the ends of the file names: CONTRASTS in order, then the mask
 _ROLE = {end: role for ends in SCHEMES.values() for role, end in enumerate(ends)}
 _LABEL = len(CONTRASTS)  # the role after the contrasts
 _FILE = re.compile(
-    "(?P<case>.+)(?P<end>" + "|".join(sorted(_ROLE, key=len, reverse=True)) + r")(?P<ext>\.nii(\.gz)?)", re.IGNORECASE
+    "(?P<case>.+)(?P<end>" + "|".join(sorted(_ROLE, key=len, reverse=True)) + r")(\.nii(\.gz)?|\.mha)", re.IGNORECASE
 )
 _TIME_POINT = (  # names whose last group is the time point of a patient
     re.compile(r"(?P<patient>BraTS(-[A-Za-z]+)+-\d+)-\d+", re.IGNORECASE),  # BraTS-GLI-00000-000
@@ -122,7 +123,8 @@ def nothing_found(root: str) -> str:
     """The one-line message for a folder without cases: what was looked for and what is there instead."""
     names = [name for _, name in walk_files(root)]
     there = f"{len(names)} other files, e.g. {names[0]}" if names else "no files at all"
-    return f"no cases found in {root}: looked for {expected_names()} (.nii or .nii.gz), found {there}. Check the path."
+    looked_for = f"{expected_names()} (.nii, .nii.gz or .mha)"
+    return f"no cases found in {root}: looked for {looked_for}, found {there}. Check the path."
 
 
 def expected_names() -> str:

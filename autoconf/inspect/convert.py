@@ -29,13 +29,13 @@ VERSION = 1  # of this code: raise it when the files that it writes change
 def to_nifti(scan: Scan, folder: str) -> Scan:
     """Write a scan's files as folder/<case>/<case>-t1n.nii.gz and so on, in BraTS 2023 names; returns the new scan.
 
-    Arrays get an affine of 1 mm voxels, RAS+, as they lie; one-hot masks become label numbers. Raises DataError for a
-    file that cannot be read.
+    A file that is NIfTI already stays where it is. Arrays get an affine of 1 mm voxels, RAS+, as they lie; one-hot
+    masks become label numbers. Raises DataError for a file that cannot be read.
     """
     home = os.path.join(folder, scan.case)
     targets = [os.path.join(home, f"{scan.case}{end}.nii.gz") for end in ENDS]
-    image = tuple(target if path else None for target, path in zip(targets, scan.image, strict=False))
-    made = replace(scan, image=image, label=targets[-1] if scan.label else None, channels=(), convert=False)
+    *image, label = map(_as_nifti, (*scan.image, scan.label), targets)
+    made = replace(scan, image=tuple(image), label=label, channels=(), convert=False)
     source = _source(scan)
     if _noted(home) == source and all(os.path.isfile(path) for path in made.files):
         return made
@@ -43,10 +43,10 @@ def to_nifti(scan: Scan, folder: str) -> Scan:
         shutil.rmtree(home)
     os.makedirs(home, exist_ok=True)
     for place, (path, target) in enumerate(zip(scan.image, image, strict=True)):
-        if path and target:
+        if path and target and path != target:
             _write(path, target, scan.channels[place] if scan.channels else None)
-    if scan.label and made.label:
-        _write(scan.label, made.label, None, mask=True)
+    if scan.label and label and scan.label != label:
+        _write(scan.label, label, None, mask=True)
     with open(os.path.join(home, NOTE), "w") as file:  # last: without it, all is written again
         json.dump(source, file)
     return made
@@ -78,6 +78,11 @@ def _noted(home: str) -> dict[str, Any] | None:
             return json.load(file)
     except (OSError, ValueError):
         return None
+
+
+def _as_nifti(path: str | None, target: str) -> str | None:
+    """Where an image is as NIfTI: where it is already, or the target that is to be written."""
+    return path if path is None or path.lower().endswith((".nii", ".nii.gz")) else target
 
 
 def _write(path: str, target: str, channel: int | None, mask: bool = False) -> None:

@@ -51,7 +51,7 @@ def print_volumes(
     if datalist["unlabelled"]:
         facts.append(("no mask", f"{len(datalist['unlabelled'])} cases, kept apart: {_some(datalist['unlabelled'])}"))
     if unused:
-        facts.append(("not used", f"{len(unused)} NIfTI files that fit no naming scheme, e.g. {unused[0]}"))
+        facts.append(("not used", f"{len(unused)} volumes that fit no naming scheme, e.g. {unused[0]}"))
     print(table(facts))
     intensities = [(contrast, *(f"{v:g}" for v in found.values())) for contrast, found in measured["contrasts"].items()]
     print("\nintensities of the non-zero voxels")

@@ -77,6 +77,11 @@ class Found:
     problems: list[Problem] = field(default_factory=list)  # cases that cannot be among the scans, lone masks
 
 
+def is_metaimage(path: str | None) -> bool:
+    """True for an .mha file, which neither nibabel nor the bundles read, so that its scan must be converted."""
+    return (path or "").lower().endswith(".mha")
+
+
 def contrast_of(name: str) -> str | None:
     """The entry of CONTRASTS that a person means by `name` (T1-weighted, t1gd, FLAIR, ...), or None."""
     return _CONTRAST.get(re.sub(r"[^a-z0-9]", "", name.lower()))

@@ -98,12 +98,17 @@ def _count(datalist: dict[str, Any], fold: int) -> Cases:
     """The cases of the training list, when `fold` validates; a contrast that a case lacks is null there."""
     items = datalist["training"]
     validation = sum(item.get("fold") == fold for item in items)
+    if len(items) == validation:
+        raise AutoconfError(
+            f"datalist.json has no training case outside fold {fold}, so there is nothing to plan for. "
+            "Add masks and inspect again, or choose another fold with --set fold=N."
+        )
     missing: Counter[str] = Counter()
     for item in items:
         if isinstance(item.get("image"), list):
             images = zip(datalist.get("contrasts", ()), item["image"], strict=False)
             missing.update(contrast for contrast, path in images if path is None)
-    return Cases(max(1, len(items) - validation), validation, dict(missing))
+    return Cases(len(items) - validation, validation, dict(missing))
 
 
 def _next(bundle: Bundle, work: str, out: str) -> str:

@@ -8,18 +8,21 @@ from collections import Counter
 
 from autoconf.inspect.brats import Case, find_cases, scheme_of
 from autoconf.inspect.labels import FAMILIES
-from autoconf.inspect.scans import Found, Scan
+from autoconf.inspect.scans import Found, Scan, is_metaimage
 
 
 def find(root: str) -> Found | None:
     """Every case of BraTS names below root."""
     cases = find_cases(root)
     shared = Counter(_folder(case) for case in cases)
-    scans = [
-        Scan(case.case, case.patient, case.image, _label(case, shared[_folder(case)] == 1), family=_family(case))
-        for case in cases
-    ]
+    scans = [_scan(case, alone=shared[_folder(case)] == 1) for case in cases]
     return Found("brats", scans) if scans else None
+
+
+def _scan(case: Case, alone: bool) -> Scan:
+    label = _label(case, alone)
+    convert = any(map(is_metaimage, (*case.image, label)))
+    return Scan(case.case, case.patient, case.image, label, family=_family(case), convert=convert)
 
 
 def _folder(case: Case) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect.brats import patient_of
 from autoconf.inspect.layouts.dataset_json import CURE, DatasetJson, read_dataset_json, read_json, texts
-from autoconf.inspect.scans import Found, Scan
+from autoconf.inspect.scans import Found, Scan, is_metaimage
 
 SPLITS = "splits_final.json"
 _FILE = re.compile(r"(?P<stem>.+)(\.nii(\.gz)?|\.mha)", re.IGNORECASE)
@@ -44,8 +43,8 @@ def _scans(root: str, images: str, labels: str, known: DatasetJson, side: str) -
     for case, of_channel in files.items():
         image = tuple(None if channel is None else of_channel.get(channel) for channel in known.channels)
         label = _one(masks[case], case + ending) if case in masks else None
-        scan = Scan(case, patient_of(case), image, label, side=side if label else "")
-        scans.append(replace(scan, convert=any(path.lower().endswith(".mha") for path in scan.files)))
+        convert = any(map(is_metaimage, (*image, label)))
+        scans.append(Scan(case, patient_of(case), image, label, side=side if label else "", convert=convert))
     return scans
 
 

@@ -6,9 +6,10 @@ This file is the same in every bundle of the project; a test compares the copies
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
+KINDS = {"text": str, "list": list, "object": dict, "whole number": int, "number": (int, float)}
 
 
 def bundle_root() -> str:
@@ -22,4 +23,15 @@ def refuse(message: str) -> NoReturn:
     SystemExit, unlike an Exception, passes through MONAI's instantiation unwrapped,
     so the user sees this line alone. Never call it from a worker thread or process.
     """
-    raise SystemExit(f"{ROOT.name}: {message}")
+    line = message.replace("\n", " ")  # a name out of a JSON file may hold anything
+    raise SystemExit(f"{ROOT.name}: {line}")
+
+
+def checked(value: Any, kind: str, what: str) -> Any:
+    """A value that JSON gave us, if it is of that kind; otherwise a ValueError that says so.
+
+    kind: a key of KINDS. what: how the message names the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, KINDS[kind]):
+        raise ValueError(f"{what} is no {kind}: {value!r:.60}")
+    return value

@@ -15,7 +15,7 @@ import torch
 from monai.transforms import MapTransform
 from PIL import Image
 
-from .errors import refuse
+from .errors import checked, refuse
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
@@ -108,17 +108,28 @@ def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool =
         refuse("no datalist. Make one with `python -m autoconf inspect DATA --out WORK`; give it as --datalist FILE.")
     try:
         with open(datalist, encoding="utf-8") as stream:
-            content = json.load(stream)
-        items = content.get(section, []) if may_be_empty else content[section]
-        if not all(isinstance(item["image"], str) for item in items):
-            raise ValueError("it lists volumes")
+            content = checked(json.load(stream), "object", "it")
+        items = checked(content.get(section, []) if may_be_empty else content[section], "list", section)
+        for item in items:
+            _check(item)
+        named = content.get("dataset_dir")
+        root = dataset_dir or checked(os.path.dirname(datalist) if named is None else named, "text", "dataset_dir")
     except OSError as error:
         refuse(f"cannot read datalist {datalist}: {error.strerror}.")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         refuse(f"{datalist} is not a datalist of 2D images ({_what(error)}). `autoconf inspect` writes one.")
     if not items and not may_be_empty:
         refuse(f"{datalist}: its '{section}' list is empty.")
-    return items, dataset_dir or content.get("dataset_dir", os.path.dirname(datalist))
+    return items, root
+
+
+def _check(item: dict) -> None:
+    """Raise ValueError or KeyError for an entry of the datalist that is no 2D image."""
+    image = checked(checked(item, "object", "an entry")["image"], "text", "an image (a list is for volumes)")
+    if item.get("fold") is not None:
+        checked(item["fold"], "whole number", f"the fold of {image!r}")
+    if item.get("label") is not None:
+        checked(item["label"], "text", f"the label of {image!r}")
 
 
 def _with_masks(items: list[dict], root: str, mask_dir: str, image_size: int, what: str) -> list[dict]:

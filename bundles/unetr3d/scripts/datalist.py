@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .brats import CONTRASTS, CaseError, find_cases, nothing_found, require_complete
-from .errors import refuse
+from .errors import checked, refuse
 
 REGIONS = ("wt", "tc", "et")  # whole tumour, tumour core, enhancing tumour: each within the one before
 WT = REGIONS[:1]
@@ -30,7 +30,8 @@ GRID_TOLERANCE_MM = 1e-2  # how far two affines may differ and still mean the sa
 
 def region_names(regions: Regions) -> list[str]:
     """`wt`, `wt,tc,et` or a list of them -> a list. Refuses any other choice: regions are nested, the outer first."""
-    names = regions.replace(" ", "").split(",") if isinstance(regions, str) else list(regions)
+    names = regions.replace(" ", "").split(",") if isinstance(regions, str) else regions
+    names = list(names) if isinstance(names, (list, tuple)) else []
     if names != list(REGIONS[: len(names)]) or not names:
         refuse(f"regions is {regions!r}. It must be wt, or wt,tc or wt,tc,et (whole tumour, core, enhancing).")
     return names
@@ -93,16 +94,18 @@ def _section(datalist: str, dataset_dir: str, section: str, regions: Sequence[st
         refuse("no datalist. Make one with `python -m autoconf inspect DATA --out WORK`; give it as --datalist FILE.")
     try:
         with open(datalist, encoding="utf-8") as stream:
-            content = json.load(stream)
-        contrasts = content["contrasts"]
-        items = [_item(item, contrasts, content.get("regions", {})) for item in content[section]]
+            content = checked(json.load(stream), "object", "it")
+        contrasts = [checked(name, "text", "a contrast") for name in checked(content["contrasts"], "list", "contrasts")]
+        regions_of_all = _label_values(content.get("regions"), "regions")
+        items = [_item(item, contrasts, regions_of_all) for item in checked(content[section], "list", section)]
+        named = content.get("dataset_dir")
+        root = dataset_dir or checked(os.path.dirname(datalist) if named is None else named, "text", "dataset_dir")
     except OSError as error:
         refuse(f"cannot read datalist {datalist}: {error.strerror}.")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         refuse(f"{datalist} is not a datalist of volumes ({_what(error)}). `autoconf inspect` writes one.")
     if not set(CONTRASTS) <= set(contrasts):
         refuse(f"{datalist} lists the contrasts {contrasts}; this network needs {list(CONTRASTS)}.")
-    root = dataset_dir or content.get("dataset_dir", os.path.dirname(datalist))
     return [_absolute(_of_regions(item, regions, datalist), root) for item in items]
 
 
@@ -111,21 +114,33 @@ def _item(item: dict, contrasts: list[str], regions: dict[str, list[int]]) -> di
 
     An image is one file with all contrasts on its last axis, or a file per contrast, null where it is missing.
     """
-    case, image, label = item["case"], item["image"], item.get("label")
-    if not isinstance(case, str) or not isinstance(label or "", str):
-        raise ValueError(f"the name or the label of case {case!r} is no text")
+    case = checked(checked(item, "object", "a case")["case"], "text", "the name of a case")
+    image = item["image"]
     if isinstance(image, str):
         paths, present = [image], list(contrasts)
     else:
-        if len(image) != len(contrasts) or not any(image):
-            raise ValueError(f"case {case} needs {len(contrasts)} images")
-        paths = [path for path in image if path is not None]
+        if len(checked(image, "list", f"the image of case {case!r}")) != len(contrasts) or not any(image):
+            raise ValueError(f"case {case!r} needs {len(contrasts)} images")
+        paths = [checked(path, "text", f"a path of case {case!r}") for path in image if path is not None]
         present = [contrast for contrast, path in zip(contrasts, image, strict=True) if path is not None]
-    if not all(isinstance(path, str) for path in paths):
-        raise ValueError(f"a path of case {case} is no text")
     channels = [present.index(contrast) if contrast in present else -1 for contrast in CONTRASTS]
-    found = {"case": case, "image": paths, "channels": channels, "regions": item.get("regions", regions)}
-    return found | ({"fold": item["fold"]} if "fold" in item else {}) | ({"label": label} if label else {})
+    found = {"case": case, "image": paths, "channels": channels, "regions": regions}
+    if item.get("regions") is not None:
+        found["regions"] = _label_values(item["regions"], f"regions of case {case!r}")
+    if item.get("fold") is not None:
+        found["fold"] = checked(item["fold"], "whole number", f"the fold of case {case!r}")
+    if item.get("label") not in (None, ""):
+        found["label"] = checked(item["label"], "text", f"the label of case {case!r}")
+    return found
+
+
+def _label_values(regions: dict[str, list[int]] | None, what: str) -> dict[str, list[int]]:
+    """Check what a datalist says of regions; {} where it says nothing."""
+    regions = {} if regions is None else checked(regions, "object", what)
+    for name, values in regions.items():
+        for value in checked(values, "list", f"{name!r} in {what}"):
+            checked(value, "number", f"a label value of {name!r} in {what}")
+    return regions
 
 
 def _of_regions(item: dict, regions: Sequence[str], datalist: str) -> dict:
@@ -189,7 +204,7 @@ def _grid(path: str, channels: int = 0) -> tuple[tuple[int, ...], np.ndarray]:
     channels: 1 or more if the file may hold so many contrasts on a fourth axis.
     """
     if not path.lower().endswith((".nii", ".nii.gz")):
-        refuse(f"{path} is no NIfTI file. `autoconf inspect` converts what it can read.")
+        refuse(f"{path} is no NIfTI file. Convert it, as `autoconf inspect` does for a data set with masks.")
     try:
         image = nibabel.load(path)
     except FileNotFoundError:
