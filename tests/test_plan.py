@@ -441,3 +441,8 @@ def test_what_is_no_plan_is_not_explained(text, tmp_path):
 def test_a_set_without_training_cases_is_refused():
     with pytest.raises(AutoconfError, match="no training case outside fold 1.*--set fold=N"):
         _count({"training": [{"fold": 1}, {"fold": 1}]}, 1)
+
+
+def test_a_patch_that_the_network_does_not_take_is_refused_with_one_that_it_takes():
+    with pytest.raises(AutoconfError, match=r"multiples of 16: give \[96, 96, 112\]"):
+        chosen(CPU, {"patch_size": [100, 90, 110]})

@@ -126,6 +126,7 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     spacing = np.array(decide("target_spacing", lambda: _spacing(of)), dtype=float)
     brain = of.median_brain(spacing)
     patch = tuple(decide("patch_size", lambda: _patch(of, brain)))
+    _check_patch(of, patch)
     batch = decide("batch_size", lambda: _batch(of, patch, spacing))
     device = of.machine.device
     decide("accumulation_steps", lambda: rules.accumulation_steps(batch, device))
@@ -201,6 +202,14 @@ def _patch(of: Task, brain: Vec3) -> Choice:
     needed = of.count(larger).total(batch, device) / USABLE / 1e9
     why = slow if math.prod(larger) > cap else f"would need {needed:.1f} GB for {batch} crop{'s' * (batch > 1)}"
     return Choice(list(patch), f"{reason}; no better one fits", (f"{by(larger)}: {why}",))
+
+
+def _check_patch(of: Task, patch: Vec3) -> None:
+    """Of a patch that was set by hand."""
+    step = network_step(of.bundle.configs, of.bundle.channels)
+    if any(side % step for side in patch):
+        near = [max(step, round(side / step) * step) for side in patch]
+        raise AutoconfError(f"'patch_size' is {list(patch)}. This network takes multiples of {step}: give {near}.")
 
 
 def _batch(of: Task, patch: Vec3, spacing: np.ndarray) -> Choice:
