@@ -73,7 +73,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 # Copies
 
 
-COPIES = [f"scripts/{name}.py" for name in ("__init__", "errors", "checks", "inferers", "handlers")]
+COPIES = [f"scripts/{name}.py" for name in ("__init__", "errors", "checks", "inferers", "handlers", "history")]
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "configs/logging.conf", *COPIES])

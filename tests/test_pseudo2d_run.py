@@ -45,6 +45,7 @@ def test_training_leaves_a_plain_state_dict_and_shows_its_progress(trained):
     (row,) = csv.DictReader((folder / "progress.csv").read_text().splitlines())
     said = f"loss {float(row['loss']):.4f}  validation Dice {float(row['validation_dice']):.4f} "
     assert said in done.stderr
+    assert "training" in json.loads((folder / "run.json").read_text())["command"]
     assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
 
 

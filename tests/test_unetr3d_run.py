@@ -72,6 +72,7 @@ def test_training_shows_its_progress_and_logs_to_tensorboard(trained):
     (row,) = csv.DictReader((folder / "progress.csv").read_text().splitlines())
     said = f"loss {float(row['loss']):.4f}  validation Dice {float(row['validation_dice']):.4f} "
     assert said in done.stderr
+    assert "training" in json.loads((folder / "run.json").read_text())["command"]
     assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
     assert "CRITICAL" not in done.stderr
 

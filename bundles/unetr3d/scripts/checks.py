@@ -147,7 +147,7 @@ def check_keys(argv: list[str]) -> None:
         return
     arguments = _arguments(argv[2:])
     files = _config_files(arguments.get("config_file", ""))
-    own = [f for f in files if Path(f).resolve().parent in (ROOT / "configs", ROOT / "configs" / "networks")]
+    own = [file for file in files if _is_own(file)]
     if not own:  # named in an --args_file, or by position
         return
     config = ConfigParser.load_config_files(own)
@@ -164,6 +164,22 @@ def check_keys(argv: list[str]) -> None:
         if key not in RUNNER_KEYS:
             _check_key(config, key, "")
             _check_network(config, key, value, "")
+
+
+def files_on_top(argv: list[str]) -> dict[str, str]:
+    """The text of each override file (a plan, say) of a command line, by the name that it was given with.
+
+    argv: as of `check_keys`.
+    """
+    if not {"run", "run_workflow"} & set(argv[1:2]):
+        return {}
+    files = _config_files(_arguments(argv[2:]).get("config_file", ""))
+    return {file: Path(file).read_text(encoding="utf-8") for file in files if not _is_own(file)}
+
+
+def _is_own(file: str) -> bool:
+    """Whether a config file lies in the bundle's own `configs` or in its `networks`."""
+    return Path(file).resolve().parent in (ROOT / "configs", ROOT / "configs" / "networks")
 
 
 def _arguments(words: list[str]) -> dict[str, str]:

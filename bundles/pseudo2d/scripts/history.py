@@ -1,0 +1,132 @@
+"""What a training leaves to look at, while it runs and later: how it was started, and how it went.
+
+This file is the same in every bundle of the project; a test compares the copies.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from .checks import files_on_top
+from .errors import ROOT
+from .handlers import loss_of
+
+PACKAGES = ("torch", "monai", "numpy", "nibabel", "pytorch-ignite")
+
+
+class History:
+    """Write run.json when a training starts, progress.csv and progress.png after each epoch.
+
+    output_dir: where to. datalist: what is trained on, for the record. validator: the evaluator whose key metric is
+    written beside the loss. The table has epoch, seconds since the start, learning rate, mean loss, and validation Dice
+    (empty in epochs without validation).
+    The picture needs matplotlib; without it there is only the table.
+    """
+
+    COLUMNS = ("epoch", "seconds", "learning_rate", "loss", "validation_dice")
+    COLOURS = ("#0072B2", "#D55E00")  # blue and vermilion of Okabe and Ito: safe for all colour sight
+
+    def __init__(self, output_dir: str, datalist: str, validator: Engine) -> None:
+        self.folder = Path(output_dir)
+        self.datalist = os.path.abspath(datalist)
+        self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+
+    def _start(self, engine: Engine) -> None:
+        self.began = time.monotonic()
+        self.losses: list[float] = []
+        self.rows: list[tuple[int, float, float, float, float | str]] = []
+        self.validated = 0
+        run = _run(engine) | {"datalist": self.datalist}
+        _write(self.folder / "run.json", lambda file: json.dump(run, file, indent=2), "w")
+
+    def _iteration(self, engine: Engine) -> None:
+        self.losses += loss_of(engine.state.output)
+
+    def _epoch(self, engine: Engine) -> None:
+        state, dice = self.validator.state, ""
+        if state.iteration and state.epoch > self.validated:  # a validator's epochs go on counting
+            self.validated = state.epoch
+            dice = round(float(state.metrics[state.key_metric_name]), 6)
+        rate = engine.optimizer.param_groups[0]["lr"]
+        loss = sum(self.losses) / max(1, len(self.losses))
+        self.losses.clear()
+        self.rows.append((engine.state.epoch, round(time.monotonic() - self.began, 1), rate, round(loss, 6), dice))
+        self._show()
+
+    def _show(self) -> None:
+        rows = [self.COLUMNS, *self.rows]
+        _write(self.folder / "progress.csv", lambda file: csv.writer(file, lineterminator="\n").writerows(rows), "w")
+        try:
+            from matplotlib.figure import Figure  # without pyplot: no window, no state that others share
+        except ImportError:
+            return
+        figure = Figure(figsize=(7, 5.5), layout="constrained")
+        upper, lower = figure.subplots(2, sharex=True)
+        upper.plot([row[0] for row in self.rows], [row[3] for row in self.rows], color=self.COLOURS[0])
+        upper.set_ylabel("training loss")
+        scored = [(row[0], row[4]) for row in self.rows if row[4] != ""]
+        if scored:
+            best = max(scored, key=lambda item: item[1])
+            lower.plot(*zip(*scored, strict=True), color=self.COLOURS[1], marker=".")
+            lower.plot(*best, marker="o", color="black", fillstyle="none")
+            lower.set_title(f"best {best[1]:.3f} in epoch {best[0]}", fontsize=10)
+        lower.set_ylabel("validation Dice")
+        lower.set_ylim(0, 1)
+        lower.set_xlabel("epoch")
+        for panel in (upper, lower):
+            panel.grid(alpha=0.3)
+            panel.xaxis.get_major_locator().set_params(integer=True)
+        _write(self.folder / "progress.png", lambda file: figure.savefig(file, format="png", dpi=110), "wb")
+
+
+def _run(engine: Engine) -> dict[str, Any]:
+    """Everything that is needed to repeat a run, and to say what it ran on."""
+    device = torch.device(engine.state.device)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "bundle": ROOT.name,
+        "command": shlex.join(["python", "-m", "monai.bundle", *sys.argv[1:]]),
+        "folder": os.getcwd(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seed": torch.initial_seed(),
+        "cases": len(engine.data_loader.dataset),
+        "max_epochs": engine.state.max_epochs,
+        "weights": sum(weight.numel() for weight in engine.network.parameters()),
+        "device": gpu or f"CPU, {torch.get_num_threads()} of {os.cpu_count()} cores",
+        "system": platform.platform(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "files": files_on_top(sys.argv),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _write(path: Path, write: Callable[[IO], object], mode: str) -> None:
+    """Whole or not at all: who looks at a run that goes on never sees half a file."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, mode, **({"newline": ""} if mode == "w" else {})) as file:  # type: ignore[call-overload]
+        write(file)
+    os.replace(partial, path)
