@@ -1,5 +1,6 @@
 """`autoconf score`: the metrics, who is scored, what is refused, and what is written."""
 
+import contextlib
 import csv
 import json
 import shutil
@@ -11,6 +12,7 @@ from helpers_volumes import (
     TUMOUR_VOXELS,
     assert_refused,
     autoconf,
+    odd_copies,
     plain_affine,
     store,
     tilted_affine,
@@ -26,6 +28,7 @@ from autoconf.errors import AutoconfError
 from autoconf.inspect import inspect
 from autoconf.score import score
 from autoconf.score.metrics import overlap
+from autoconf.score.pairs import find_pairs
 
 masks = arrays.arrays(bool, (3, 4, 2))
 CASES = [f"BraTS2021_{number:05d}" for number in range(4)]
@@ -266,6 +269,37 @@ def test_a_datalist_case_without_a_label_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(datalist))
     with pytest.raises(AutoconfError, match=f"'{case}' has no label"):
         score(str(tmp_path / "pred"), str(path), str(tmp_path / "out"))
+
+
+def test_a_case_without_flair_is_scored_and_not_drawn(tmp_path: Path) -> None:
+    write_cases(tmp_path / "data")
+    for path in (tmp_path / "data").glob("*/*_flair.nii.gz"):
+        path.unlink()
+    inspect(str(tmp_path / "data"), str(tmp_path / "work"), missing="zero")
+    path = tmp_path / "work" / "datalist.json"
+    for item in json.loads(path.read_text())["testing"]:
+        predict(tmp_path / "pred", item["case"])
+    assert run(tmp_path / "pred", path, tmp_path / "out")[0]["mean_dice"] == 1
+    assert not (tmp_path / "out" / "overlay.png").exists()
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    predict(tmp_path / "pred", "a")
+    content = {"kind": "volumes", "dataset_dir": ".", "training": [], "testing": []}
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    with pytest.raises(AutoconfError, match="its testing split lists no case"):
+        find_pairs(str(tmp_path / "pred"), str(tmp_path / "list.json"), "testing")
+
+
+def test_whatever_stands_in_a_datalist_it_is_understood_or_refused(tmp_path: Path) -> None:
+    predict(tmp_path / "pred", "a")
+    items = [{"case": "a", "image": ["a1", "a2", "a3", "a4"], "label": "a5"}]
+    content = {"kind": "volumes", "dataset_dir": ".", "training": [items[0] | {"fold": 0}], "testing": items}
+    for odd in odd_copies(content):
+        (tmp_path / "list.json").write_text(json.dumps(odd))
+        for split in ("testing", "validation"):
+            with contextlib.suppress(AutoconfError):
+                find_pairs(str(tmp_path / "pred"), str(tmp_path / "list.json"), split)
 
 
 def test_moved_data_are_found_where_the_user_says(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ def _pairs_of_datalist(pred: str, path: str, split: str, dataset_dir: str) -> Pa
         raise AutoconfError(f"{path}: lists images, which have no true masks. Give a folder of true masks instead.")
     items = datalist["testing"] if split == "testing" else datalist["training"]
     if split != "testing":
-        items = [item for item in items if (item["fold"] == 0) == (split == "validation")]
+        items = [item for item in items if (item.get("fold") == 0) == (split == "validation")]
+    if not items:
+        raise AutoconfError(f"{path}: its {split} split lists no case. Choose another with --split.")
     predictions = _masks(pred)
     cases = [item["case"] for item in items]
     if not predictions.keys() & set(cases):
@@ -95,7 +97,7 @@ def _pairs_of_datalist(pred: str, path: str, split: str, dataset_dir: str) -> Pa
                 item["case"],
                 predictions.get(item["case"]),
                 os.path.join(root, item["label"]),
-                _if_there(os.path.join(root, item["image"][FLAIR])),
+                _flair_of(item["image"], root),
             )
             for item in sorted(items, key=lambda item: item["case"])
         ],
@@ -107,10 +109,18 @@ def _read_datalist(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             datalist = json.load(file)
-        return {key: datalist[key] for key in ("kind", "dataset_dir", "training", "testing")}
+        datalist = {key: datalist[key] for key in ("kind", "dataset_dir", "training", "testing")}
+        for item in [*datalist["training"], *datalist["testing"]]:
+            if not isinstance(item["case"], str) or not isinstance(item.get("label", ""), str):
+                raise ValueError(f"the case or label of {item['case']!r:.60} is no text")
+            if not isinstance(item["image"], (str, list)):
+                raise ValueError(f"the image of {item['case']!r:.60} is no path and no list of paths")
+        if not isinstance(datalist["dataset_dir"], str):
+            raise ValueError("dataset_dir is no text")
+        return datalist
     except FileNotFoundError:
         raise AutoconfError(f"{path}: no such file. Make it with: python -m autoconf inspect DATA --out OUT") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AutoconfError(
             f"{path}: not a datalist ({type(error).__name__}: {error}). "
             "Make it with: python -m autoconf inspect DATA --out OUT"
@@ -154,6 +164,12 @@ def _no_match(pred: str, predictions: list[str], truth: str, cases: list[str]) -
         f"no prediction matches: {pred} holds {there}; {truth} holds {wanted}. "
         "Name each prediction <case>.nii.gz, or, for images, as its true mask."
     )
+
+
+def _flair_of(image: str | list[str | None], root: str) -> str | None:
+    """The path of the FLAIR image; None where it is missing, or lies in one file with the other contrasts."""
+    path = image[FLAIR] if isinstance(image, list) and len(image) > FLAIR else None
+    return _if_there(os.path.join(root, path)) if isinstance(path, str) else None
 
 
 def _if_there(path: str) -> str | None:
