@@ -198,3 +198,12 @@ def test_numbers_of_a_table_are_aligned_to_the_right() -> None:
     assert table([("a", 1.0, "x"), ("bc", 10.5, "")], ("name", "n", "")) == (
         "name       n\n----  ------  -\na      1.000  x\nbc    10.500"
     )
+
+
+@pytest.mark.parametrize("script", sorted((REPO / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_each_benchmark_starts(script: Path) -> None:
+    """A script's folder comes first on the path, so a file named like a standard module would hide that module."""
+    assert script.stem not in sys.stdlib_module_names
+    done = subprocess.run([sys.executable, script, "--help"], cwd=REPO, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout

@@ -1,4 +1,4 @@
-"""What `autoconf inspect` costs on your own volumes: python benchmarks/inspect.py DATA [--out results.json]
+"""What `autoconf inspect` costs on your own volumes: python benchmarks/inspect_cost.py DATA [--out results.json]
 
 Four measurements, each in a fresh process, so that peak memory is its own; one case at a time; CPU and wall seconds
 and peak memory include the start of Python and numpy in `total`, and leave it out in `work`.
