@@ -248,8 +248,15 @@ def flip(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
 
 
+def encrypt(content: bytes) -> bytes:
+    """Whole gzip, whole zip, but its directory says that the first array is encrypted."""
+    zipped = bytearray(gzip.decompress(content))
+    zipped[zipped.index(b"PK\x01\x02") + 8] |= 1  # bit 0 of the entry's flags
+    return gzip.compress(bytes(zipped))
+
+
 @pytest.mark.parametrize(
-    "spoil", [cut, flip, lambda _: b"", lambda _: b"rubbish", lambda _: gzip.compress(b"PK\x03\x04rubbish")]
+    "spoil", [cut, flip, encrypt, lambda _: b"", lambda _: b"rubbish", lambda _: gzip.compress(b"PK\x03\x04rubbish")]
 )
 def test_damaged_records_are_ignored(tmp_path: Path, spoil) -> None:
     data, cache = write_cases(tmp_path / "data"), Cache(str(tmp_path / "cache"))
