@@ -1,8 +1,13 @@
 """`autoconf score`: predicted masks against true ones, by a referee that shares no code with the training.
 
-pairs.py     which prediction belongs to which truth     metrics.py   Dice and IoU, pure
-masks.py     one pair of masks, checked                  overlay.py   the picture
-report.py    the table on the screen
+docs/scoring.md is the policy.
+
+pairs.py      which prediction belongs to which truth   masks.py          what the values of a mask mean
+cases.py      one case, and all in processes            metrics.py        the scores of two masks
+surfaces.py   distances in mm                           lesions.py        lesion by lesion, as in BraTS 2023
+references.py predictions that need no network          probabilities.py  thresholds, calibration, triage
+summary.py    means, intervals, verdicts                compare.py        one model against another
+report.py     the tables on the screen                  overlay.py        the picture
 """
 
 from __future__ import annotations
@@ -10,99 +15,201 @@ from __future__ import annotations
 import csv
 import io
 import os
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, progress, to_json, write_files
-from autoconf.score.pairs import Pair, find_pairs
-from autoconf.score.report import print_scores
 
-FEW_CASES = 30  # below this the mean of a test set moves by several points with the choice of cases
+if TYPE_CHECKING:
+    from autoconf.score.cases import Scored, Task
+    from autoconf.score.masks import Meaning
+    from autoconf.score.pairs import Pair, Pairs
+
+MOST_JOBS = 8
 
 
-def score(pred: str, truth: str, out: str, split: str = "testing", dataset_dir: str = "") -> None:
-    """Score predicted masks against the truth: Dice and IoU per case, beside an all-background prediction.
+def score(
+    pred: str,
+    truth: str,
+    out: str,
+    split: str = "testing",
+    compare: str = "",
+    regions: str = "auto",
+    labels: str = "auto",
+    pred_labels: str = "auto",
+    allow_missing: bool = False,
+    dataset_dir: str = "",
+    jobs: int = 0,
+) -> None:
+    """Score predicted masks against the truth, per case, with intervals over patients, beside trivial predictions.
 
-    pred: folder of <case>.nii.gz masks, or of PNG masks.
+    pred: folder of <case>.nii.gz masks, or of PNG masks; <case>_probability.nii.gz beside them are looked at too.
     truth: datalist.json, where every case of the split counts and a missing prediction scores as empty; or a folder
       of BraTS cases, of <case>.nii.gz masks, or of PNG masks with the same names, where only predicted cases count.
-    out: folder for scores.csv, summary.json and, where the images are known, overlay.png.
+    out: folder for scores.csv, references.csv, summary.json and, where the images are known, overlay.png.
     split: the part of a datalist: testing, validation (fold 0) or training.
+    compare: a folder of other predictions of the same cases: is PRED better? Writes comparison.json.
+    regions: wt, or wt,tc,et, to score; auto: all that truth and prediction tell apart.
+    labels: what true values mean, where the truth does not say (as in `inspect`): brats2023, binary, ...
+    pred_labels: what predicted values mean: binary, brats2023 (1 core, 2 oedema, 3 enhancing), or as in the truth.
+    allow_missing: leave out cases of a datalist that have no prediction, and count them.
     dataset_dir: where the datalist's data lie now, if they were moved.
+    jobs: processes; 0: as many as there are cores, up to 8.
+
+    docs/scoring.md explains each score.
     """
-    pairs = find_pairs(pred, truth, split, dataset_dir)
+    from autoconf.score.pairs import find_pairs
+    from autoconf.score.report import print_comparison, print_scores
+
+    pairs, left_out = _keep(find_pairs(pred, truth, split, dataset_dir), allow_missing)
     check_out(out, outside=truth if os.path.isdir(truth) else None)
-    scored = progress(pairs.scored, len(pairs.scored), "scoring cases")
-    rows = [score_case(pair, pairs.kind) for pair in scored]
-    summary = {"pred": pred, "truth": truth, "kind": pairs.kind}
+    options = _Options(regions, labels, pred_labels, jobs or min(os.cpu_count() or 1, MOST_JOBS))
+    other = find_pairs(compare, truth, split, dataset_dir) if compare else None
+    scored, meaning, others = _score_both(pairs, other, options)
+    rows = [row for one in scored for row in one.rows]
+    summary = _summary(scored, pairs, meaning, left_out)
+    summary = {"pred": os.path.abspath(pred), "truth": os.path.abspath(truth)} | summary
     summary |= {"split": split} if truth.lower().endswith(".json") else {}
-    summary |= summarise(rows)
-    files: dict[str, str | bytes] = {"scores.csv": _csv(rows), "summary.json": to_json(summary)}
-    picture = _overlay(pairs.scored, rows)
-    if picture:
-        files["overlay.png"] = picture
+    summary |= {"dataset_dir": dataset_dir} if dataset_dir else {}
+    files: dict[str, str | bytes] = {"scores.csv": _csv(rows)}
+    files["references.csv"] = _csv([row for one in scored for row in one.references])
+    files |= _calibration_files(scored)
+    if others is not None:
+        from autoconf.score.compare import compare as judge
+
+        comparison = judge([row for row in rows if row["case"] in others], list(_flat(others)))
+        n = len(others)
+        files["comparison.json"] = to_json({"pred": pred, "other": compare, "n": n, "regions": comparison})
+    files["summary.json"] = to_json(summary)
+    picture = _overlay(pairs.scored, rows, meaning)
+    files |= {"overlay.png": picture} if picture else {}
     write_files(out, files)
     print_scores(out, rows, summary, pairs, list(files))
+    if others is not None:
+        print_comparison(pred, compare, comparison)
 
 
-def score_case(pair: Pair, kind: str) -> dict[str, Any]:
-    """One row of scores.csv. The all-background prediction goes through the same function as the real one.
+@dataclass(frozen=True)
+class _Options:
+    regions: str
+    labels: str
+    pred_labels: str
+    jobs: int
 
-    Raises AutoconfError if the background scores above 0 on a tumour: then this program is broken.
-    """
-    import numpy as np
 
-    from autoconf.score.masks import read_pair
-    from autoconf.score.metrics import overlap
+def _keep(pairs: Pairs, allow_missing: bool) -> tuple[Pairs, list[str]]:
+    """The pairs to score, and the cases that are left out for want of a prediction, if that is allowed."""
+    from dataclasses import replace
 
-    pred, truth = read_pair(kind, pair.pred, pair.truth)
-    found = overlap(pred.data, truth.data)
-    background = overlap(np.zeros_like(truth.data), truth.data)
-    if background.truth and (background.dice or background.iou):
-        raise AutoconfError(f"{pair.case}: an all-background prediction scores {background.dice}. Report this bug.")
-    row = {"case": pair.case, "dice": round(found.dice, 6), "iou": round(found.iou, 6)}
-    if truth.voxel_ml is None:
-        row |= {"pred_pixels": found.pred, "true_pixels": found.truth}
-    else:
-        row |= {"pred_ml": round(found.pred * truth.voxel_ml, 4), "true_ml": round(found.truth * truth.voxel_ml, 4)}
-        row |= {"pred_voxels": found.pred, "true_voxels": found.truth}
-    return row | {
-        "dice_all_background": background.dice,
-        "iou_all_background": background.iou,
-        "missing": int(pair.pred is None),
-        "both_empty": int(found.empty),
+    if not allow_missing:
+        return pairs, []
+    kept = [pair for pair in pairs.scored if pair.pred is not None]
+    return replace(pairs, scored=kept), [pair.case for pair in pairs.scored if pair.pred is None]
+
+
+def _score_both(
+    pairs: Pairs, other: Pairs | None, options: _Options
+) -> tuple[list[Scored], Meaning, dict[str, list[dict[str, Any]]] | None]:
+    """The scores of the predictions, what their values mean, and the rows of the other predictions by case."""
+    from autoconf.score.cases import Task
+
+    meaning = _meaning(pairs, options)
+    task = Task(pairs.kind, meaning, _atlas(pairs, meaning))
+    scored = _run(task, pairs.scored, options.jobs, "scoring cases")
+    if other is None:
+        return scored, meaning, None
+    cases = {pair.case for pair in pairs.scored}
+    common = [pair for pair in other.scored if pair.case in cases]
+    if other.kind != pairs.kind or not common:
+        raise AutoconfError("--compare: the two folders have no case in common. Give predictions of the same cases.")
+    found = _run(_other_task(other.kind, common, meaning, options), common, options.jobs, "scoring the others")
+    return scored, meaning, {pair.case: one.rows for pair, one in zip(common, found, strict=True)}
+
+
+def _other_task(kind: str, pairs: Sequence[Pair], meaning: Meaning, options: _Options) -> Task:
+    """The other predictions may be written in other values, but are scored on the same regions."""
+    from dataclasses import replace
+
+    from autoconf.score.cases import Task
+    from autoconf.score.pairs import Pairs
+
+    wanted = ",".join(meaning.regions)
+    theirs = _meaning(Pairs(kind, list(pairs)), replace(options, regions=wanted))
+    return Task(kind, theirs, references=False)
+
+
+def _meaning(pairs: Pairs, options: _Options) -> Meaning:
+    """Read all masks once, so that a file that cannot be scored stops the run before the long work."""
+    from autoconf.score.cases import in_processes, values_of
+    from autoconf.score.masks import decide
+
+    look = in_processes(partial(values_of, pairs.kind), pairs.scored, options.jobs)
+    values = list(progress(look, len(pairs.scored), "reading masks"))
+    truths, predicted = [true for true, _ in values], [found for _, found in values]
+    return decide(pairs.kind, pairs.scored, truths, predicted, options.labels, options.pred_labels, options.regions)
+
+
+def _atlas(pairs: Pairs, meaning: Meaning) -> Any:
+    """The mean mask of the training cases, unless they are what is scored."""
+    from autoconf.score.references import make_atlas, some_of
+
+    scored = {pair.case for pair in pairs.scored}
+    training = some_of([pair for pair in pairs.training if pair.flair and pair.case not in scored])
+    if pairs.kind != "volumes" or "wt" not in meaning.regions:
+        return None
+    values = {pair.case: pair.regions.get("wt") if pair.regions else None for pair in training}
+    return make_atlas(progress(training, len(training), "reading training masks"), values)
+
+
+def _run(task: Task, pairs: Sequence[Pair], jobs: int, what: str) -> list[Scored]:
+    from autoconf.score.cases import score_cases
+
+    return list(progress(score_cases(task, pairs, jobs), len(pairs), what))
+
+
+def _summary(scored: list[Scored], pairs: Pairs, meaning: Meaning, left_out: list[str]) -> dict[str, Any]:
+    from autoconf.score.summary import summarise
+
+    rows = [row for one in scored for row in one.rows]
+    volumes = pairs.kind == "volumes"
+    units = {"length": "mm", "size": "mL"} if volumes else {"length": "pixels", "size": "pixels"}
+    head: dict[str, Any] = {"kind": pairs.kind, "units": units, "policy": "docs/scoring.md", "excluded": left_out}
+    if not meaning.binary:
+        head["predictions_read_as"] = "brats2023" if meaning.predictions else "truth"
+    return head | summarise(rows, [row for one in scored for row in one.references])
+
+
+def _calibration_files(scored: list[Scored]) -> dict[str, str | bytes]:
+    """What the saved probabilities say; nothing where there are none."""
+    from autoconf.score.probabilities import THRESHOLDS
+    from autoconf.score.summary import calibration_summary
+
+    found = [one.calibration for one in scored if one.calibration]
+    if not found:
+        return {}
+    curve = [
+        {"threshold": threshold, "dice": round(sum(one.dice[place] for one in found) / len(found), 6)}
+        for place, threshold in enumerate(THRESHOLDS)
+    ]
+    triage = [
+        {"case": one.case, "entropy": round(one.entropy, 6), "ece": "" if one.ece is None else round(one.ece, 6)}
+        for one in sorted(found, key=lambda one: -one.entropy)
+    ]
+    rows = [row for one in scored for row in one.rows]
+    return {
+        "threshold_curve.csv": _csv(curve),
+        "triage.csv": _csv(triage),
+        "calibration.json": to_json(calibration_summary(found, rows)),
     }
 
 
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean over all cases, none left out, with what a reader needs to doubt it."""
-    import numpy as np
-
-    def average(name: str) -> float:
-        return round(float(np.mean([row[name] for row in rows])), 6)
-
-    dice, iou = [row["dice"] for row in rows], [row["iou"] for row in rows]
-    summary: dict[str, Any] = {
-        "n": len(rows),
-        "mean_dice": average("dice"),
-        "median_dice": round(float(np.median(dice)), 6),
-        "min_dice": min(dice),
-        "worst_case": rows[int(np.argmin(dice))]["case"],
-        "mean_iou": average("iou"),
-        "median_iou": round(float(np.median(iou)), 6),
-        "min_iou": min(iou),
-        "all_background": {"mean_dice": average("dice_all_background"), "mean_iou": average("iou_all_background")},
-        "missing": [row["case"] for row in rows if row["missing"]],
-        "both_empty": sum(row["both_empty"] for row in rows),
-    }
-    if len(rows) < FEW_CASES:
-        summary["warning"] = f"few cases ({len(rows)}): as many others could give a clearly different mean"
-    return summary
-
-
-def _overlay(pairs: list[Pair], rows: list[dict[str, Any]]) -> bytes | None:
+def _overlay(pairs: list[Pair], rows: list[dict[str, Any]], meaning: Meaning) -> bytes | None:
     """The picture of the best, the median and the worst case that have an image; None where no image is known."""
-    dice = {row["case"]: row["dice"] for row in rows}
+    region = meaning.regions[0]
+    dice = {row["case"]: row["dice"] for row in rows if row["region"] == region}
     shown = sorted((pair for pair in pairs if pair.flair), key=lambda pair: (-dice[pair.case], pair.case))
     if not shown:
         return None
@@ -110,7 +217,11 @@ def _overlay(pairs: list[Pair], rows: list[dict[str, Any]]) -> bytes | None:
 
     chosen = {len(shown) // 2: "median"}
     chosen |= {len(shown) - 1: "worst"} | {0: "best"}  # with one or two cases a place has several names
-    return draw([(chosen[place], dice[shown[place].case], shown[place]) for place in sorted(chosen)])
+    return draw([(chosen[place], dice[shown[place].case], shown[place]) for place in sorted(chosen)], meaning, region)
+
+
+def _flat(others: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [row for rows in others.values() for row in rows]
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

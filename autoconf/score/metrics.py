@@ -1,19 +1,31 @@
-"""Overlap of two binary masks. Pure functions on arrays of any shape.
+"""Scores of one predicted mask against one true mask: pure functions on boolean arrays.
 
-Policy for empty masks, so that no case ever drops out of a mean: both empty is a perfect 1 (and counted apart by
-the summary); one empty and the other not is 0. No NaN is ever returned.
+docs/scoring.md is the policy that they keep; no value is ever NaN.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from autoconf.score.lesions import match
+from autoconf.score.surfaces import distances, hd95, nsd
+
+WORST_MM = 374.0  # the diagonal of a BraTS scan of 240 x 240 x 155 mm: what BraTS charges for a missed tumour
+TOLERANCE = 1.0  # of the normalized surface Dice, in mm (images: pixels)
+METRICS = (  # in the order of scores.csv
+    *("dice", "iou", "hd95", "nsd", "sensitivity", "precision"),
+    *("lesion_dice", "lesion_hd95", "lesion_f1"),
+)
+LOWER_IS_BETTER = {"hd95", "lesion_hd95"}
+
 
 @dataclass(frozen=True)
 class Overlap:
-    """Sizes, in voxels, of a predicted mask, of the true one and of what they share."""
+    """How many voxels two masks have, and how many they share."""
 
     pred: int
     truth: int
@@ -34,9 +46,64 @@ class Overlap:
         """|P and T| / |P or T|, in 0..1; 1 if both are empty. Equals dice / (2 - dice)."""
         return 1.0 if self.empty else self.both / (self.pred + self.truth - self.both)
 
+    @property
+    def sensitivity(self) -> float:
+        """|P and T| / |T|, in 0..1; 1 if both are empty, 0 if one is."""
+        return 1.0 if self.empty else self.both / self.truth if self.truth else 0.0
+
+    @property
+    def precision(self) -> float:
+        """|P and T| / |P|, in 0..1; 1 if both are empty, 0 if one is."""
+        return 1.0 if self.empty else self.both / self.pred if self.pred else 0.0
+
 
 def overlap(pred: np.ndarray, truth: np.ndarray) -> Overlap:
     """Count the voxels of two boolean masks of one shape. Raises ValueError for any other dtype or shape."""
+    _check_masks(pred, truth)
+    return Overlap(int(np.count_nonzero(pred)), int(np.count_nonzero(truth)), int(np.count_nonzero(pred & truth)))
+
+
+def score_masks(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """All METRICS of two masks, and `lesions_true` and `lesions_pred`, the numbers of lesions and of predicted objects.
+
+    pred, truth: boolean, one shape, two or three axes. spacing: mm per axis, in the axis order of the arrays (pixels:
+    1, 1). Distances of empty masks are the worst there are: 374 mm, for images the diagonal.
+    Raises ValueError for any other dtype, shape or spacing. Source of each metric: docs/scoring.md.
+    """
+    _check_masks(pred, truth)
+    if len(spacing) != pred.ndim or min(spacing) <= 0:
+        raise ValueError(f"a spacing above 0 for each of {pred.ndim} axes, not {tuple(spacing)}")
+    worst = WORST_MM if pred.ndim == 3 else math.hypot(*(n * s for n, s in zip(pred.shape, spacing, strict=True)))
+    found = overlap(pred, truth)
+    box = bounding_box(pred | truth)
+    pred, truth = pred[box], truth[box]
+    there, back = distances(pred, truth, spacing)
+    lesions = match(pred, truth, spacing, worst)
+    return {
+        "dice": found.dice,
+        "iou": found.iou,
+        "hd95": hd95(there, back, worst),
+        "nsd": nsd(there, back, TOLERANCE),
+        "sensitivity": found.sensitivity,
+        "precision": found.precision,
+        "lesion_dice": lesions.dice,
+        "lesion_hd95": lesions.hd95,
+        "lesion_f1": lesions.f1,
+        "lesions_true": lesions.true,
+        "lesions_pred": lesions.objects,
+    }
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box that holds all of a mask; one voxel if it is empty, so that no axis vanishes."""
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        there = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 1))
+    return tuple(box)
+
+
+def _check_masks(pred: np.ndarray, truth: np.ndarray) -> None:
     if pred.dtype != bool or truth.dtype != bool or pred.shape != truth.shape:
         raise ValueError(f"two boolean masks of one shape, not {pred.dtype} {pred.shape}, {truth.dtype} {truth.shape}")
-    return Overlap(int(np.count_nonzero(pred)), int(np.count_nonzero(truth)), int(np.count_nonzero(pred & truth)))

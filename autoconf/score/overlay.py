@@ -8,14 +8,15 @@ import nibabel
 import numpy as np
 
 from autoconf.inspect.volumes import check_same_grid, read_volume
+from autoconf.score.masks import Meaning, read_prediction, read_truth
 from autoconf.score.pairs import Pair
 
 TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: safe for all colour sight
 WHITE_AT = 99.5  # percentile of the brain that is shown white, so that a few bright voxels do not darken the rest
 
 
-def draw(shown: list[tuple[str, float, Pair]]) -> bytes:
-    """A PNG with one panel per (name of its place, Dice, pair): the axial slice with most tumour, both outlines."""
+def draw(shown: list[tuple[str, float, Pair]], meaning: Meaning, region: str) -> bytes:
+    """A PNG with one panel per (name of its place, Dice, pair): the axial slice with most of the region, outlined."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -25,7 +26,7 @@ def draw(shown: list[tuple[str, float, Pair]]) -> bytes:
     size = (4.2 * len(shown), 5.2)  # inches; the height leaves room for two lines of title and the legend
     figure, panels = pyplot.subplots(1, len(shown), figsize=size, squeeze=False, layout="constrained")
     for panel, (place, dice, pair) in zip(panels[0], shown, strict=True):
-        _draw_case(panel, pair)
+        _draw_case(panel, pair, meaning, region)
         panel.set_title(f"{place}: {pair.case}\nDice {dice:.3f}", fontsize=10)
     lines = [
         Line2D([], [], color=TRUTH, linewidth=2, label="truth"),
@@ -38,8 +39,8 @@ def draw(shown: list[tuple[str, float, Pair]]) -> bytes:
     return png.getvalue()
 
 
-def _draw_case(panel, pair: Pair) -> None:
-    flair, truth, pred, spacing = _read(pair)
+def _draw_case(panel, pair: Pair, meaning: Meaning, region: str) -> None:
+    flair, truth, pred, spacing = read_shown(pair, meaning, region)
     area = (truth if truth.any() else pred).sum(axis=(0, 1))
     level = int(area.argmax()) if area.any() else flair.shape[2] // 2
     white = np.percentile(flair[flair != 0], WHITE_AT) if flair.any() else 1
@@ -53,12 +54,15 @@ def _draw_case(panel, pair: Pair) -> None:
     panel.set_axis_off()
 
 
-def _read(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, ...]]:
-    """FLAIR, truth and prediction, axes nearest to R, A, S, and the mm per axis."""
-    image, mask = read_volume(pair.flair), read_volume(pair.truth)
-    check_same_grid(mask, image)
+def read_shown(
+    pair: Pair, meaning: Meaning, region: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, ...]]:
+    """FLAIR, truth and prediction of a region, axes nearest to R, A, S, and the mm per axis."""
+    image, true = read_volume(pair.flair or ""), read_truth("volumes", pair)
+    pred = read_prediction("volumes", pair, true)
+    check_same_grid(true.volume, image)
     flair = nibabel.as_closest_canonical(nibabel.Nifti1Image(image.data, image.affine))
     to_ras = nibabel.io_orientation(image.affine)
-    truth = nibabel.apply_orientation(mask.data > 0, to_ras)
-    pred = nibabel.apply_orientation(read_volume(pair.pred).data > 0, to_ras) if pair.pred else np.zeros_like(truth)
-    return np.asanyarray(flair.dataobj), truth, pred, flair.header.get_zooms()[:3]
+    masks = true.region(meaning.of_truth(pair.case, region)), pred.region(meaning.of_prediction(pair.case, region))
+    truth, found = (nibabel.apply_orientation(mask, to_ras) for mask in masks)
+    return np.asanyarray(flair.dataobj), truth, found, flair.header.get_zooms()[:3]

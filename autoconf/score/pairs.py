@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import CaseError, find_cases, walk_files
+from autoconf.inspect.brats import CaseError, find_cases, patient_of, walk_files
 from autoconf.inspect.images import find_images
+from autoconf.inspect.layouts.brats import family_of
 
 NIFTI = (".nii.gz", ".nii")
 FLAIR = 3  # its place in a case's images
 PROBABILITY = "_probability"  # end of the names of probability maps
 SPLITS = ("testing", "validation", "training")
+Regions = dict[str, tuple[int, ...]]  # wt, tc, et -> label values
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,17 @@ class Pair:
     pred: str | None
     truth: str
     flair: str | None = None
+    patient: str = ""
+    regions: Regions | None = None  # what the true mask's values mean; None: not said, the values decide
+    family: str = ""  # a key of autoconf.inspect.labels.FAMILIES, for values that nobody explained
+
+    @property
+    def probability(self) -> str | None:
+        """Path of the probability map beside the predicted mask, if there is one."""
+        if self.pred is None or not self.pred.lower().endswith(NIFTI):
+            return None
+        end = next(end for end in NIFTI if self.pred.lower().endswith(end))
+        return _if_there(self.pred[: -len(end)] + PROBABILITY + self.pred[-len(end) :])
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Pairs:
     scored: list[Pair]
     without_truth: list[str] = field(default_factory=list)
     without_pred: list[str] = field(default_factory=list)
+    training: list[Pair] = field(default_factory=list)  # true masks that a model may have learned from, without pred
 
 
 def find_pairs(pred: str, truth: str, split: str, dataset_dir: str = "") -> Pairs:
@@ -51,19 +65,16 @@ def find_pairs(pred: str, truth: str, split: str, dataset_dir: str = "") -> Pair
     if not os.path.isdir(truth):
         raise AutoconfError(f"{truth}: no such folder. Give a folder of true masks, or a datalist.json.")
     predictions = _masks(pred)
-    if predictions:
-        truths = _true_masks(truth)
-        kind = "volumes"
-    else:
-        predictions = {name: os.path.join(pred, name) for name in find_images(pred)}
-        truths = {name: (os.path.join(truth, name), None) for name in find_images(truth)}
-        kind = "images"
+    kind = "volumes" if predictions else "images"
+    if not predictions:
+        predictions = _images(pred)
+    truths = {pair.case: pair for pair in (_true_masks if kind == "volumes" else _true_images)(truth)}
     both = sorted(predictions.keys() & truths.keys())
     if not both:
         raise AutoconfError(_no_match(pred, sorted(predictions), truth, sorted(truths)))
     return Pairs(
         kind,
-        [Pair(case, predictions[case], *truths[case]) for case in both],
+        [replace(truths[case], pred=predictions[case]) for case in both],
         without_truth=sorted(predictions.keys() - truths.keys()),
         without_pred=sorted(truths.keys() - predictions.keys()),
     )
@@ -73,35 +84,47 @@ def _pairs_of_datalist(pred: str, path: str, split: str, dataset_dir: str) -> Pa
     if split not in SPLITS:
         raise AutoconfError(f"--split {split}: no such part of the data. There are: {', '.join(SPLITS)}.")
     datalist = _read_datalist(path)
-    if datalist["kind"] != "volumes":
-        raise AutoconfError(f"{path}: lists images, which have no true masks. Give a folder of true masks instead.")
-    items = datalist["testing"] if split == "testing" else datalist["training"]
-    if split != "testing":
-        items = [item for item in items if (item.get("fold") == 0) == (split == "validation")]
+    held_out = [item for item in datalist["training"] if item.get("fold") == 0]
+    learned = [item for item in datalist["training"] if item.get("fold") != 0]
+    items = {"testing": datalist["testing"], "validation": held_out, "training": learned}[split]
     if not items:
         raise AutoconfError(f"{path}: its {split} split lists no case. Choose another with --split.")
-    predictions = _masks(pred)
-    cases = [item["case"] for item in items]
-    if not predictions.keys() & set(cases):
-        raise AutoconfError(_no_match(pred, sorted(predictions), f"the {split} split of {path}", cases))
-    root = dataset_dir or datalist["dataset_dir"]
     bare = next((item["case"] for item in items if not item.get("label")), None)
+    if bare and datalist["kind"] == "images":
+        raise AutoconfError(f"{path}: lists images without true masks. Give a folder of true masks instead.")
     if bare:
         raise AutoconfError(
             f"{path}: its {split} case '{bare}' has no label. Add its mask, or take it out of that list."
         )
+    root = dataset_dir or datalist["dataset_dir"]
+    pairs = sorted((_pair_of_item(item, root, datalist) for item in items), key=lambda pair: pair.case)
+    predictions = _masks(pred) if datalist["kind"] == "volumes" else _images(pred)
+    named = {pair.case: _prediction(pair.case, predictions) for pair in pairs}
+    if not any(named.values()):
+        raise AutoconfError(_no_match(pred, sorted(predictions), f"the {split} split of {path}", list(named)))
     return Pairs(
-        "volumes",
-        [
-            Pair(
-                item["case"],
-                predictions.get(item["case"]),
-                os.path.join(root, item["label"]),
-                _flair_of(item["image"], root),
-            )
-            for item in sorted(items, key=lambda item: item["case"])
-        ],
-        without_truth=sorted(predictions.keys() - set(cases)),
+        datalist["kind"],
+        [replace(pair, pred=named[pair.case]) for pair in pairs],
+        without_truth=sorted(name for name, found in predictions.items() if found not in named.values()),
+        training=[_pair_of_item(item, root, datalist) for item in learned if item.get("label")],
+    )
+
+
+def _prediction(case: str, predictions: dict[str, str]) -> str | None:
+    """The path of a case's prediction; pseudo2d writes the mask of `class/1.jpg` to `class/1.jpg.png`."""
+    return predictions.get(case) or predictions.get(f"{case}.png")
+
+
+def _pair_of_item(item: dict[str, Any], root: str, datalist: dict[str, Any]) -> Pair:
+    """The case of a datalist entry, without a prediction."""
+    regions = item.get("regions") or datalist.get("regions")
+    return Pair(
+        item["case"],
+        None,
+        os.path.join(root, item["label"]),
+        _flair_of(item["image"], root),
+        item.get("patient") or patient_of(item["case"]),
+        {name: tuple(values) for name, values in regions.items()} if regions else None,
     )
 
 
@@ -109,12 +132,18 @@ def _read_datalist(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             datalist = json.load(file)
-        datalist = {key: datalist[key] for key in ("kind", "dataset_dir", "training", "testing")}
+        datalist = {key: datalist[key] for key in ("kind", "dataset_dir", "training", "testing")} | {
+            "regions": datalist.get("regions")
+        }
+        if datalist["kind"] not in ("volumes", "images"):
+            raise ValueError(f"its kind is {datalist['kind']!r:.60}")
         for item in [*datalist["training"], *datalist["testing"]]:
-            if not isinstance(item["case"], str) or not isinstance(item.get("label", ""), str):
-                raise ValueError(f"the case or label of {item['case']!r:.60} is no text")
-            if not isinstance(item["image"], (str, list)):
+            if not all(isinstance(item.get(key, ""), str) for key in ("case", "label", "patient")):
+                raise ValueError(f"the case, patient or label of {item['case']!r:.60} is no text")
+            if not isinstance(item["case"], str) or not isinstance(item["image"], (str, list)):
                 raise ValueError(f"the image of {item['case']!r:.60} is no path and no list of paths")
+            _check_regions(item.get("regions"))
+        _check_regions(datalist["regions"])
         if not isinstance(datalist["dataset_dir"], str):
             raise ValueError("dataset_dir is no text")
         return datalist
@@ -146,14 +175,33 @@ def _is_probability(case: str, masks: dict[str, str]) -> bool:
     return case.removesuffix(PROBABILITY) != case and case.removesuffix(PROBABILITY) in masks
 
 
-def _true_masks(folder: str) -> dict[str, tuple[str, str | None]]:
-    """case -> (path of the true mask, path of its FLAIR image if there is one)."""
+def _check_regions(regions: Any) -> None:
+    for name, values in ({} if regions is None else regions).items():
+        if not isinstance(values, list) or not all(type(value) is int for value in values) or not values:
+            raise ValueError(f"the label values of region {name!r:.60} are no list of numbers")
+
+
+def _true_masks(folder: str) -> list[Pair]:
+    """The true masks of a folder of BraTS cases, with their FLAIR images; or else of all NIfTI files in it."""
     try:
         cases = find_cases(folder)
     except CaseError as error:
         raise AutoconfError(str(error)) from error
-    named = {case.case: (case.label, case.image[FLAIR]) for case in cases if case.label}
-    return named or {case: (path, None) for case, path in _masks(folder).items()}
+    named = [
+        Pair(case.case, None, case.label, case.image[FLAIR], case.patient, family=family_of(case))
+        for case in cases
+        if case.label
+    ]
+    return named or [Pair(case, None, path, patient=patient_of(case)) for case, path in _masks(folder).items()]
+
+
+def _true_images(folder: str) -> list[Pair]:
+    return [Pair(name, None, path, patient=name) for name, path in _images(folder).items()]
+
+
+def _images(folder: str) -> dict[str, str]:
+    """Relative path -> path of all images in a folder."""
+    return {name: os.path.join(folder, name) for name in find_images(folder)}
 
 
 def _no_match(pred: str, predictions: list[str], truth: str, cases: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The table that `autoconf score` prints."""
+"""The tables that `autoconf score` prints."""
 
 from __future__ import annotations
 
@@ -9,53 +9,101 @@ from autoconf.output import table
 from autoconf.score.pairs import Pairs
 
 MOST_ROWS = 25  # more cases than these are in scores.csv only
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95": "HD95",
+    "nsd": "NSD",
+    "sensitivity": "sensitivity",
+    "precision": "precision",
+    "lesion_dice": "lesion Dice",
+    "lesion_hd95": "lesion HD95",
+    "lesion_f1": "lesion F1",
+}
+SHOWN = ("dice", "iou", "hd95", "nsd", "lesion_dice", "lesion_f1")
+Row = dict[str, Any]
 
 
-def print_scores(out: str, rows: list[dict[str, Any]], summary: dict[str, Any], pairs: Pairs, files: list[str]) -> None:
+def print_scores(out: str, rows: list[Row], summary: Row, pairs: Pairs, files: list[str]) -> None:
     """The cases, worst first, then the means, then everything that was not scored, then where the files lie."""
-    worst = sorted(rows, key=lambda row: (row["dice"], row["case"]))
-    sizes = [name for name in ("pred_ml", "true_ml", "pred_pixels", "true_pixels") if name in rows[0]]
-    shown = [
-        (row["case"], row["dice"], row["iou"], *(row[name] for name in sizes), _remark(row))
-        for row in worst[:MOST_ROWS]
-    ]
-    print(table(shown, ("case", "Dice", "IoU", *(name.replace("_ml", " mL").replace("_", " ") for name in sizes), "")))
-    if len(rows) > MOST_ROWS:
-        print(f"... and {len(rows) - MOST_ROWS} better ones")
-    print()
+    for region in summary["regions"]:
+        _print_region(region, [row for row in rows if row["region"] == region], summary)
     print(table(_facts(summary, pairs)))
     label = "wrote  "
     print("\n" + "\n".join((label if i == 0 else " " * len(label)) + os.path.join(out, f) for i, f in enumerate(files)))
 
 
-def _facts(summary: dict[str, Any], pairs: Pairs) -> list[tuple[str, str]]:
-    background = summary["all_background"]
-    part = f" of the {summary['split']} split" if "split" in summary else ""
-    facts = [
-        ("cases", f"{summary['n']}{part}"),
-        ("Dice", _spread(summary, "dice") + f" ({summary['worst_case']})"),
-        ("IoU", _spread(summary, "iou")),
-        ("background", f"all-background prediction: mean Dice {background['mean_dice']:.3f}"),
+def print_comparison(first: str, second: str, comparison: dict[str, Any]) -> None:
+    """The paired differences, first minus second."""
+    for region, metrics in comparison.items():
+        print(f"\n{region}: {first} minus {second}")
+        lines = [
+            (
+                TITLES[name],
+                found["difference"],
+                f"[{found['low']:+.3f}, {found['high']:+.3f}]",
+                found["p_holm"],
+                f"{found['wins']}/{found['losses']}/{found['ties']}",
+                found["verdict"],
+            )
+            for name, found in metrics.items()
+        ]
+        print(table(lines, ("metric", "difference", "95 % interval", "p (Holm)", "won/lost/tied", "verdict")))
+
+
+def _print_region(region: str, rows: list[Row], summary: Row) -> None:
+    """Cases, means and reference rows of one region."""
+    worst = sorted(rows, key=lambda row: (row["dice"], row["case"]))
+    sizes = [name for name in ("pred_ml", "true_ml", "pred_pixels", "true_pixels") if name in rows[0]]
+    shown = [
+        (row["case"], *(row[name] for name in SHOWN), *(row[name] for name in sizes), _remark(row))
+        for row in worst[:MOST_ROWS]
     ]
+    heads = [TITLES[name] for name in SHOWN] + [name.replace("_ml", " mL").replace("_", " ") for name in sizes]
+    print(table(shown, (region, *heads, "")))
+    if len(rows) > MOST_ROWS:
+        print(f"... and {len(rows) - MOST_ROWS} better ones")
+    spread = summary["regions"][region]
+    lines = [
+        (
+            TITLES[name],
+            found["mean"],
+            f"[{found['low']:.3f}, {found['high']:.3f}]",
+            found["median"],
+            f"{found['q1']:.3f} to {found['q3']:.3f}",
+            *(theirs[name]["mean"] for theirs in summary["references"][region].values()),
+        )
+        for name, found in spread.items()
+    ]
+    names = [name.replace("_", " ") for name in summary["references"][region]]
+    print()
+    print(table(lines, (region, "mean", "95 % interval", "median", "quartiles", *names)))
+    print()
+
+
+def _facts(summary: Row, pairs: Pairs) -> list[tuple[str, str]]:
+    part = f" of the {summary['split']} split" if "split" in summary else ""
+    facts = [("cases", f"{summary['n']} of {summary['patients']} patients{part}")]
+    facts += [("worst", f"{region}: {_some(cases)}") for region, cases in summary["worst"].items()]
+    facts += [("", said) for said in summary["verdicts"]]
+    facts[1 + len(summary["worst"])] = ("references", summary["verdicts"][0])
+    if "predictions_read_as" in summary:
+        facts.append(("read as", f"predicted values are those of {summary['predictions_read_as']} (--pred-labels)"))
     if summary["missing"]:
         facts.append(("missing", f"no prediction, scored as empty: {_some(summary['missing'])}"))
-    if summary["both_empty"]:
-        facts.append(("empty", f"{summary['both_empty']} without tumour in truth or prediction: Dice 1"))
+    if summary["excluded"]:
+        facts.append(("left out", f"no prediction, not scored (--allow-missing): {_some(summary['excluded'])}"))
+    for region, count in summary["both_empty"].items():
+        if count:
+            facts.append(("empty", f"{count} without {region} in truth or prediction: every ratio is 1"))
     if pairs.without_pred:
         facts.append(("not scored", f"truth without prediction: {_some(pairs.without_pred)}"))
     if pairs.without_truth:
         facts.append(("not scored", f"prediction without truth: {_some(pairs.without_truth)}"))
-    if "warning" in summary:
-        facts.append(("warning", summary["warning"]))
-    return facts
+    return facts + [("warning", said) for said in summary["warnings"]]
 
 
-def _spread(summary: dict[str, Any], name: str) -> str:
-    mean, median, lowest = (summary[f"{kind}_{name}"] for kind in ("mean", "median", "min"))
-    return f"mean {mean:.3f}, median {median:.3f}, lowest {lowest:.3f}"
-
-
-def _remark(row: dict[str, Any]) -> str:
+def _remark(row: Row) -> str:
     return "missing" if row["missing"] else "both empty" if row["both_empty"] else ""
 
 

@@ -22,7 +22,7 @@ def find(root: str) -> Found | None:
 def _scan(case: Case, alone: bool) -> Scan:
     label = _label(case, alone)
     convert = any(map(is_metaimage, (*case.image, label)))
-    return Scan(case.case, case.patient, case.image, label, family=_family(case), convert=convert)
+    return Scan(case.case, case.patient, case.image, label, family=family_of(case), convert=convert)
 
 
 def _folder(case: Case) -> str:
@@ -41,7 +41,7 @@ def _label(case: Case, alone: bool) -> str | None:
     return os.path.join(folder, names[0]) if len(names) == 1 else None
 
 
-def _family(case: Case) -> str:
+def family_of(case: Case) -> str:
     """brats2018-2021 by the file names, else brats-gli, brats-ped, ... by the case's name; "" where it says nothing."""
     if scheme_of(case) == "BraTS 2018-2021":
         return "brats2018-2021"
