@@ -73,7 +73,8 @@ def merged(bundle: str, run: str) -> ConfigParser:
 # Copies
 
 
-COPIES = [f"scripts/{name}.py" for name in ("__init__", "errors", "checks", "inferers", "handlers", "history")]
+SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
+COPIES = [f"scripts/{name}.py" for name in SHARED]
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "configs/logging.conf", *COPIES])

@@ -47,6 +47,7 @@ def test_training_leaves_a_plain_state_dict_and_shows_its_progress(trained):
     assert said in done.stderr
     assert "training" in json.loads((folder / "run.json").read_text())["command"]
     assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "overlays.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_evaluation_scores_each_testing_image(slices, pseudo_labelled, settings, trained, tmp_path):

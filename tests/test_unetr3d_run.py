@@ -74,6 +74,7 @@ def test_training_shows_its_progress_and_logs_to_tensorboard(trained):
     assert said in done.stderr
     assert "training" in json.loads((folder / "run.json").read_text())["command"]
     assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "overlays.png").read_bytes().startswith(b"\x89PNG")
     assert "CRITICAL" not in done.stderr
 
 

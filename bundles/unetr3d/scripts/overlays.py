@@ -1,0 +1,106 @@
+"""What a network marks while it learns: outlines over a few validation images, as a picture and in TensorBoard.
+
+This file is the same in every bundle of the project; a test compares the copies.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: safe for all colour sight
+WHITE_AT = 99.5  # percentile that is shown white, so that a few bright pixels do not darken the rest
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One panel: a slice of the last channel, what is true of the first region there, and what was marked."""
+
+    case: str
+    image: np.ndarray  # (rows, columns) float
+    truth: np.ndarray  # (rows, columns) bool
+    pred: np.ndarray  # (rows, columns) bool
+
+
+class Overlays:
+    """Draw the first `cases` validation images after each validation: overlays.png, and an image in TensorBoard.
+
+    output_dir: where overlays.png goes; log_dir: TensorBoard's. Attach to the evaluator, whose output after
+    postprocessing has binary `pred` and `label`. Without matplotlib nothing is drawn.
+    """
+
+    def __init__(self, output_dir: str, log_dir: str, cases: int = 6) -> None:
+        self.path = Path(output_dir) / "overlays.png"
+        self.log_dir = log_dir
+        self.cases = cases
+        self.shown: list[Shown] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self.shown.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+
+    def _iteration(self, engine: Engine) -> None:
+        for item in engine.state.output[: self.cases - len(self.shown)]:
+            self.shown.append(pick(item["image"], item["label"], item["pred"], str(item.get("case", ""))))
+
+    def _epoch(self, engine: Engine) -> None:
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+        except ImportError:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        canvas = FigureCanvasAgg(_figure(self.shown))
+        canvas.draw()
+        partial = self.path.with_name(self.path.name + ".partial")  # who looks never sees half a picture
+        canvas.figure.savefig(partial, format="png")
+        os.replace(partial, self.path)
+        picture = np.asarray(canvas.buffer_rgba())[..., :3]
+        with SummaryWriter(self.log_dir) as writer:
+            writer.add_image("validation", picture, engine.state.epoch, dataformats="HWC")
+
+
+def pick(image: torch.Tensor, label: torch.Tensor, pred: torch.Tensor, case: str) -> Shown:
+    """The slice with most of the first region, seen from below with the nose up, as radiologists look at it.
+
+    image: (C, H, W, D) in R, A, S order, or (C, H, W); label, pred: (R, ...) binary. The whole of a 2D image is shown.
+    """
+    last, truth, found = (part[place].detach().cpu() for part, place in ((image, -1), (label, 0), (pred, 0)))
+    if last.ndim == 3:
+        area = (truth if truth.any() else found).sum(dim=(0, 1))
+        level = int(area.argmax()) if area.any() else last.shape[2] // 2
+        # Rows from front to back, columns from the patient's right to the left.
+        last, truth, found = (part[..., level].flip(0, 1).T for part in (last, truth, found))
+    return Shown(case, np.asarray(last.float()), np.asarray(truth > 0), np.asarray(found > 0))
+
+
+def _figure(shown: list[Shown]):  # noqa: ANN202 - matplotlib is not there for certain
+    """One panel each, three in a row."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(3.2 * columns, 3.4 * rows + 0.4), dpi=90, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, one in zip(panels, shown, strict=False):
+        low, high = np.percentile(one.image, [0, WHITE_AT])
+        panel.imshow(one.image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+        for mask, colour, style in ((one.truth, TRUTH, "solid"), (one.pred, PREDICTION, "dashed")):
+            if mask.any() and not mask.all():
+                panel.contour(mask, [0.5], colors=colour, linestyles=style, linewidths=1.5)
+        panel.set_title(one.case, fontsize=8)
+    lines = [
+        Line2D([], [], color=TRUTH, linewidth=2, label="truth"),
+        Line2D([], [], color=PREDICTION, linewidth=2, linestyle="--", label="prediction"),
+    ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
+    return figure
