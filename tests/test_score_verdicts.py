@@ -10,13 +10,14 @@ import pytest
 from helpers_volumes import assert_refused, autoconf, plain_affine, scan, store, tilted_affine, tumour, write_case
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect import inspect
 from autoconf.score import score
 from autoconf.score.compare import compare, holm, wilcoxon
-from autoconf.score.metrics import LOWER_IS_BETTER, METRICS
-from autoconf.score.probabilities import BINS, band, calibrate, expected_error
+from autoconf.score.metrics import LOWER_IS_BETTER, METRICS, overlap
+from autoconf.score.probabilities import BINS, THRESHOLDS, band, calibrate, expected_error
 from autoconf.score.references import Atlas, flair_threshold
 from autoconf.score.summary import intervals, spreads, summarise
 
@@ -321,3 +322,14 @@ def test_bad_words_are_one_line(run: Path) -> None:
     assert_refused(autoconf(*words, "--regions", "wt,et"), "'et' is not told apart")
     assert_refused(autoconf(*words, "--compare", run / "nothing"), "no such folder")
     assert not (run / "out").exists()
+
+
+LEVELS = st.sampled_from([np.float32(level) for level in (0, 0.04, 0.05, 0.3, 0.5, 0.51, 0.95, 1)])
+
+
+@given(arrays.arrays(np.float32, (3, 4, 5), elements=LEVELS), st.integers(0, 60))
+def test_the_threshold_curve_is_that_of_thresholding_again_and_again(values: np.ndarray, tumour_voxels: int) -> None:
+    truth = (np.arange(60) < tumour_voxels).reshape(3, 4, 5)
+    found = calibrate("a", values, truth, truth, (1, 1, 1)).dice
+    again = [overlap(values >= np.float32(t), truth).dice for t in THRESHOLDS]
+    assert found == pytest.approx(again)

@@ -74,15 +74,16 @@ def score_masks(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -
     if len(spacing) != pred.ndim or min(spacing) <= 0:
         raise ValueError(f"a spacing above 0 for each of {pred.ndim} axes, not {tuple(spacing)}")
     worst = WORST_MM if pred.ndim == 3 else math.hypot(*(n * s for n, s in zip(pred.shape, spacing, strict=True)))
-    found = overlap(pred, truth)
     box = bounding_box(pred | truth)
     pred, truth = pred[box], truth[box]
+    found = overlap(pred, truth)
     there, back = distances(pred, truth, spacing)
-    lesions = match(pred, truth, spacing, worst)
+    farthest = hd95(there, back, worst)
+    lesions = match(pred, truth, spacing, worst, whole=farthest)
     return {
         "dice": found.dice,
         "iou": found.iou,
-        "hd95": hd95(there, back, worst),
+        "hd95": farthest,
         "nsd": nsd(there, back, TOLERANCE),
         "sensitivity": found.sensitivity,
         "precision": found.precision,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from autoconf.score.metrics import bounding_box, overlap
+from autoconf.score.metrics import Overlap, bounding_box
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 BINS = 15  # of equal width, for the expected calibration error
@@ -37,18 +37,28 @@ def calibrate(
     case: str, probability: np.ndarray, pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float]
 ) -> Calibration:
     """Look at one case. probability: (i, j, k) in 0..1; pred, truth: boolean, same shape; spacing: mm per axis."""
-    dice = tuple(overlap(probability >= threshold, truth).dice for threshold in THRESHOLDS)
     near = band(truth | pred, spacing)
     inside, tumour = probability[near].astype(np.float64), truth[near]
     bins = np.minimum((inside * BINS).astype(int), BINS - 1)
     return Calibration(
         case,
-        dice,
+        _dice_by_threshold(probability, truth),
         np.bincount(bins, minlength=BINS),
         np.bincount(bins, weights=inside, minlength=BINS),
         np.bincount(bins, weights=tumour, minlength=BINS).astype(int),
         _entropy(probability[band(pred, spacing)]),
     )
+
+
+def _dice_by_threshold(probability: np.ndarray, truth: np.ndarray) -> tuple[float, ...]:
+    """Dice of `probability >= threshold` for each of THRESHOLDS, from one count of the voxels between two of them."""
+    edges = np.array(THRESHOLDS, probability.dtype)
+    some = probability >= edges[0]
+    place, tumour = np.searchsorted(edges, probability[some], side="right"), truth[some]
+    above = np.bincount(place, minlength=len(edges) + 1)[::-1].cumsum()[::-1][1:]
+    both = np.bincount(place, weights=tumour, minlength=len(edges) + 1)[::-1].cumsum()[::-1][1:]
+    total = int(np.count_nonzero(truth))
+    return tuple(Overlap(int(p), total, int(b)).dice for p, b in zip(above, both, strict=True))
 
 
 def expected_error(voxels: np.ndarray, confidence: np.ndarray, tumour: np.ndarray) -> float | None:
