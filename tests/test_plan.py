@@ -82,6 +82,9 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("num_workers=-1", "It must be 0 or more"),
         ("target_spacing=[0,0,0]", "It must be above 0"),
         ("target_spacing=[.nan,1,1]", "It must be above 0"),
+        ("learning_rate=.inf", "It must be a finite number"),
+        ("weight_decay=.inf", "It must be a finite number"),
+        ("patch_size=[.inf,32,32]", "It must be a finite number"),
         ('patch_size=["a","b","c"]', "It must hold numbers"),
     ],
 )
