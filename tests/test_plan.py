@@ -404,6 +404,11 @@ def test_a_plan_names_its_network_and_what_to_run(volumes, tmp_path):
     assert f"{UNETR3D}/configs/train.yaml','{UNETR3D}/configs/networks/segresnet.yaml','{tmp_path}" in done.stdout
 
 
+def test_a_plan_that_has_no_file_to_go_to_is_refused_before_the_work(volumes, tmp_path):
+    assert_refused(plan(volumes.work, tmp_path, "--memory", "4GB"), f"{tmp_path} is a folder", "plan.yaml")
+    assert_refused(plan(volumes.work, "", "--memory", "4GB"), "--out is empty")
+
+
 def test_a_plan_for_a_time_is_measured_on_the_device(volumes, tmp_path):
     done = plan(volumes.work, tmp_path / "plan.yaml", "--time", "30min", "--memory", "4GB", "--network", "segresnet")
     assert done.returncode == 0, done.stderr

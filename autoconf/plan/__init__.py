@@ -48,7 +48,7 @@ def plan(
     fixed = parse_set(to, set)
     seconds = parse_time(time) if time else None
     machine = read_machine(device, memory)
-    check_out(os.path.dirname(os.path.abspath(out)))
+    _check_file(out)
     fold = fixed.get("fold", to.config.get("fold", 0))
     cases = _count(_read_json(work, "datalist.json", "training"), fold)
     choices = decide(fingerprint, to, machine, cases, fixed, seconds)
@@ -82,6 +82,15 @@ def decide(
         amp = fixed.get("amp", bundle.config.get("amp", False))
         limit = Limit(seconds, functools.cache(lambda patch: measure_speed(bundle, patch, machine.device, amp)))
     return choose(task(fingerprint, bundle, machine, cases, limit), fixed)
+
+
+def _check_file(out: str) -> None:
+    """Refuse what is no file that can be written, before the long work. Raises AutoconfError."""
+    if not out:
+        raise AutoconfError("--out is empty. Give it a file, such as plan.yaml.")
+    if os.path.isdir(out):
+        raise AutoconfError(f"{out} is a folder. Give --out a file, such as {os.path.join(out, 'plan.yaml')}.")
+    check_out(os.path.dirname(os.path.abspath(out)))
 
 
 def _check_kind(work: str, fingerprint: dict[str, Any], bundle: Bundle) -> None:
