@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shlex
 from collections import Counter
 from typing import Any
@@ -121,9 +122,11 @@ def _count(datalist: dict[str, Any], fold: int) -> Cases:
 
 
 def _next(bundle: Bundle, work: str, out: str) -> str:
-    configs = "\"['" + "','".join([*bundle.configs, out]) + "']\""
+    # in double quotes, which read more easily than what shlex.quote makes of the inner ones
+    listed = "[" + ",".join(map(repr, [*bundle.configs, out])) + "]"
+    configs = '"' + re.sub(r'([\\"$`])', r"\\\1", listed) + '"'
     masks = "" if bundle.is_3d else " --mask_dir MASKS"
-    datalist = os.path.join(work, "datalist.json")
+    datalist = shlex.quote(os.path.join(work, "datalist.json"))
     return f"python -m monai.bundle run training --config_file {configs} --datalist {datalist}{masks} --output_dir RUN"
 
 
