@@ -120,7 +120,11 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     problems += [_empty(s) for s, row in zip(scans, rows, strict=True) if row["tumour_voxels"] == 0]
     problems += audit.audit_grids(scans, rows) + audit.audit_contrasts(scans, measured)
     pairs, copies = audit.audit_copies(scans, measured)
-    groups, sides = _sides_of(scans, rows, pairs, found, options)
+    try:
+        groups, sides = _sides_of(scans, rows, pairs, found, options)
+    except AutoconfError as error:
+        left_out = f" {len(out_of_it)} case(s) were left out, the first because {unfit[0].finding}" if unfit else ""
+        raise AutoconfError(f"{error}{left_out}") from None
     problems += copies + audit.audit_sides([scan.case for scan in scans], groups, sides)
 
     datalist = head(data, "volumes", options.seed) | {"layout": found.layout, "contrasts": contrasts_of(found)}
