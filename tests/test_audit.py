@@ -342,6 +342,14 @@ def test_too_few_cases_are_told_together_with_why_others_were_left_out(tmp_path:
         run(tmp_path / "data")
 
 
+@pytest.mark.parametrize("write", [nnunet, decathlon])
+def test_the_folder_above_a_data_set_is_told_where_it_lies(write, tmp_path: Path) -> None:
+    write(tmp_path / "data/raw/Dataset001")
+    with pytest.raises(AutoconfError, match=r"data/raw/Dataset001 holds a dataset.json: give that folder") as refused:
+        run(tmp_path / "data")
+    assert "\n" not in str(refused.value)
+
+
 def test_a_metaimage_keeps_its_place_in_the_world(tmp_path: Path) -> None:
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed: reading .mha needs it")
     store(scan(0), tmp_path / "t1.nii.gz", tilted_affine())

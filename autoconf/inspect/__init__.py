@@ -84,7 +84,7 @@ def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
     ways = [f"{len(found.scans)} scans as {found.layout} (e.g. {found.scans[0].case})" for found in recognised]
     ways += [f"{len(images)} 2D images (e.g. {images[0]})"] if images else []
     if not ways:
-        raise AutoconfError(f"{nothing_found(data)} There are no 2D images in it either.")
+        raise AutoconfError(f"{nothing_found(data)} There are no 2D images in it either.{_deeper(data)}")
     if len(ways) > 1:
         names = "|".join([found.layout for found in recognised] + (["classes"] if images else []))
         raise AutoconfError(
@@ -92,6 +92,12 @@ def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
             "of one kind."
         )
     return (recognised[0] if recognised else None), images
+
+
+def _deeper(data: str) -> str:
+    """A sentence on the first data set below the folder: a dataset.json is looked for in the folder itself only."""
+    folder = next((folder for folder, name in walk_files(data) if name == "dataset.json" and folder != data), None)
+    return f" {folder} holds a dataset.json: give that folder." if folder else ""
 
 
 def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache: Cache) -> None:
