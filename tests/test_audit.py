@@ -333,6 +333,23 @@ def test_bids_reaches_the_bundle(tmp_path: Path) -> None:
         run(tmp_path / "data")
 
 
+def test_too_few_cases_are_told_together_with_why_others_were_left_out(tmp_path: Path) -> None:
+    for number in range(3):
+        write_case(tmp_path / "data", f"BraTS-GLI-{number:05d}-000", "-", seed=number)
+    mask = tmp_path / "data/BraTS-GLI-00000-000/BraTS-GLI-00000-000-seg.nii.gz"
+    store(tumour((1, 2, 9)), mask)
+    with pytest.raises(AutoconfError, match=r"2 patient\(s\).* 1 case\(s\) were left out.*-00000-000.*the value 9"):
+        run(tmp_path / "data")
+
+
+@pytest.mark.parametrize("write", [nnunet, decathlon])
+def test_the_folder_above_a_data_set_is_told_where_it_lies(write, tmp_path: Path) -> None:
+    write(tmp_path / "data/raw/Dataset001")
+    with pytest.raises(AutoconfError, match=r"data/raw/Dataset001 holds a dataset.json: give that folder") as refused:
+        run(tmp_path / "data")
+    assert "\n" not in str(refused.value)
+
+
 def test_a_metaimage_keeps_its_place_in_the_world(tmp_path: Path) -> None:
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed: reading .mha needs it")
     store(scan(0), tmp_path / "t1.nii.gz", tilted_affine())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import math
+import shlex
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,9 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("num_workers=-1", "It must be 0 or more"),
         ("target_spacing=[0,0,0]", "It must be above 0"),
         ("target_spacing=[.nan,1,1]", "It must be above 0"),
+        ("learning_rate=.inf", "It must be a finite number"),
+        ("weight_decay=.inf", "It must be a finite number"),
+        ("patch_size=[.inf,32,32]", "It must be a finite number"),
         ('patch_size=["a","b","c"]', "It must hold numbers"),
     ],
 )
@@ -399,6 +404,21 @@ def test_a_plan_names_its_network_and_what_to_run(volumes, tmp_path):
     assert "--network segresnet" in (tmp_path / "plan.yaml").read_text().splitlines()[0]
     assert read_yaml(tmp_path / "plan.yaml")["network_name"] == "segresnet"
     assert f"{UNETR3D}/configs/train.yaml','{UNETR3D}/configs/networks/segresnet.yaml','{tmp_path}" in done.stdout
+
+
+def test_the_command_that_a_plan_prints_holds_its_paths_whole(volumes, tmp_path):
+    work = tmp_path / "my work"
+    work.symlink_to(volumes.work)
+    done = plan(work, tmp_path / "the plan's.yaml", "--memory", "4GB")
+    assert done.returncode == 0, done.stderr
+    words = shlex.split(done.stdout.splitlines()[-1])
+    assert words[words.index("--datalist") + 1] == str(work / "datalist.json")
+    assert ast.literal_eval(words[words.index("--config_file") + 1])[-1] == str(tmp_path / "the plan's.yaml")
+
+
+def test_a_plan_that_has_no_file_to_go_to_is_refused_before_the_work(volumes, tmp_path):
+    assert_refused(plan(volumes.work, tmp_path, "--memory", "4GB"), f"{tmp_path} is a folder", "plan.yaml")
+    assert_refused(plan(volumes.work, "", "--memory", "4GB"), "--out is empty")
 
 
 def test_a_plan_for_a_time_is_measured_on_the_device(volumes, tmp_path):

@@ -84,7 +84,7 @@ def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
     ways = [f"{len(found.scans)} scans as {found.layout} (e.g. {found.scans[0].case})" for found in recognised]
     ways += [f"{len(images)} 2D images (e.g. {images[0]})"] if images else []
     if not ways:
-        raise AutoconfError(f"{nothing_found(data)} There are no 2D images in it either.")
+        raise AutoconfError(f"{nothing_found(data)} There are no 2D images in it either.{_deeper(data)}")
     if len(ways) > 1:
         names = "|".join([found.layout for found in recognised] + (["classes"] if images else []))
         raise AutoconfError(
@@ -92,6 +92,12 @@ def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
             "of one kind."
         )
     return (recognised[0] if recognised else None), images
+
+
+def _deeper(data: str) -> str:
+    """A sentence on the first data set below the folder: a dataset.json is looked for in the folder itself only."""
+    folder = next((folder for folder, name in walk_files(data) if name == "dataset.json" and folder != data), None)
+    return f" {folder} holds a dataset.json: give that folder." if folder else ""
 
 
 def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache: Cache) -> None:
@@ -120,7 +126,11 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     problems += [_empty(s) for s, row in zip(scans, rows, strict=True) if row["tumour_voxels"] == 0]
     problems += audit.audit_grids(scans, rows) + audit.audit_contrasts(scans, measured)
     pairs, copies = audit.audit_copies(scans, measured)
-    groups, sides = _sides_of(scans, rows, pairs, found, options)
+    try:
+        groups, sides = _sides_of(scans, rows, pairs, found, options)
+    except AutoconfError as error:
+        left_out = f" {len(out_of_it)} case(s) were left out, the first because {unfit[0].finding}" if unfit else ""
+        raise AutoconfError(f"{error}{left_out}") from None
     problems += copies + audit.audit_sides([scan.case for scan in scans], groups, sides)
 
     datalist = head(data, "volumes", options.seed) | {"layout": found.layout, "contrasts": contrasts_of(found)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shlex
 from collections import Counter
 from typing import Any
@@ -48,7 +49,7 @@ def plan(
     fixed = parse_set(to, set)
     seconds = parse_time(time) if time else None
     machine = read_machine(device, memory)
-    check_out(os.path.dirname(os.path.abspath(out)))
+    _check_file(out)
     fold = fixed.get("fold", to.config.get("fold", 0))
     cases = _count(_read_json(work, "datalist.json", "training"), fold)
     choices = decide(fingerprint, to, machine, cases, fixed, seconds)
@@ -84,6 +85,15 @@ def decide(
     return choose(task(fingerprint, bundle, machine, cases, limit), fixed)
 
 
+def _check_file(out: str) -> None:
+    """Refuse what is no file that can be written, before the long work. Raises AutoconfError."""
+    if not out:
+        raise AutoconfError("--out is empty. Give it a file, such as plan.yaml.")
+    if os.path.isdir(out):
+        raise AutoconfError(f"{out} is a folder. Give --out a file, such as {os.path.join(out, 'plan.yaml')}.")
+    check_out(os.path.dirname(os.path.abspath(out)))
+
+
 def _check_kind(work: str, fingerprint: dict[str, Any], bundle: Bundle) -> None:
     images = fingerprint["kind"] == "images"
     if images and bundle.is_3d:
@@ -112,9 +122,11 @@ def _count(datalist: dict[str, Any], fold: int) -> Cases:
 
 
 def _next(bundle: Bundle, work: str, out: str) -> str:
-    configs = "\"['" + "','".join([*bundle.configs, out]) + "']\""
+    # in double quotes, which read more easily than what shlex.quote makes of the inner ones
+    listed = "[" + ",".join(map(repr, [*bundle.configs, out])) + "]"
+    configs = '"' + re.sub(r'([\\"$`])', r"\\\1", listed) + '"'
     masks = "" if bundle.is_3d else " --mask_dir MASKS"
-    datalist = os.path.join(work, "datalist.json")
+    datalist = shlex.quote(os.path.join(work, "datalist.json"))
     return f"python -m monai.bundle run training --config_file {configs} --datalist {datalist}{masks} --output_dir RUN"
 
 

@@ -105,6 +105,8 @@ def _check_range(key: str, value: Any) -> None:
     for number in value if isinstance(value, list) else [value]:
         if key in POSITIVE and isinstance(value, list) and not isinstance(number, (int, float)):
             raise AutoconfError(f"'{key}' is {value!r}. It must hold numbers.")
+        if number in (math.inf, -math.inf):
+            raise AutoconfError(f"'{key}' is {value!r}. It must be a finite number.")
         if isinstance(number, (int, float)) and not isinstance(number, bool) and not low <= number <= high:
             raise AutoconfError(f"'{key}' is {value!r}. It must be {said}.")
 
