@@ -1,0 +1,216 @@
+"""Does the bundle prepare data as it says? Round trip, intensities, crops and the order of the contrasts."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+from PIL import Image
+
+from autoconf.doctor.checks import Outcome, Subject
+from autoconf.doctor.opened import config, image_format, is_3d, small
+from autoconf.doctor.samples import crooked, sample
+from autoconf.inspect.brats import CONTRASTS
+from autoconf.inspect.scans import contrast_of
+
+LOGIT = 20.0  # its sigmoid is 1 to nine digits
+CROPS = 150  # drawn to count those that hold tumour
+KEEPS = 0.98  # Dice of a mask with itself after the same way, where nothing was resampled
+SURVIVES = 0.8  # Dice of a mask with itself after the way to the network's voxels and back
+MEAN, DEVIATION = 0.2, 0.35  # how far a z-scored brain may be from 0 and 1; resampling blurs, which lowers the latter
+
+
+def at_work(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
+    """A config at the size that will be used for the user's data; at a small one for a phantom."""
+    return (config if subject.work else small)(subject, name, **{"device": "cpu", **overrides})
+
+
+def items(parser: ConfigParser, which: str) -> list[dict[str, Any]]:
+    """The items of a dataset of the config before any transform: which is train#dataset, dataset, ..."""
+    return list(parser.get_parsed_content(f"{which}#data"))
+
+
+def round_trip(subject: Subject) -> Outcome:
+    """The crooked case's own mask, prepared as in training, is handed to inference as if the network had drawn it."""
+    overrides = crooked(subject)
+    overrides |= {"target_spacing": _own_spacing(subject, overrides)} if is_3d(subject) else {}
+    dice, same_grid = there_and_back(subject, overrides)
+    grid = "the scan's own grid" if same_grid else "another grid than the scan's"
+    return Outcome(f"Dice {dice:.4f} on {grid}", same_grid and dice >= KEEPS)
+
+
+def spacing_ceiling(subject: Subject) -> Outcome:
+    """What a perfect network could reach after the resampling to target_spacing (or image_size) and back."""
+    if not subject.work:
+        return Outcome("a phantom says nothing about the voxel size of your data", None)
+    dice, same_grid = there_and_back(subject, sample(subject, 1))
+    return Outcome(f"Dice {dice:.4f}", same_grid and dice >= SURVIVES, "a perfect network would score this")
+
+
+def there_and_back(subject: Subject, overrides: dict[str, Any]) -> tuple[float, bool]:
+    """Dice of the case's mask with itself after preprocessing and inference's way back to a file; and whether that
+    file lies on the grid (shape and affine) of the true mask."""
+    train = config(subject, "train", device="cpu", **overrides)
+    (item, *_) = items(train, "validate#dataset")
+    label = np.asarray(train.get_parsed_content("validate#preprocessing")(dict(item))["label"], np.float32)
+    out = tempfile.mkdtemp(dir=subject.scratch)
+    inference = config(subject, "inference", device="cpu", output_dir=out, **overrides)
+    case = next(i for i in items(inference, "dataset") if i["case"] == item["case"])
+    ready = dict(inference.get_parsed_content("preprocessing")(dict(case)))
+    ready["pred"] = torch.from_numpy((2 * label - 1) * LOGIT)
+    inference.get_parsed_content("postprocessing")(ready)
+    saved, affine = read_saved(out)
+    truth, own_affine = _read(item["label"])
+    whole = np.isin(truth, item["values"][0]) if "values" in item else truth > 0
+    same_grid = saved.shape == truth.shape and (affine is None or np.allclose(affine, own_affine, atol=1e-3))
+    return (dice_of(saved > 0, whole) if saved.shape == truth.shape else 0.0), same_grid
+
+
+def dice_of(pred: np.ndarray, truth: np.ndarray) -> float:
+    """Dice of two boolean arrays of one shape; 1 if both are empty."""
+    total = np.count_nonzero(pred) + np.count_nonzero(truth)
+    return 2 * np.count_nonzero(pred & truth) / total if total else 1.0
+
+
+def read_saved(folder: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The one mask that inference wrote into a folder, and its affine (None: an image)."""
+    files = [path for path in Path(folder).rglob("*") if path.name.endswith((".nii.gz", ".png"))]
+    if len(files) != 1:
+        raise ValueError(f"inference wrote {len(files)} masks for one case")
+    return _read(str(files[0]))
+
+
+def _read(path: str) -> tuple[np.ndarray, np.ndarray | None]:
+    if path.endswith((".nii", ".nii.gz")):
+        image = nibabel.load(path)
+        return np.asarray(image.dataobj), image.affine
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L")), None
+
+
+def _own_spacing(subject: Subject, overrides: dict[str, Any]) -> list[float]:
+    """The voxel size of the case in mm, RAS+ order, so that nothing is resampled."""
+    (item, *_) = items(config(subject, "train", device="cpu", **overrides), "validate#dataset")
+    image = nibabel.as_closest_canonical(nibabel.load(item["label"]))
+    return [float(mm) for mm in nibabel.affines.voxel_sizes(image.affine)]
+
+
+def intensities(subject: Subject) -> Outcome:
+    """Mean and standard deviation of each contrast inside the brain; of images that are scaled, the range."""
+    parser = at_work(subject, "train", **sample(subject, 3, **_mask_size(subject)))
+    prepare = parser.get_parsed_content("validate#preprocessing")
+    images = [np.asarray(prepare(dict(item))["image"]) for item in items(parser, "train#dataset")]
+    bounds = image_format(subject).get("value_range")
+    if bounds:
+        low, high = min(i.min() for i in images), max(i.max() for i in images)
+        passed = low >= bounds[0] - 1e-3 and high <= bounds[1] + 1e-3 and high - low > 0.5 * (bounds[1] - bounds[0])
+        return Outcome(f"{low:.3f} to {high:.3f}", bool(passed), f"expected {bounds[0]} to {bounds[1]}")
+    inside = [[channel[channel != 0] for channel in image if channel.any()] for image in images]
+    means = [float(values.mean()) for channels in inside for values in channels]
+    deviations = [float(values.std()) for channels in inside for values in channels]
+    passed = max(map(abs, means)) <= MEAN and max(abs(d - 1) for d in deviations) <= DEVIATION
+    measured = f"mean {min(means):.2f} to {max(means):.2f}, std {min(deviations):.2f} to {max(deviations):.2f}"
+    return Outcome(measured, passed, f"{len(images)} cases, each contrast by itself")
+
+
+def crops(subject: Subject) -> Outcome:
+    """Share of training crops that hold tumour, against what pos and neg promise."""
+    raw = at_work(subject, "train").config["train"]["random_transforms"]
+    place = next((i for i, t in enumerate(raw) if isinstance(t, dict) and {"pos", "neg"} <= set(t)), None)
+    if place is None:
+        return Outcome("no transform of this bundle draws crops by pos and neg", None)
+    promised = raw[place]["pos"] / (raw[place]["pos"] + raw[place]["neg"])
+    parser = at_work(subject, "train", **sample(subject, 3))
+    prepare, steps = (parser.get_parsed_content(f"train#{key}") for key in ("deterministic_transforms", "random_transforms"))
+    ready = [Compose([*prepare, *steps[:place]])(dict(item)) for item in items(parser, "train#dataset")]
+    drawn = [_first(steps[place](dict(ready[i % len(ready)]))) for i in range(CROPS)]
+    share = float(np.mean([bool((crop["label"][:1] > 0).any()) for crop in drawn]))
+    least = promised - 3 * math.sqrt(promised * (1 - promised) / CROPS)
+    note = f"pos and neg promise {promised:.2f} centred on tumour; others may hold some; at least {least:.2f}"
+    return Outcome(f"{share:.2f} of {CROPS} crops hold tumour", share >= least, note)
+
+
+def _first(crop: Any) -> dict[str, Any]:
+    return crop[0] if isinstance(crop, list) else crop
+
+
+def contrast_order(subject: Subject) -> Outcome:
+    """Channel i of the network, compared with each contrast's own file, read by another program (nibabel)."""
+    names = image_format(subject)["channel_def"]
+    if len(names) == 1:
+        return Outcome("one channel has no order", None)
+    samples = [crooked(subject)] + ([sample(subject, 1)] if subject.work else [])
+    wrong, least = [], 1.0
+    for overrides in samples:
+        spacing = _own_spacing(subject, overrides)
+        parser = config(subject, "train", device="cpu", target_spacing=spacing, **overrides)
+        (item, *_) = items(parser, "validate#dataset")
+        image = np.asarray(parser.get_parsed_content("validate#preprocessing")(dict(item))["image"])
+        files = _own_files(item["image"], image.shape[1:])
+        for place, channel in enumerate(image):
+            wanted = contrast_of(names[str(place)])
+            likeness = {name: _correlation(channel, file) for name, file in files.items()}
+            if wanted in likeness and channel.any():
+                least = min(least, likeness[wanted])
+                best = max(likeness, key=likeness.__getitem__)
+                wrong += [f"channel {place} should be {wanted}, is {best} of {item['case']}"] if best != wanted else []
+    if wrong:
+        return Outcome(f"{len(wrong)} wrong: {wrong[0]}", False)
+    return Outcome(f"each channel is its own file's (correlation at least {least:.4f})", True)
+
+
+def _own_files(paths: list[str], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """contrast -> (i, j, k) of the file that is named by it, in RAS+ order, cropped to what is not 0 in any."""
+    arrays = {}
+    for path in paths:
+        stem = os.path.basename(path).split(".")[0]
+        name = contrast_of(stem.replace("-", "_").rpartition("_")[2])
+        image = nibabel.as_closest_canonical(nibabel.load(path))
+        if name in CONTRASTS and image.ndim == 3:
+            arrays[name] = np.asarray(image.dataobj, np.float32)
+    if not arrays:
+        raise ValueError(f"the name of {os.path.basename(paths[0])} says not which contrast it is")
+    places = np.argwhere(np.any(list(arrays.values()), axis=0))
+    box = tuple(slice(low, high + 1) for low, high in zip(places.min(axis=0), places.max(axis=0), strict=True))
+    found = {name: array[box] for name, array in arrays.items()}
+    if next(iter(found.values())).shape != tuple(shape):
+        raise ValueError(f"the brain has {next(iter(found.values())).shape} voxels, the network's image {tuple(shape)}")
+    return found
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    inside = b != 0
+    return float(np.corrcoef(a[inside], b[inside])[0, 1])
+
+
+def _mask_size(subject: Subject) -> dict[str, Any]:
+    """For masks that must be made: the size that `at_work` will ask for."""
+    if is_3d(subject):
+        return {}
+    return {"image_size": at_work(subject, "train").get_parsed_content("image_size")}
+
+
+def same_tensor(subject: Subject) -> Outcome:
+    """One case as training, evaluation and inference prepare it."""
+    overrides = sample(subject, 1, **_mask_size(subject))
+    train = at_work(subject, "train", **overrides)
+    (item, *_) = items(train, "validate#dataset")
+    wanted = torch.as_tensor(train.get_parsed_content("validate#preprocessing")(dict(item))["image"])
+    differences = {}
+    for name in ("evaluate", "inference"):
+        parser = at_work(subject, name, section="validation", **overrides)
+        other = next(i for i in items(parser, "dataset") if i["case"] == item["case"])
+        image = torch.as_tensor(parser.get_parsed_content("preprocessing")(dict(other))["image"])
+        if image.shape != wanted.shape:
+            return Outcome(f"{name}.yaml makes {tuple(image.shape)}, train.yaml {tuple(wanted.shape)}", False)
+        differences[name] = float((image - wanted).abs().max())
+    said = ", ".join(f"{name}.yaml {difference:.3g}" for name, difference in differences.items())
+    return Outcome(f"largest difference: {said}", not any(differences.values()))
