@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from autoconf.inspect.brats import CONTRASTS
 from autoconf.inspect.scans import contrast_of
 
 LOGIT = 20.0  # its sigmoid is 1 to nine digits
-CROPS = 150  # drawn to count those that hold tumour
+CENTRES, CROPS = 600, 30  # drawn to count those on tumour
 KEEPS = 0.98  # Dice of a mask with itself after the same way, where nothing was resampled
 SURVIVES = 0.8  # Dice of a mask with itself after the way to the network's voxels and back
 MEAN, DEVIATION = 0.2, 0.35  # how far a z-scored brain may be from 0 and 1; resampling blurs, which lowers the latter
@@ -42,22 +43,34 @@ def round_trip(subject: Subject) -> Outcome:
     """The crooked case's own mask, prepared as in training, is handed to inference as if the network had drawn it."""
     overrides = crooked(subject)
     overrides |= {"target_spacing": _own_spacing(subject, overrides)} if is_3d(subject) else {}
-    dice, same_grid = there_and_back(subject, overrides)
-    grid = "the scan's own grid" if same_grid else "another grid than the scan's"
-    return Outcome(f"Dice {dice:.4f} on {grid}", same_grid and dice >= KEEPS)
+    back = there_and_back(subject, overrides)
+    return Outcome(back.said, back.same_grid and min(back.file, back.memory) >= KEEPS)
 
 
 def spacing_ceiling(subject: Subject) -> Outcome:
     """What a perfect network could reach after the resampling to target_spacing (or image_size) and back."""
     if not subject.work:
         return Outcome("a phantom says nothing about the voxel size of your data", None)
-    dice, same_grid = there_and_back(subject, sample(subject, 1))
-    return Outcome(f"Dice {dice:.4f}", same_grid and dice >= SURVIVES, "a perfect network would score this")
+    back = there_and_back(subject, sample(subject, 1, **_mask_size(subject)))
+    return Outcome(back.said, back.same_grid and back.file >= SURVIVES, "a perfect network would score this")
 
 
-def there_and_back(subject: Subject, overrides: dict[str, Any]) -> tuple[float, bool]:
-    """Dice of the case's mask with itself after preprocessing and inference's way back to a file; and whether that
-    file lies on the grid (shape and affine) of the true mask."""
+@dataclass(frozen=True)
+class Back:
+    """A mask that came back: Dice with itself in the saved file and in memory, which is what a viewer's server takes."""
+
+    file: float
+    memory: float
+    same_grid: bool  # shape and affine of the file are those of the scan
+
+    @property
+    def said(self) -> str:
+        grid = "the scan's own grid" if self.same_grid else "another grid than the scan's"
+        return f"Dice {self.file:.4f} in the file, {self.memory:.4f} in memory; {grid}"
+
+
+def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
+    """A case's mask after the preprocessing of training, and inference's way back."""
     train = config(subject, "train", device="cpu", **overrides)
     (item, *_) = items(train, "validate#dataset")
     label = np.asarray(train.get_parsed_content("validate#preprocessing")(dict(item))["label"], np.float32)
@@ -65,13 +78,17 @@ def there_and_back(subject: Subject, overrides: dict[str, Any]) -> tuple[float, 
     inference = config(subject, "inference", device="cpu", output_dir=out, **overrides)
     case = next(i for i in items(inference, "dataset") if i["case"] == item["case"])
     ready = dict(inference.get_parsed_content("preprocessing")(dict(case)))
-    ready["pred"] = torch.from_numpy((2 * label - 1) * LOGIT)
-    inference.get_parsed_content("postprocessing")(ready)
+    if ready["image"].shape[1:] != label.shape[1:]:
+        raise ValueError(f"inference prepares {tuple(ready['image'].shape[1:])} voxels, training {label.shape[1:]}")
+    # a network's output bears the image's affine and history
+    ready["pred"] = ready["image"][:1] * 0 + torch.from_numpy((2 * label - 1) * LOGIT)
+    found = np.asarray(inference.get_parsed_content("postprocessing")(ready)["pred"])[0] > 0
     saved, affine = read_saved(out)
     truth, own_affine = _read(item["label"])
     whole = np.isin(truth, item["values"][0]) if "values" in item else truth > 0
     same_grid = saved.shape == truth.shape and (affine is None or np.allclose(affine, own_affine, atol=1e-3))
-    return (dice_of(saved > 0, whole) if saved.shape == truth.shape else 0.0), same_grid
+    file, memory = (dice_of(mask, whole) if mask.shape == whole.shape else 0.0 for mask in (saved > 0, found))
+    return Back(file, memory, same_grid)
 
 
 def dice_of(pred: np.ndarray, truth: np.ndarray) -> float:
@@ -122,20 +139,30 @@ def intensities(subject: Subject) -> Outcome:
 
 
 def crops(subject: Subject) -> Outcome:
-    """Share of training crops that hold tumour, against what pos and neg promise."""
+    """How often a training crop is centred on tumour, against what pos and neg promise; and how often it holds any.
+
+    A crop of one voxel is its own centre.
+    """
     raw = at_work(subject, "train").config["train"]["random_transforms"]
-    place = next((i for i, t in enumerate(raw) if isinstance(t, dict) and {"pos", "neg"} <= set(t)), None)
+    place = next((i for i, step in enumerate(raw) if isinstance(step, dict) and {"pos", "neg"} <= set(step)), None)
     if place is None:
         return Outcome("no transform of this bundle draws crops by pos and neg", None)
     promised = raw[place]["pos"] / (raw[place]["pos"] + raw[place]["neg"])
-    parser = at_work(subject, "train", **sample(subject, 3))
-    prepare, steps = (parser.get_parsed_content(f"train#{key}") for key in ("deterministic_transforms", "random_transforms"))
+    cases = sample(subject, 3)
+    centred = _share_with_tumour(at_work(subject, "train", **cases, patch_size=[1, 1, 1]), place, CENTRES)
+    holding = _share_with_tumour(at_work(subject, "train", **cases), place, CROPS)
+    chance = [3 * math.sqrt(promised * (1 - promised) / count) for count in (CENTRES, CROPS)]
+    passed = abs(centred - promised) <= chance[0] and holding >= promised - chance[1]
+    measured = f"{centred:.3f} of {CENTRES} centred on tumour, {holding:.2f} of {CROPS} hold some"
+    return Outcome(measured, passed, f"pos and neg promise {promised:.3f}, +- {chance[0]:.3f} by chance")
+
+
+def _share_with_tumour(parser: ConfigParser, place: int, count: int) -> float:
+    """Of `count` crops that the transform at a place of random_transforms draws from the training cases in turn."""
+    prepare, steps = (parser.get_parsed_content(f"train#{which}_transforms") for which in ("deterministic", "random"))
     ready = [Compose([*prepare, *steps[:place]])(dict(item)) for item in items(parser, "train#dataset")]
-    drawn = [_first(steps[place](dict(ready[i % len(ready)]))) for i in range(CROPS)]
-    share = float(np.mean([bool((crop["label"][:1] > 0).any()) for crop in drawn]))
-    least = promised - 3 * math.sqrt(promised * (1 - promised) / CROPS)
-    note = f"pos and neg promise {promised:.2f} centred on tumour; others may hold some; at least {least:.2f}"
-    return Outcome(f"{share:.2f} of {CROPS} crops hold tumour", share >= least, note)
+    drawn = [_first(steps[place](dict(ready[i % len(ready)]))) for i in range(count)]
+    return float(np.mean([bool((crop["label"][:1] > 0).any()) for crop in drawn]))
 
 
 def _first(crop: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from autoconf.doctor.samples import sample
 
 STEPS = 300  # at most, to learn one case by heart
 LEARNED = 0.95  # Dice
-RATE = 1.0e-3
+RATE, IMAGE_RATE = 1.0e-3, 3.0e-3  # of learning; a small U-Net on images bears more
 SHUFFLED_CASES, SHUFFLED_STEPS = 8, 120
 MARGIN = 0.1  # Dice above the mean mask, which knows nothing of the image
 FLAT = 1e-3  # how closely a loss must meet its formula
@@ -55,7 +55,8 @@ def learn(parser: ConfigParser, cases: Sequence[Pair], steps: int, until: float 
     """
     network = parser.get_parsed_content("network_def")
     loss_function = parser.get_parsed_content("train#trainer#loss_function")
-    optimiser = torch.optim.AdamW(network.parameters(), RATE)
+    rate = RATE if cases[0][0].ndim == 4 else IMAGE_RATE
+    optimiser = torch.optim.AdamW(network.parameters(), rate)
     for step in range(1, steps + 1):
         image, label = cases[step % len(cases)]
         network.train()
@@ -112,16 +113,18 @@ def loss_of(logits: np.ndarray, label: np.ndarray, weight: float) -> float:
 
 def zero_input(subject: Subject) -> Outcome:
     """A crop of nothing, without tumour: output, loss and gradients are numbers."""
-    parser = tiny(subject)
-    _, label = pairs(parser, "train")[0]
+    parser = small(subject, "train")
+    size = parser.get_parsed_content("patch_size") if is_3d(subject) else [parser.get_parsed_content("image_size")] * 2
+    nothing = torch.zeros(1, channels(subject), *size)
     network = parser.get_parsed_content("network_def").train()
-    output = network(torch.zeros(1, channels(subject), *label.shape[1:]))
-    loss = parser.get_parsed_content("train#trainer#loss_function")(output, torch.zeros_like(label[None]))
+    output = network(nothing)
+    target = torch.zeros_like(finest(output, nothing))
+    loss = parser.get_parsed_content("train#trainer#loss_function")(output, target)
     loss.backward()
     slopes = [p.grad for p in network.parameters() if p.grad is not None]
     finite = bool(torch.isfinite(output).all() and torch.isfinite(loss) and all(torch.isfinite(g).all() for g in slopes))
-    return Outcome(f"output {_span(output)}, loss {float(loss):.4f}, {len(slopes)} finite gradients" if finite else
-                   f"output {_span(output)}, loss {float(loss)}, or a gradient, is not finite", finite)
+    what = f"{len(slopes)} finite gradients" if finite else "or a gradient, is not finite"
+    return Outcome(f"output {_span(output)}, loss {float(loss):.4f}, {what}", finite)
 
 
 def _span(tensor: torch.Tensor) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 PASS, FAIL, SKIPPED = "pass", "FAIL", "skipped"
-MOST = 300  # letters of a reason
+MOST = 200  # letters of a reason
 
 
 @dataclass(frozen=True)
