@@ -124,17 +124,19 @@ def zero_input(subject: Subject) -> Outcome:
     slopes = [p.grad for p in network.parameters() if p.grad is not None]
     finite = bool(torch.isfinite(output).all() and torch.isfinite(loss) and all(torch.isfinite(g).all() for g in slopes))
     what = f"{len(slopes)} finite gradients" if finite else "or a gradient, is not finite"
-    return Outcome(f"output {_span(output)}, loss {float(loss):.4f}, {what}", finite)
+    return Outcome(f"output {_span(output)}, loss {float(loss.detach()):.4f}, {what}", finite)
 
 
 def _span(tensor: torch.Tensor) -> str:
-    return f"{float(tensor.min()):.3g} to {float(tensor.max()):.3g}"
+    return f"{float(tensor.detach().min()):.3g} to {float(tensor.detach().max()):.3g}"
 
 
 def overfit(subject: Subject) -> Outcome:
     """A network that cannot learn one case by heart has a broken loss, label, optimiser or gradient."""
     parser = tiny(subject)
     case = max(pairs(parser, "train"), key=lambda pair: float(pair[1].sum()))
+    if not case[1].any():
+        return Outcome("its mask is empty once it is prepared", False)
     network, steps = learn(parser, [case], STEPS, until=LEARNED)
     dice = score(network, *case)
     return Outcome(f"Dice {dice:.3f} after {steps} steps", dice > LEARNED)

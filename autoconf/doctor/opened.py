@@ -6,6 +6,7 @@ its name. torch and monai are imported here: never import this module from the c
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -47,6 +48,7 @@ def small(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
     return config(subject, name, **{**small_size(subject), "device": "cpu", **overrides})
 
 
+@functools.lru_cache(maxsize=8)
 def small_size(subject: Subject) -> dict[str, Any]:
     """Overrides for tiny patches or images: the first of SMALL_PATCHES that the network answers in its own size."""
     if not is_3d(subject):
