@@ -57,7 +57,7 @@ def doctor(
 
 
 def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
-    """Refuse paths that are not there, before anything is made. What the files hold is for the checks."""
+    """Refuse paths that are not there, and a plan for another bundle, before anything is made."""
     from autoconf.plan.bundle import read_bundle
 
     if bundle:
@@ -69,6 +69,22 @@ def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
             raise AutoconfError(f"{flag} {path}: no such file. Check the path.")
         if path and not bundle:
             raise AutoconfError(f"{flag} needs --bundle, whose it is.")
+    if plan:
+        _check_plan(bundle, plan)
+
+
+def _check_plan(bundle: str, plan: str) -> None:
+    """Refuse an override file with keys or values that the bundle does not have. Raises AutoconfError."""
+    from autoconf.plan.bundle import check_override, read_bundle
+    from autoconf.plan.file import parse
+
+    with open(plan, encoding="utf-8") as stream:
+        choices = parse(stream.read(), plan)[1]
+    network = choices["network_name"].value if "network_name" in choices else ""
+    own = read_bundle(bundle, str(network))
+    for key, choice in choices.items():
+        if not {":", "#"} & set(str(key)):  # what lies within a block is for the bundle itself to check
+            check_override(own, key, choice.value)
 
 
 def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, quick: bool) -> Subject:
@@ -86,7 +102,7 @@ def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, qu
     subject = Subject(scratch, datalist=datalist, quick=quick, **paths)
     if bundle and (read_list(subject)["kind"] == "volumes") is not is_3d:
         kind = "volumes" if is_3d else "images"
-        raise AutoconfError(f"{work}: its datalist is not of {kind}, which {bundle} needs. Give another --work or --bundle.")
+        raise AutoconfError(f"{work}: its datalist is not of {kind}, which {bundle} needs. Give another --work.")
     return subject
 
 
@@ -131,8 +147,9 @@ def _answers(subject: Subject, checks: Sequence[Check]) -> Iterator[Result]:
 
 def _why_not(check: Check, subject: Subject) -> str:
     """Why a check is left out; empty if it is not."""
-    flags = {"datalist": "--work (or --bundle, for a phantom)"}
-    missing = [flags.get(name, f"--{name}") for name in check.needs if not getattr(subject, name)]
+    missing = [name for name in check.needs if not getattr(subject, name)]
+    if missing == ["datalist"]:
+        return "needs --work, or --bundle for a phantom"
     if missing:
-        return f"needs {' and '.join(missing)}"
+        return "needs " + " and ".join(f"--{name}" for name in missing if name != "datalist")
     return "too slow for --quick" if check.slow and subject.quick else ""

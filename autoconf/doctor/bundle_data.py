@@ -19,7 +19,6 @@ from PIL import Image
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.opened import config, image_format, is_3d, small
 from autoconf.doctor.samples import crooked, sample
-from autoconf.inspect.brats import CONTRASTS
 from autoconf.inspect.scans import contrast_of
 
 LOGIT = 20.0  # its sigmoid is 1 to nine digits
@@ -57,7 +56,7 @@ def spacing_ceiling(subject: Subject) -> Outcome:
 
 @dataclass(frozen=True)
 class Back:
-    """A mask that came back: Dice with itself in the saved file and in memory, which is what a viewer's server takes."""
+    """A mask that came back: Dice with itself, in the saved file and in memory, where a viewer's server takes it."""
 
     file: float
     memory: float
@@ -175,45 +174,51 @@ def contrast_order(subject: Subject) -> Outcome:
     if len(names) == 1:
         return Outcome("one channel has no order", None)
     samples = [crooked(subject)] + ([sample(subject, 1)] if subject.work else [])
-    wrong, least = [], 1.0
+    wrong, least, note = [], 1.0, ""
     for overrides in samples:
         spacing = _own_spacing(subject, overrides)
         parser = config(subject, "train", device="cpu", target_spacing=spacing, **overrides)
         (item, *_) = items(parser, "validate#dataset")
         image = np.asarray(parser.get_parsed_content("validate#preprocessing")(dict(item))["image"])
         files = _own_files(item["image"], image.shape[1:])
+        if not files:
+            note = f"the files of {item['case']} are not named by contrast: only a made-up case was looked at"
         for place, channel in enumerate(image):
             wanted = contrast_of(names[str(place)])
-            likeness = {name: _correlation(channel, file) for name, file in files.items()}
-            if wanted in likeness and channel.any():
+            if wanted in files and channel.any():
+                likeness = {name: _correlation(channel, file) for name, file in files.items()}
                 least = min(least, likeness[wanted])
                 best = max(likeness, key=likeness.__getitem__)
                 wrong += [f"channel {place} should be {wanted}, is {best} of {item['case']}"] if best != wanted else []
     if wrong:
         return Outcome(f"{len(wrong)} wrong: {wrong[0]}", False)
-    return Outcome(f"each channel is its own file's (correlation at least {least:.4f})", True)
+    return Outcome(f"each channel is its own file's (correlation at least {least:.4f})", True, note)
 
 
 def _own_files(paths: list[str], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """contrast -> (i, j, k) of the file that is named by it, in RAS+ order, cropped to what is not 0 in any."""
-    arrays = {}
-    for path in paths:
-        stem = os.path.basename(path).split(".")[0]
-        name = contrast_of(stem.replace("-", "_").rpartition("_")[2])
-        image = nibabel.as_closest_canonical(nibabel.load(path))
-        if name in CONTRASTS and image.ndim == 3:
-            arrays[name] = np.asarray(image.dataobj, np.float32)
-    if not arrays:
-        raise ValueError(f"the name of {os.path.basename(paths[0])} says not which contrast it is")
+    """contrast -> (i, j, k) of the file that is named by it, in RAS+ order, cropped to what is not 0 in any.
+
+    Empty where the end of a name does not tell the contrast, or two files' tell the same.
+    """
+    stems = [os.path.basename(path).split(".")[0].replace("-", "_") for path in paths]
+    names = [contrast_of(stem.rpartition("_")[2]) for stem in stems]
+    if None in names or len(set(names)) < len(names):
+        return {}
+    images = [nibabel.as_closest_canonical(nibabel.load(path)) for path in paths]
+    arrays = {name: np.asarray(image.dataobj, np.float32) for name, image in zip(names, images, strict=True)}
     places = np.argwhere(np.any(list(arrays.values()), axis=0))
     box = tuple(slice(low, high + 1) for low, high in zip(places.min(axis=0), places.max(axis=0), strict=True))
-    found = {name: array[box] for name, array in arrays.items()}
-    if next(iter(found.values())).shape != tuple(shape):
-        raise ValueError(f"the brain has {next(iter(found.values())).shape} voxels, the network's image {tuple(shape)}")
+    found = {str(name): array[box] for name, array in arrays.items()}
+    brain = next(iter(found.values())).shape
+    if max(abs(a - b) for a, b in zip(brain, shape, strict=True)) > 1:  # one voxel may be rounding
+        raise ValueError(f"the brain has {brain} voxels, the network's image {tuple(shape)}")
     return found
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's, where the second is not 0; over the voxels that both have."""
+    both = tuple(slice(0, min(sides)) for sides in zip(a.shape, b.shape, strict=True))
+    a, b = a[both], b[both]
     inside = b != 0
     return float(np.corrcoef(a[inside], b[inside])[0, 1])
 

@@ -21,10 +21,10 @@ def contrasts_used(subject: Subject) -> Outcome:
     """Dice with each contrast replaced by 0, its mean after z-scoring, in turn."""
     parser, network = trained(subject)
     names = image_format(subject)["channel_def"]
-    whole = predict(parser, network, subject)
+    whole = predict(parser, network)
     said, unused = [f"all {mean_dice(whole):.3f}"], []
     for place in range(len(names)):
-        without = predict(parser, network, subject, drop=place)
+        without = predict(parser, network, drop=place)
         said.append(f"without {names[str(place)]} {mean_dice(without):.3f}")
         if all(np.array_equal(a[0], b[0]) for a, b in zip(whole, without, strict=True)):
             unused.append(names[str(place)])
@@ -38,9 +38,9 @@ def transformer_share(subject: Subject) -> Outcome:
     blocks = [module for module in network.modules() if type(module).__name__ in BLOCKS]
     if not blocks:
         return Outcome("the network has no transformer", None)
-    whole = mean_dice(predict(parser, network, subject))
+    whole = mean_dice(predict(parser, network))
     hooks = [block.register_forward_hook(lambda _, given, __: given[0]) for block in blocks]
-    without = mean_dice(predict(parser, network, subject))
+    without = mean_dice(predict(parser, network))
     for hook in hooks:
         hook.remove()
     return Outcome(
@@ -66,7 +66,7 @@ def _image_size(subject: Subject) -> dict[str, Any]:
     return {"image_size": config(subject, "train").get_parsed_content("image_size")}
 
 
-def predict(parser: ConfigParser, network: Any, _: Subject, drop: int | None = None) -> list[tuple[Any, Any]]:
+def predict(parser: ConfigParser, network: Any, drop: int | None = None) -> list[tuple[Any, Any]]:
     """(predicted, true) mask of the first region for each validation case, on the network's own voxels."""
     prepare, inferer = (parser.get_parsed_content(f"validate#{key}") for key in ("preprocessing", "inferer"))
     device = next(network.parameters()).device

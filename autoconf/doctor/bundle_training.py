@@ -122,7 +122,7 @@ def zero_input(subject: Subject) -> Outcome:
     loss = parser.get_parsed_content("train#trainer#loss_function")(output, target)
     loss.backward()
     slopes = [p.grad for p in network.parameters() if p.grad is not None]
-    finite = bool(torch.isfinite(output).all() and torch.isfinite(loss) and all(torch.isfinite(g).all() for g in slopes))
+    finite = all(bool(torch.isfinite(numbers).all()) for numbers in (output, loss, *slopes))
     what = f"{len(slopes)} finite gradients" if finite else "or a gradient, is not finite"
     return Outcome(f"output {_span(output)}, loss {float(loss.detach()):.4f}, {what}", finite)
 

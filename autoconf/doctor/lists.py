@@ -45,10 +45,10 @@ def read_list(subject: Subject) -> dict[str, Any]:
             raise ValueError(f"its kind is {content['kind']!r:.40}")
         return content
     except OSError as error:
-        raise AutoconfError(f"{subject.datalist}: {error.strerror}. Make it: python -m autoconf inspect.") from None
+        raise AutoconfError(f"{subject.datalist}: {error.strerror}. `autoconf inspect` makes one.") from None
     except (ValueError, KeyError, TypeError) as error:
         said = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise AutoconfError(f"{subject.datalist}: not a datalist ({said}). Make it: python -m autoconf inspect.") from None
+        raise AutoconfError(f"{subject.datalist}: not a datalist ({said}). `autoconf inspect` makes one.") from None
 
 
 def read_cases(subject: Subject) -> list[Listed]:
@@ -60,7 +60,8 @@ def read_cases(subject: Subject) -> list[Listed]:
 
 def _listed(content: dict[str, Any], section: str, item: dict[str, Any], root: str) -> Listed:
     image = item["image"]
-    paths = tuple(os.path.join(root, path) if path else None for path in (image if isinstance(image, list) else [image]))
+    listed = image if isinstance(image, list) else [image]
+    paths = tuple(os.path.join(root, path) if path else None for path in listed)
     side = {"training": item.get("fold", 1), TESTING: TESTING, UNLABELLED: None}[section]
     names, channels = content.get("contrasts", []), ()
     if content["kind"] == "volumes" and isinstance(image, list):

@@ -21,7 +21,7 @@ from autoconf.doctor.checks import Subject
 SMALL_PATCHES = (32, 64, 96)  # voxels; the first one that the network takes is used where size does not matter
 SMALL_SPACING = 5.625  # mm, the voxels of a phantom of 32; a brain is about 24 x 30 x 24 of them
 SMALL_IMAGE = 64  # pixels
-QUIET = {"num_workers": 0, "cache_rate": 0.0, "amp": False, "seed": 0}
+QUIET = {"num_workers": 0, "cache_rate": 0.0, "amp": False}
 
 
 def config(subject: Subject, name: str, **overrides: Any) -> ConfigParser:

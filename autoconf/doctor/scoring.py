@@ -115,7 +115,8 @@ def anisotropic(_: Subject) -> Outcome:
     rows, _ = scored([Example(mask, CUBE, spacing) for mask in moved])
     measured = [row["hd95"] for row in rows]
     expected = [SHIFT * spacing[0], SHIFT * spacing[2]]
-    return Outcome(f"hd95 {measured[0]:g} and {measured[1]:g} mm", bool(np.allclose(measured, expected, atol=TOLERANCE)))
+    passed = bool(np.allclose(measured, expected, atol=TOLERANCE))
+    return Outcome(f"hd95 {measured[0]:g} and {measured[1]:g} mm", passed)
 
 
 def extra_lesion(_: Subject) -> Outcome:
