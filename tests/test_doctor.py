@@ -449,6 +449,18 @@ def test_files_without_a_contrast_in_their_name_are_not_judged(inside, with_data
     assert result.verdict == PASS and "not named by contrast" in result.note
 
 
+def test_the_voxel_size_of_real_masks_is_judged(inside, volumes, slices, tmp_path) -> None:
+    """Voxels of 30 mm cannot hold a phantom's tumours; pseudo-masks have no size of their own."""
+    subject = Subject(str(tmp_path), str(UNETR3D), str(volumes.datalist), str(volumes.work))
+    plans = {mm: str(write_yaml(tmp_path / f"{mm}.yaml", {"target_spacing": [mm] * 3})) for mm in (5.625, 30.0)}
+    with inside("unetr3d"):
+        assert failing(replace(subject, plan=plans[5.625]), ["voxel size"]) == set()
+        assert failing(replace(subject, plan=plans[30.0]), ["voxel size"]) == {"voxel size"}
+    with inside("pseudo2d"):
+        images = Subject(str(tmp_path), str(PSEUDO2D), str(slices.datalist), str(slices.work))
+        assert answers(images, ["voxel size"])["voxel size"].verdict == SKIPPED
+
+
 def test_a_script_that_answers_otherwise_is_found(inside, slices, tmp_path, monkeypatch) -> None:
     subject = Subject(str(tmp_path), bundle=str(PSEUDO2D), datalist=str(slices.datalist))
     with inside("pseudo2d"):

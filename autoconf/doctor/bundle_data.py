@@ -50,7 +50,10 @@ def spacing_ceiling(subject: Subject) -> Outcome:
     """What a perfect network could reach after the resampling to target_spacing (or image_size) and back."""
     if not subject.work:
         return Outcome("a phantom says nothing about the voxel size of your data", None)
-    back = there_and_back(subject, sample(subject, 1, **_mask_size(subject)))
+    overrides = sample(subject, 1, **_mask_size(subject))
+    if overrides.get("mask_dir"):
+        return Outcome("pseudo-masks are made at the network's size", None)
+    back = there_and_back(subject, overrides)
     return Outcome(back.said, back.same_grid and back.file >= SURVIVES, "a perfect network would score this")
 
 
