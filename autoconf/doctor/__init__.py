@@ -1,0 +1,155 @@
+"""`autoconf doctor`: is anything wrong that would make a score a lie? docs/doctor.md explains each check.
+
+catalogue.py  every check, in one table           checks.py     what a check is, how one is run
+scoring.py    `autoconf score` on known masks     data.py       split, copies, masks: the data alone
+lists.py      the datalist, case by case          processes.py  the bundle's own process, from outside
+report.py     the table on the screen
+
+Only in the bundle's own process, because it needs the bundle's `scripts`, torch and monai:
+probe.py           its main               opened.py       the bundle's configs
+samples.py         a few cases to use     bundle_data.py  preprocessing and its way back
+bundle_metrics.py  the bundle's metrics   bundle_training.py, bundle_model.py  the network, fresh and trained
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from autoconf.errors import AutoconfError
+from autoconf.output import check_out, progress, to_json, write_files
+
+if TYPE_CHECKING:
+    from autoconf.doctor.checks import Check, Result, Subject
+
+
+def doctor(
+    bundle: str = "", work: str = "", plan: str = "", checkpoint: str = "", out: str = "", quick: bool = False
+) -> None:
+    """Check metrics, data, training and model for what would make a score a lie. Exit status 1 if a check fails.
+
+    bundle: folder of a bundle, to check its metrics, preprocessing and network; on a phantom, without --work.
+    work: folder that `inspect` wrote, to check the data and their split.
+    plan: override file that the model is or was trained with.
+    checkpoint: model.pt, to see which contrasts it uses; needs --bundle and --work.
+    out: folder for doctor.json.
+    quick: leave out what takes more than a minute.
+
+    Each check says what it expects and what it measured. docs/doctor.md says what a failure means and what to do.
+    """
+    from autoconf.doctor.checks import FAIL
+    from autoconf.doctor.report import print_results
+
+    if out:
+        check_out(out)
+    _check_given(bundle, work, plan, checkpoint)
+    with tempfile.TemporaryDirectory(prefix="doctor-") as scratch:
+        subject = prepare(scratch, bundle, work, plan, checkpoint, quick)
+        results = examine(subject)
+    if out:
+        write_files(out, {"doctor.json": to_json([result.as_dict() for result in results])})
+    print_results(results, out)
+    failed = [result.check for result in results if result.verdict == FAIL]
+    if failed:
+        raise AutoconfError(f"{len(failed)} of {len(results)} checks failed: {', '.join(failed)}. See docs/doctor.md.")
+
+
+def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
+    """Refuse paths that are not there, and a plan for another bundle, before anything is made."""
+    from autoconf.plan.bundle import read_bundle
+
+    if bundle:
+        read_bundle(bundle)
+    if work and not os.path.isfile(os.path.join(work, "datalist.json")):
+        raise AutoconfError(f"{work}: holds no datalist.json. Make it: python -m autoconf inspect DATA --out {work}")
+    for flag, path in (("--plan", plan), ("--checkpoint", checkpoint)):
+        if path and not os.path.isfile(path):
+            raise AutoconfError(f"{flag} {path}: no such file. Check the path.")
+        if path and not bundle:
+            raise AutoconfError(f"{flag} needs --bundle, whose it is.")
+    if plan:
+        _check_plan(bundle, plan)
+
+
+def _check_plan(bundle: str, plan: str) -> None:
+    """Refuse an override file with keys or values that the bundle does not have. Raises AutoconfError."""
+    from autoconf.plan.bundle import check_override, read_bundle
+    from autoconf.plan.file import parse
+
+    with open(plan, encoding="utf-8") as stream:
+        choices = parse(stream.read(), plan)[1]
+    network = choices["network_name"].value if "network_name" in choices else ""
+    own = read_bundle(bundle, str(network))
+    for key, choice in choices.items():
+        if not {":", "#"} & set(str(key)):  # what lies within a block is for the bundle itself to check
+            check_override(own, key, choice.value)
+
+
+def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, quick: bool) -> Subject:
+    """What is to be examined; where a bundle has no data, a phantom is made for it. Raises AutoconfError."""
+    from autoconf.doctor.checks import Subject
+    from autoconf.doctor.lists import read_list
+    from autoconf.plan.bundle import read_bundle
+
+    paths = {name: os.path.abspath(path) for name, path in (("bundle", bundle), ("work", work)) if path}
+    paths |= {name: os.path.abspath(path) for name, path in (("plan", plan), ("checkpoint", checkpoint)) if path}
+    is_3d = read_bundle(bundle).is_3d if bundle else True
+    datalist = os.path.join(paths["work"], "datalist.json") if work else ""
+    if bundle and not work:
+        datalist = _make_phantom(scratch, not is_3d)
+    subject = Subject(scratch, datalist=datalist, quick=quick, **paths)
+    if bundle and (read_list(subject)["kind"] == "volumes") is not is_3d:
+        kind = "volumes" if is_3d else "images"
+        raise AutoconfError(f"{work}: its datalist is not of {kind}, which {bundle} needs. Give another --work.")
+    return subject
+
+
+def _make_phantom(scratch: str, slices: bool) -> str:
+    """Twelve phantom cases, inspected; returns the datalist's path."""
+    import contextlib
+    import io
+
+    from autoconf.inspect import inspect
+    from autoconf.phantom import phantom
+
+    print("doctor: making a phantom", flush=True)
+    data, work = os.path.join(scratch, "data"), os.path.join(scratch, "phantom")
+    with contextlib.redirect_stdout(io.StringIO()):
+        phantom(data, cases=12, size=32, slices=slices)
+        inspect(data, work)
+    return os.path.join(work, "datalist.json")
+
+
+def examine(subject: Subject, checks: Sequence[Check] | None = None) -> list[Result]:
+    """Run the checks (all, unless some are given), with progress; those that cannot be run are there as skipped."""
+    from autoconf.doctor.catalogue import CHECKS
+    from autoconf.doctor.checks import without_folder
+
+    chosen = CHECKS if checks is None else checks
+    results = progress(_answers(subject, chosen), len(chosen), "doctor: checks")
+    found = {result.check: result for result in results}
+    return without_folder([found[check.name] for check in chosen], subject.scratch)
+
+
+def _answers(subject: Subject, checks: Sequence[Check]) -> Iterator[Result]:
+    """The checks of this process first, then those of the bundle's."""
+    from autoconf.doctor.checks import ask, left_out
+    from autoconf.doctor.processes import ask_bundle
+
+    needed = {check.name: _why_not(check, subject) for check in checks}
+    yield from (left_out(check, needed[check.name]) for check in checks if needed[check.name])
+    asked = [check for check in checks if not needed[check.name]]
+    yield from (ask(check, subject) for check in asked if not check.probe)
+    yield from ask_bundle(subject, [check for check in asked if check.probe])
+
+
+def _why_not(check: Check, subject: Subject) -> str:
+    """Why a check is left out; empty if it is not."""
+    missing = [name for name in check.needs if not getattr(subject, name)]
+    if missing == ["datalist"]:
+        return "needs --work, or --bundle for a phantom"
+    if missing:
+        return "needs " + " and ".join(f"--{name}" for name in missing if name != "datalist")
+    return "too slow for --quick" if check.slow and subject.quick else ""

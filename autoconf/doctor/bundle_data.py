@@ -1,0 +1,267 @@
+"""Does the bundle prepare data as it says? Round trip, intensities, crops and the order of the contrasts."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+from PIL import Image
+
+from autoconf.doctor.checks import Outcome, Subject
+from autoconf.doctor.opened import config, image_format, is_3d, small
+from autoconf.doctor.samples import crooked, sample
+from autoconf.inspect.scans import contrast_of
+
+LOGIT = 20.0  # its sigmoid is 1 to nine digits
+CENTRES, CROPS = 600, 30  # drawn to count those on tumour
+KEEPS = 0.98  # Dice of a mask with itself after the same way, where nothing was resampled
+SURVIVES = 0.8  # Dice of a mask with itself after the way to the network's voxels and back
+NORMAL = 0.05  # how far the mean and the standard deviation of a z-scored brain may be from 0 and 1
+
+
+def at_work(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
+    """A config at the size that will be used for the user's data; at a small one for a phantom."""
+    return (config if subject.work else small)(subject, name, **{"device": "cpu", **overrides})
+
+
+def items(parser: ConfigParser, which: str) -> list[dict[str, Any]]:
+    """The items of a dataset of the config before any transform: which is train#dataset, dataset, ..."""
+    return list(parser.get_parsed_content(f"{which}#data"))
+
+
+def round_trip(subject: Subject) -> Outcome:
+    """The crooked case's own mask, prepared as in training, is handed to inference as if the network had drawn it."""
+    overrides = crooked(subject)
+    overrides |= {"target_spacing": _own_spacing(subject, overrides)} if is_3d(subject) else {}
+    back = there_and_back(subject, overrides)
+    return Outcome(back.said, back.same_grid and min(back.file, back.memory) >= KEEPS)
+
+
+def spacing_ceiling(subject: Subject) -> Outcome:
+    """What a perfect network could reach after the resampling to target_spacing (or image_size) and back."""
+    if not subject.work:
+        return Outcome("a phantom says nothing about the voxel size of your data", None)
+    overrides = sample(subject, 1, **_mask_size(subject))
+    if overrides.get("mask_dir"):
+        return Outcome("pseudo-masks are made at the network's size", None)
+    back = there_and_back(subject, overrides)
+    return Outcome(back.said, back.same_grid and back.file >= SURVIVES, "a perfect network would score this")
+
+
+@dataclass(frozen=True)
+class Back:
+    """A mask that came back: Dice with itself, in the saved file and in memory, where a viewer's server takes it."""
+
+    file: float
+    memory: float
+    same_grid: bool  # shape and affine of the file are those of the scan
+
+    @property
+    def said(self) -> str:
+        grid = "the scan's own grid" if self.same_grid else "another grid than the scan's"
+        return f"Dice {self.file:.4f} in the file, {self.memory:.4f} in memory; {grid}"
+
+
+def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
+    """A case's mask after the preprocessing of training, and inference's way back."""
+    train = config(subject, "train", device="cpu", **overrides)
+    (item, *_) = items(train, "validate#dataset")
+    label = np.asarray(train.get_parsed_content("validate#preprocessing")(dict(item))["label"], np.float32)
+    out = tempfile.mkdtemp(dir=subject.scratch)
+    inference = config(subject, "inference", device="cpu", output_dir=out, **overrides)
+    case = next(i for i in items(inference, "dataset") if i["case"] == item["case"])
+    ready = dict(inference.get_parsed_content("preprocessing")(dict(case)))
+    if ready["image"].shape[1:] != label.shape[1:]:
+        raise ValueError(f"inference prepares {tuple(ready['image'].shape[1:])} voxels, training {label.shape[1:]}")
+    # a network's output bears the image's affine and history
+    ready["pred"] = ready["image"][:1] * 0 + torch.from_numpy((2 * label - 1) * LOGIT)
+    found = np.asarray(inference.get_parsed_content("postprocessing")(ready)["pred"])[0] > 0
+    saved, affine = read_saved(out)
+    truth, own_affine = _read(item["label"])
+    whole = np.isin(truth, item["values"][0]) if "values" in item else truth > 0
+    same_grid = saved.shape == truth.shape and (affine is None or np.allclose(affine, own_affine, atol=1e-3))
+    file, memory = (dice_of(mask, whole) if mask.shape == whole.shape else 0.0 for mask in (saved > 0, found))
+    return Back(file, memory, same_grid)
+
+
+def dice_of(pred: np.ndarray, truth: np.ndarray) -> float:
+    """Dice of two boolean arrays of one shape; 1 if both are empty."""
+    total = np.count_nonzero(pred) + np.count_nonzero(truth)
+    return 2 * np.count_nonzero(pred & truth) / total if total else 1.0
+
+
+def read_saved(folder: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The one mask that inference wrote into a folder, and its affine (None: an image)."""
+    files = [path for path in Path(folder).rglob("*") if path.name.endswith((".nii.gz", ".png"))]
+    if len(files) != 1:
+        raise ValueError(f"inference wrote {len(files)} masks for one case")
+    return _read(str(files[0]))
+
+
+def _read(path: str) -> tuple[np.ndarray, np.ndarray | None]:
+    if path.endswith((".nii", ".nii.gz")):
+        image = nibabel.load(path)
+        return np.asarray(image.dataobj), image.affine
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("L")), None
+
+
+def _own_spacing(subject: Subject, overrides: dict[str, Any]) -> list[float]:
+    """The voxel size of the first case, so that nothing is resampled."""
+    (item, *_) = items(config(subject, "train", device="cpu", **overrides), "validate#dataset")
+    return _spacing(item["label"])
+
+
+def _spacing(path: str) -> list[float]:
+    """The voxel size of a NIfTI file in mm, RAS+ order."""
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    return [float(mm) for mm in nibabel.affines.voxel_sizes(image.affine)[:3]]
+
+
+def intensities(subject: Subject) -> Outcome:
+    """Mean and standard deviation of each contrast inside the brain; of images that are scaled, the range.
+
+    Judged at each scan's own voxel size: resampling to larger voxels blurs, which lowers the deviation rightly.
+    """
+    parser = at_work(subject, "train", **sample(subject, 3, **_mask_size(subject)))
+    prepare = parser.get_parsed_content("validate#preprocessing")
+    cases = items(parser, "train#dataset")
+    bounds = image_format(subject).get("value_range")
+    if bounds:
+        images = [np.asarray(prepare(dict(item))["image"]) for item in cases]
+        low, high = min(i.min() for i in images), max(i.max() for i in images)
+        passed = low >= bounds[0] - 1e-3 and high <= bounds[1] + 1e-3 and high - low > 0.5 * (bounds[1] - bounds[0])
+        return Outcome(f"{low:.3f} to {high:.3f}", bool(passed), f"expected {bounds[0]} to {bounds[1]}")
+    own = [config(subject, "train", device="cpu", target_spacing=_spacing(item["image"][0])) for item in cases]
+    ready = [p.get_parsed_content("validate#preprocessing")(dict(i)) for p, i in zip(own, cases, strict=True)]
+    means, deviations = _statistics([np.asarray(one["image"]) for one in ready])
+    _, seen = _statistics([np.asarray(prepare(dict(item))["image"]) for item in cases])
+    passed = max(map(abs, means)) <= NORMAL and max(abs(d - 1) for d in deviations) <= NORMAL
+    measured = f"mean {min(means):.3f} to {max(means):.3f}, std {min(deviations):.3f} to {max(deviations):.3f}"
+    return Outcome(measured, passed, f"of {len(cases)} cases; resampled, std {min(seen):.2f} to {max(seen):.2f}")
+
+
+def _statistics(images: list[np.ndarray]) -> tuple[list[float], list[float]]:
+    """Means and standard deviations of every channel of (C, H, W, D) images, where it is not 0."""
+    inside = [channel[channel != 0] for image in images for channel in image if channel.any()]
+    return [float(values.mean()) for values in inside], [float(values.std()) for values in inside]
+
+
+def crops(subject: Subject) -> Outcome:
+    """How often a training crop is centred on tumour, against what pos and neg promise; and how often it holds any.
+
+    A crop of one voxel is its own centre.
+    """
+    raw = at_work(subject, "train").config["train"]["random_transforms"]
+    place = next((i for i, step in enumerate(raw) if isinstance(step, dict) and {"pos", "neg"} <= set(step)), None)
+    if place is None:
+        return Outcome("no transform of this bundle draws crops by pos and neg", None)
+    promised = raw[place]["pos"] / (raw[place]["pos"] + raw[place]["neg"])
+    cases = sample(subject, 3)
+    centred = _share_with_tumour(at_work(subject, "train", **cases, patch_size=[1, 1, 1]), place, CENTRES)
+    holding = _share_with_tumour(at_work(subject, "train", **cases), place, CROPS)
+    chance = [3 * math.sqrt(promised * (1 - promised) / count) for count in (CENTRES, CROPS)]
+    passed = abs(centred - promised) <= chance[0] and holding >= promised - chance[1]
+    measured = f"{centred:.3f} of {CENTRES} centred on tumour, {holding:.2f} of {CROPS} hold some"
+    return Outcome(measured, passed, f"pos and neg promise {promised:.3f}, +- {chance[0]:.3f} by chance")
+
+
+def _share_with_tumour(parser: ConfigParser, place: int, count: int) -> float:
+    """Of `count` crops that the transform at a place of random_transforms draws from the training cases in turn."""
+    prepare, steps = (parser.get_parsed_content(f"train#{which}_transforms") for which in ("deterministic", "random"))
+    ready = [Compose([*prepare, *steps[:place]])(dict(item)) for item in items(parser, "train#dataset")]
+    drawn = [_first(steps[place](dict(ready[i % len(ready)]))) for i in range(count)]
+    return float(np.mean([bool((crop["label"][:1] > 0).any()) for crop in drawn]))
+
+
+def _first(crop: Any) -> dict[str, Any]:
+    return crop[0] if isinstance(crop, list) else crop
+
+
+def contrast_order(subject: Subject) -> Outcome:
+    """Channel i of the network, compared with each contrast's own file, read by another program (nibabel)."""
+    names = image_format(subject)["channel_def"]
+    if len(names) == 1:
+        return Outcome("one channel has no order", None)
+    samples = [crooked(subject)] + ([sample(subject, 1)] if subject.work else [])
+    wrong, least, note = [], 1.0, ""
+    for overrides in samples:
+        spacing = _own_spacing(subject, overrides)
+        parser = config(subject, "train", device="cpu", target_spacing=spacing, **overrides)
+        (item, *_) = items(parser, "validate#dataset")
+        image = np.asarray(parser.get_parsed_content("validate#preprocessing")(dict(item))["image"])
+        files = _own_files(item["image"], image.shape[1:])
+        if not files:
+            note = f"the files of {item['case']} are not named by contrast: only a made-up case was looked at"
+        for place, channel in enumerate(image):
+            wanted = contrast_of(names[str(place)])
+            if wanted in files and channel.any():
+                likeness = {name: _correlation(channel, file) for name, file in files.items()}
+                least = min(least, likeness[wanted])
+                best = max(likeness, key=likeness.__getitem__)
+                wrong += [f"channel {place} should be {wanted}, is {best} of {item['case']}"] if best != wanted else []
+    if wrong:
+        return Outcome(f"{len(wrong)} wrong: {wrong[0]}", False)
+    return Outcome(f"each channel is its own file's (correlation at least {least:.4f})", True, note)
+
+
+def _own_files(paths: list[str], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """contrast -> (i, j, k) of the file that is named by it, in RAS+ order, cropped to what is not 0 in any.
+
+    Empty where the end of a name does not tell the contrast, or two files' tell the same.
+    """
+    stems = [os.path.basename(path).split(".")[0].replace("-", "_") for path in paths]
+    names = [contrast_of(stem.rpartition("_")[2]) for stem in stems]
+    if None in names or len(set(names)) < len(names):
+        return {}
+    images = [nibabel.as_closest_canonical(nibabel.load(path)) for path in paths]
+    arrays = {name: np.asarray(image.dataobj, np.float32) for name, image in zip(names, images, strict=True)}
+    places = np.argwhere(np.any(list(arrays.values()), axis=0))
+    box = tuple(slice(low, high + 1) for low, high in zip(places.min(axis=0), places.max(axis=0), strict=True))
+    found = {str(name): array[box] for name, array in arrays.items()}
+    brain = next(iter(found.values())).shape
+    if max(abs(a - b) for a, b in zip(brain, shape, strict=True)) > 1:  # one voxel may be rounding
+        raise ValueError(f"the brain has {brain} voxels, the network's image {tuple(shape)}")
+    return found
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's, where the second is not 0; over the voxels that both have."""
+    both = tuple(slice(0, min(sides)) for sides in zip(a.shape, b.shape, strict=True))
+    a, b = a[both], b[both]
+    inside = b != 0
+    return float(np.corrcoef(a[inside], b[inside])[0, 1])
+
+
+def _mask_size(subject: Subject) -> dict[str, Any]:
+    """For masks that must be made: the size that `at_work` will ask for."""
+    if is_3d(subject):
+        return {}
+    return {"image_size": at_work(subject, "train").get_parsed_content("image_size")}
+
+
+def same_tensor(subject: Subject) -> Outcome:
+    """One case as training, evaluation and inference prepare it."""
+    overrides = sample(subject, 1, **_mask_size(subject))
+    train = at_work(subject, "train", **overrides)
+    (item, *_) = items(train, "validate#dataset")
+    wanted = torch.as_tensor(train.get_parsed_content("validate#preprocessing")(dict(item))["image"])
+    differences = {}
+    for name in ("evaluate", "inference"):
+        parser = at_work(subject, name, section="validation", **overrides)
+        other = next(i for i in items(parser, "dataset") if i["case"] == item["case"])
+        image = torch.as_tensor(parser.get_parsed_content("preprocessing")(dict(other))["image"])
+        if image.shape != wanted.shape:
+            return Outcome(f"{name}.yaml makes {tuple(image.shape)}, train.yaml {tuple(wanted.shape)}", False)
+        differences[name] = float((image - wanted).abs().max())
+    said = ", ".join(f"{name}.yaml {difference:.3g}" for name, difference in differences.items())
+    return Outcome(f"largest difference: {said}", not any(differences.values()))

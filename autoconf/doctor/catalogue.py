@@ -1,0 +1,51 @@
+"""Every check, in the order of the table. docs/doctor.md says of each why it is there and what its failure means."""
+
+from __future__ import annotations
+
+from autoconf.doctor.checks import Check
+
+BUNDLE, DATA, BOTH = ("bundle",), ("datalist",), ("bundle", "datalist")
+MODEL = ("bundle", "work", "checkpoint")
+
+METRICS = (
+    Check("metrics", "perfect mask", "every ratio 1, distances 0", "scoring:perfect"),
+    Check("metrics", "all background", "every ratio 0", "scoring:all_background"),
+    Check("metrics", "all foreground", "dice 2p/(1+p), iou p", "scoring:all_foreground"),
+    Check("metrics", "shifted cube", "dice 0.75, iou 0.6, hd95 3", "scoring:shifted"),
+    Check("metrics", "anisotropic voxels", "hd95 1.5 and 7.5 mm", "scoring:anisotropic"),
+    Check("metrics", "extra lesion", "lesion_dice 0.5, dice above 0.99", "scoring:extra_lesion"),
+    Check("metrics", "missed tumour", "every mean gets worse", "scoring:missed_tumour"),
+    Check("metrics", "false tumour", "dice 1, 0, 1, mean 0.666667", "scoring:false_tumour"),
+    Check("metrics", "bundle: perfect, all background", "1 and 0", "bundle_metrics:perfect_and_missed", BUNDLE, True),
+    Check("metrics", "bundle: missed tumour", "mean 0.5", "bundle_metrics:emptied", BUNDLE, True),
+    Check("metrics", "bundle: false tumour", "mean 0.5", "bundle_metrics:false_tumour", BUNDLE, True),
+)
+DATA_CHECKS = (
+    Check("data", "patients apart", "no patient on two sides", "data:patients_apart", DATA),
+    Check("data", "files apart", "no file content on two sides", "data:files_apart", DATA),
+    Check("data", "copies apart", "no copy on two sides", "data:copies_apart", DATA),
+    Check("data", "label values", "those of the regions", "data:labels_known", DATA),
+    Check("data", "masks in the head", "at most 10% outside", "data:masks_in_head", DATA),
+    Check("data", "masks not mirrored", "each fits best as it is", "data:masks_not_mirrored", DATA),
+    Check("data", "contrasts as named", "no two exchanged", "data:contrasts_as_named", DATA),
+    Check("data", "round trip", "Dice 0.98 or more, same grid", "bundle_data:round_trip", BUNDLE, True),
+    Check("data", "voxel size", "Dice 0.8 or more, same grid", "bundle_data:spacing_ceiling", BOTH, True),
+    Check("data", "intensities", "mean 0, std 1, +- 0.05", "bundle_data:intensities", BOTH, True),
+    Check("data", "crops", "pos / (pos + neg) centred", "bundle_data:crops", BOTH, True),
+    Check("data", "contrast order", "channels as in metadata.json", "bundle_data:contrast_order", BOTH, True),
+    Check("data", "one preprocessing", "largest difference 0", "bundle_data:same_tensor", BOTH, True),
+)
+TRAINING = (
+    Check("training", "initial loss", "the formulae, +- 0.001", "bundle_training:initial_loss", BOTH, True),
+    Check("training", "zero input", "finite numbers", "bundle_training:zero_input", BOTH, True),
+    Check("training", "one mask", "the same voxels three times", "bundle_training:same_mask", BOTH, True),
+    Check("training", "one case by heart", "Dice above 0.95", "bundle_training:overfit", BOTH, True, slow=True),
+    Check(
+        "training", "shuffled masks", "at most the mean mask + 0.1", "bundle_training:shuffled", BOTH, True, slow=True
+    ),
+)
+MODEL_CHECKS = (
+    Check("model", "contrasts used", "each changes some voxel", "bundle_model:contrasts_used", MODEL, True),
+    Check("model", "transformer's share", "a measurement", "bundle_model:transformer_share", MODEL, True),
+)
+CHECKS = (*METRICS, *DATA_CHECKS, *TRAINING, *MODEL_CHECKS)

@@ -1,0 +1,105 @@
+"""What a check is, what it finds, and how one is run. Nothing here knows what is checked."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+PASS, FAIL, SKIPPED = "pass", "FAIL", "skipped"
+MOST = 200  # letters of a reason
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is examined. Plain data, so that it can be handed to another process."""
+
+    scratch: str  # an empty folder that is removed afterwards
+    bundle: str = ""  # folder of a bundle
+    datalist: str = ""  # the user's, or that of a phantom where he has none
+    work: str = ""  # the folder of the user's datalist; empty for a phantom
+    plan: str = ""  # override file
+    checkpoint: str = ""
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question: what it needs to be asked, what it expects, and which function answers it."""
+
+    group: str
+    name: str
+    expected: str
+    where: str  # "module:function" of this package; the function takes a Subject and returns an Outcome
+    needs: tuple[str, ...] = ()  # fields of Subject that must not be empty
+    probe: bool = False  # it runs in the bundle's own process
+    slow: bool = False  # left out by --quick
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An answer. passed: None if the question does not apply; `measured` then says why."""
+
+    measured: str
+    passed: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the table."""
+
+    group: str
+    check: str
+    expected: str
+    measured: str
+    verdict: str
+    seconds: float
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def ask(check: Check, subject: Subject, function: Callable[[Subject], Outcome] | None = None) -> Result:
+    """Run one check. Whatever it raises, a bundle's refusal (SystemExit) included, is a FAIL and no traceback."""
+    started = time.monotonic()
+    try:
+        outcome = (function or function_of(check))(subject)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a check that cannot be made has failed
+        outcome = Outcome(reason_of(error), False)
+    verdict = {True: PASS, False: FAIL, None: SKIPPED}[outcome.passed]
+    seconds = round(time.monotonic() - started, 2)
+    return Result(check.group, check.name, check.expected, outcome.measured, verdict, seconds, outcome.note)
+
+
+def function_of(check: Check) -> Callable[[Subject], Outcome]:
+    """The function that answers a check; its module is imported here and not before."""
+    module, name = check.where.split(":")
+    return getattr(importlib.import_module(f"autoconf.doctor.{module}"), name)
+
+
+def left_out(check: Check, why: str) -> Result:
+    """The row of a check that was not made."""
+    return Result(check.group, check.name, check.expected, why, SKIPPED, 0.0)
+
+
+def lost(check: Check, why: str) -> Result:
+    """The row of a check whose process ended before it answered."""
+    return Result(check.group, check.name, check.expected, why, FAIL, 0.0)
+
+
+def reason_of(error: BaseException) -> str:
+    """One line for what was raised: the innermost cause, because MONAI wraps each error in one of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error.code) if isinstance(error, SystemExit) else str(error)
+    kind = "" if isinstance(error, SystemExit) or type(error).__name__ in text else f"{type(error).__name__}: "
+    return " ".join((kind + text).split())[:MOST] or type(error).__name__
+
+
+def without_folder(results: Iterable[Result], folder: str) -> list[Result]:
+    """The same rows, with the scratch folder's name taken out, so that two runs say the same."""
+    return [replace(r, measured=r.measured.replace(folder, "..."), note=r.note.replace(folder, "...")) for r in results]

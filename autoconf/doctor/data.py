@@ -1,0 +1,200 @@
+"""Checks of the data alone: who is on which side of the split, and whether masks belong to their images."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from autoconf.doctor.checks import Outcome, Subject
+from autoconf.doctor.lists import Listed, measured, read_cases, read_list, scan_of
+from autoconf.inspect import audit, traits
+from autoconf.inspect.brats import CONTRASTS, patient_of
+
+FLAIR = CONTRASTS.index("flair")
+MIRRORS = [axes for count in (1, 2, 3) for axes in itertools.combinations(range(3), count)]
+QUICK_CASES, QUICK_IMAGES = 8, 5000  # so many are read by --quick
+SHELL = 3  # voxels around a mask
+BETTER = 0.03  # by which a mirror image must fit better: less may be chance; on 22 real scans it was worse by 0.06
+
+
+def patients_apart(subject: Subject) -> Outcome:
+    """A patient is who the datalist says, and who the case's name says: either may show a leak."""
+    cases = read_cases(subject)
+    names, sides = [case.case for case in cases], [case.side for case in cases]
+    found = {}
+    for groups in ([case.patient for case in cases], [_patient_in(case.case) for case in cases]):
+        problems = audit.audit_sides(names, groups, sides)
+        found |= {problem.case: problem.finding for problem in problems if problem.kind == "two-sides"}
+    count = len({case.patient for case in cases})
+    return _verdict(found, f"{count} patients, each on one side", "on two sides", sorted(found.values()))
+
+
+def _patient_in(case: str) -> str:
+    """The patient in a case's name; of a slice, `<case>_<plane>.jpg`, in its name without the plane."""
+    if "." not in os.path.basename(case):
+        return patient_of(case)
+    name = os.path.splitext(os.path.basename(case))[0]
+    bare, _, plane = name.rpartition("_")
+    return patient_of(bare) if plane.isdigit() and bare.lower().startswith("brats") else case
+
+
+def files_apart(subject: Subject) -> Outcome:
+    """SHA-256 of each image file: the same content under another name is the same image."""
+    cases = read_cases(subject)
+    where: dict[bytes, list[tuple[Listed, str]]] = defaultdict(list)
+    for case in cases:
+        for path in case.files:
+            where[_digest(path)].append((case, path))
+    found = {}
+    for uses in where.values():
+        if len({case.side for case, _ in uses if case.side is not None}) > 1:
+            found[uses[0][0].case] = " and ".join(f"{os.path.basename(path)} ({_side(c.side)})" for c, path in uses[:2])
+    return _verdict(found, f"{sum(len(case.files) for case in cases)} files, no content on two sides", "on two sides")
+
+
+def copies_apart(subject: Subject) -> Outcome:
+    """Copies that were saved anew: the same voxels, or nearly the same picture (`inspect` knows both)."""
+    cases = read_cases(subject)
+    names = [case.case for case in cases]
+    if read_list(subject)["kind"] == "volumes":
+        pairs, _ = audit.audit_copies([scan_of(case) for case in cases], measured(subject))
+    elif subject.quick and len(cases) > QUICK_IMAGES:
+        return Outcome(f"decoding {len(cases)} images takes too long for --quick", None)
+    else:
+        from autoconf.inspect.images import Image, copies, read_images
+
+        root = read_list(subject)["dataset_dir"]
+        images = [image for image in read_images(root, names) if isinstance(image, Image)]
+        place = {name: index for index, name in enumerate(names)}
+        pairs = [(place[images[a].case], place[images[b].case]) for a, b in sum(copies(images), [])]
+    apart = [(cases[a], cases[b]) for a, b in pairs if None not in (cases[a].side, cases[b].side)]
+    found = {a.case: f"{a.case} ({_side(a.side)}) and {b.case} ({_side(b.side)})" for a, b in apart if a.side != b.side}
+    return _verdict(found, f"{len(pairs)} pair(s) of copies, none on two sides", "on two sides")
+
+
+def labels_known(subject: Subject) -> Outcome:
+    """Every mask holds the values that the datalist's regions are made of, and some tumour."""
+    content = read_list(subject)
+    if content["kind"] == "images":
+        return Outcome("images have no label values", None)
+    known = {int(value) for value in content.get("labels", {})}
+    found, seen = {}, set()
+    for case, one in zip(read_cases(subject), measured(subject), strict=True):
+        if case.label is None:
+            continue
+        values = set(one.row["labels"] or [])
+        seen |= values
+        odd = values - known - {0}.union(*case.regions.values())
+        tumour = set(case.regions.get("wt", ())) or values - {0}
+        if odd:
+            found[case.case] = f"{case.case} holds the value {min(odd)}, which no region names"
+        elif not tumour & values:
+            found[case.case] = f"{case.case} holds none of the whole tumour's values {sorted(tumour)}"
+        elif not _nested(case.regions):
+            found[case.case] = f"{case.case}: tc lies not within wt, or et not within tc"
+    return _verdict(found, f"values {', '.join(map(str, sorted(seen)))}", "odd mask(s)")
+
+
+def _nested(regions: dict[str, list[int]]) -> bool:
+    sets = [set(regions[name]) for name in ("wt", "tc", "et") if name in regions]
+    return all(inner <= outer for outer, inner in itertools.pairwise(sets))
+
+
+def masks_in_head(subject: Subject) -> Outcome:
+    """A mask of another scan, or one that is shifted, lies partly where all contrasts are 0."""
+    if read_list(subject)["kind"] == "images":
+        return Outcome("2D images are not skull-stripped", None)
+    shares = {
+        case.case: one.row["outside_head"] / one.row["tumour_voxels"]
+        for case, one in zip(read_cases(subject), measured(subject), strict=True)
+        if one.row["tumour_voxels"]
+    }
+    found = {case: f"{case}: {share:.0%} outside" for case, share in shares.items() if share > audit.OUTSIDE}
+    worst = max(shares.values(), default=0.0)
+    return _verdict(found, f"at most {worst:.1%} outside", "mask(s) outside the head")
+
+
+def masks_not_mirrored(subject: Subject) -> Outcome:
+    """A mask that was turned over still lies in the head, but no longer on the bright tissue that it marks."""
+    if read_list(subject)["kind"] == "images":
+        return Outcome("an image says not what its mask should mark", None)
+    cases = [case for case in read_cases(subject) if case.label and (case.channels or case.images[FLAIR])]
+    cases = cases[:QUICK_CASES] if subject.quick else cases
+    found = {}
+    for case in cases:
+        flair, mask = _flair(case), np.asarray(nibabel.load(case.label).dataobj) > 0
+        better = mirror_that_fits(flair, mask)
+        if better:
+            found[case.case] = f"{case.case}: mirrored along {' and '.join(f'axis {axis}' for axis in better)} it fits"
+    return _verdict(found, f"{len(cases)} of {len(cases)} fit as they are", f"of {len(cases)} fit better mirrored")
+
+
+def mirror_that_fits(flair: np.ndarray, mask: np.ndarray) -> tuple[int, ...]:
+    """The axes along which a mask must be turned over to fit the FLAIR image best; () if it fits as it is.
+
+    flair, mask: (i, j, k) numbers and bool on one grid. A tumour with its oedema is brighter than the tissue around
+    it: the fit is the mean rank of the intensities inside (0 outside the head) minus that of a shell of SHELL voxels.
+    On 22 scans of BraTS the true mask had 0.16 to 0.41, its best mirror image at most 0.22 and always less.
+    """
+    head = flair != 0
+    ranks = np.zeros(flair.shape, np.float32)
+    ranks[head] = np.argsort(np.argsort(flair[head])) / max(1, np.count_nonzero(head))
+    fits = {axes: _fit(ranks, head, np.flip(mask, axes) if axes else mask) for axes in [(), *MIRRORS]}
+    best = max(fits, key=fits.__getitem__)
+    return best if fits[best] > fits[()] + BETTER else ()
+
+
+def _fit(ranks: np.ndarray, head: np.ndarray, mask: np.ndarray) -> float:
+    from scipy.ndimage import binary_dilation
+
+    if not mask.any():
+        return 0.0
+    places = np.argwhere(mask)
+    low, high = np.maximum(places.min(axis=0) - SHELL, 0), places.max(axis=0) + SHELL + 1
+    near = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    shell = binary_dilation(mask[near], iterations=SHELL) & ~mask[near] & head[near]
+    around = float(ranks[near][shell].mean()) if shell.any() else 1.0
+    return float(ranks[near][mask[near]].mean()) - around
+
+
+def _flair(case: Listed) -> np.ndarray:
+    if case.channels:
+        return np.asarray(nibabel.load(case.images[0]).dataobj[..., case.channels[FLAIR]], np.float32)
+    return np.asarray(nibabel.load(case.images[FLAIR]).dataobj, np.float32)
+
+
+def contrasts_as_named(subject: Subject) -> Outcome:
+    """Two files of a case with each other's names: seen from how the contrasts of the other cases agree."""
+    if read_list(subject)["kind"] == "images":
+        return Outcome("an image has one channel", None)
+    agreements = [one.agreement for one in measured(subject)]
+    known = sum(agreement is not None for agreement in agreements)
+    if known < traits.FEWEST_CASES:
+        return Outcome(f"{known} complete cases: fewer than {traits.FEWEST_CASES} say nothing", None)
+    cases = read_cases(subject)
+    found = {cases[i].case: f"{cases[i].case}: {a} and {b} look exchanged" for i, a, b in traits.swapped(agreements)}
+    return _verdict(found, f"{known} cases look as named", "case(s) look exchanged", note="half of T2-FLAIR swaps show")
+
+
+def _verdict(found: dict[str, Any], fine: str, wrong: str, said: Iterable[str] = (), note: str = "") -> Outcome:
+    if not found:
+        return Outcome(fine, True, note)
+    listed = list(said) or [str(finding) for finding in found.values()]
+    more = f"; and {len(listed) - 1} more" if len(listed) > 1 else ""
+    return Outcome(f"{len(found)} {wrong}: {listed[0]}{more}", False, note)
+
+
+def _side(side: int | str | None) -> str:
+    return f"fold {side}" if isinstance(side, int) else str(side)
+
+
+def _digest(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

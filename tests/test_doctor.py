@@ -1,0 +1,550 @@
+"""The doctor passes what is sound, and finds each thing that was broken on purpose: that one, and no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from helpers_bundles import PSEUDO2D, UNETR3D, as_scripts, read_yaml, write_yaml
+from helpers_volumes import REPO, assert_refused, autoconf
+
+from autoconf.doctor import bundle_model, bundle_training, data, examine, opened, prepare, processes
+from autoconf.doctor.catalogue import CHECKS
+from autoconf.doctor.checks import FAIL, PASS, SKIPPED, Check, Result, Subject, ask
+from autoconf.errors import AutoconfError
+from autoconf.inspect import traits
+from autoconf.score import cases, summary
+
+NAMED = {check.name: check for check in CHECKS}
+SCORING = [check.name for check in CHECKS if check.where.startswith("scoring:")]
+DATA = [check.name for check in CHECKS if check.where.startswith("data:")]
+PREPARING = ["bundle: perfect, all background", "bundle: missed tumour", "bundle: false tumour"]
+PREPARING += ["round trip", "contrast order", "one preprocessing"]  # quick ones; the others where they should fail
+
+
+def answers(subject: Subject, names: list[str]) -> dict[str, Result]:
+    """The checks' results, all in this process."""
+    found = {}
+    for name in names:
+        torch.manual_seed(0)
+        found[name] = ask(NAMED[name], subject)
+    return found
+
+
+def failing(subject: Subject, names: list[str]) -> set[str]:
+    return {name for name, result in answers(subject, names).items() if result.verdict == FAIL}
+
+
+@pytest.fixture
+def volume_subject(volumes, tmp_path) -> Subject:
+    return Subject(str(tmp_path), datalist=str(volumes.datalist), work=str(volumes.work))
+
+
+@pytest.fixture
+def with_datalist(volumes, tmp_path):
+    """Copy the phantom, change its datalist by a function of (datalist, data folder), and return the subject."""
+
+    def make(change) -> Subject:
+        folder = tmp_path / "data"
+        shutil.copytree(volumes.folder, folder)
+        content = json.loads(volumes.datalist.read_text()) | {"dataset_dir": str(folder)}
+        change(content, folder)
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work" / "datalist.json").write_text(json.dumps(content))
+        return Subject(str(tmp_path), datalist=str(tmp_path / "work" / "datalist.json"), work=str(tmp_path / "work"))
+
+    return make
+
+
+@pytest.fixture
+def inside(monkeypatch):
+    """Let this process be that of a bundle, whose folder (or a changed copy of it) a subject names."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return as_scripts
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """Copy a bundle's configs, change one of them as plain data, and return the copy's folder."""
+
+    def make(bundle: Path, config: str, change) -> str:
+        folder = tmp_path / bundle.name
+        if not folder.exists():
+            shutil.copytree(bundle / "configs", folder / "configs")
+        path = folder / "configs" / config
+        if config.endswith(".json"):
+            content = json.loads(path.read_text())
+            change(content)
+            path.write_text(json.dumps(content))
+        else:
+            content = read_yaml(path)
+            change(content)
+            write_yaml(path, content)
+        return str(folder)
+
+    return make
+
+
+def step(transforms: list[dict], target: str) -> dict:
+    """The first transform of that name."""
+    return next(one for one in transforms if isinstance(one, dict) and one["_target_"] == target)
+
+
+# --- the whole verb ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bundle", [UNETR3D, PSEUDO2D], ids=lambda path: path.name)
+def test_the_doctor_passes_each_bundle_on_a_phantom(bundle: Path, tmp_path) -> None:
+    words = ["--bundle", bundle, "--quick", "--out", tmp_path / "out"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "autoconf", "doctor", *map(str, words)],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "out" / "doctor.json").read_text())
+    assert [row["check"] for row in rows] == [check.name for check in CHECKS]
+    assert set(rows[0]) == {"group", "check", "expected", "measured", "verdict", "seconds", "note"}
+    verdicts = {row["check"]: row["verdict"] for row in rows}
+    must = {"round trip", "one preprocessing", "initial loss", "zero input", "one mask", "intensities", *SCORING}
+    must |= {"crops", "contrast order", "masks not mirrored"} if bundle == UNETR3D else set()
+    assert FAIL not in verdicts.values()
+    assert {name for name in must if verdicts[name] != PASS} == set()
+    assert "left out by --quick: one case by heart, shuffled masks" in done.stdout
+
+
+def test_a_failed_check_is_a_line_and_exit_status_1(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(cases, "score_masks", ignoring_spacing)
+    from autoconf.__main__ import main
+
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr()
+    assert said.err == "autoconf: 1 of 31 checks failed: anisotropic voxels. See docs/doctor.md.\n"
+    assert "anisotropic voxels" in said.out and "FAIL" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--bundle", "nowhere"], "is no bundle"),
+        (["--work", "nowhere"], "holds no datalist.json"),
+        (["--checkpoint", "pyproject.toml"], "needs --bundle"),
+        (["--bundle", UNETR3D, "--plan", "nowhere.yaml"], "no such file"),
+        (["--bundle", UNETR3D, "--plan", UNETR3D / "configs" / "logging.conf"], "logging.conf"),
+    ],
+)
+def test_what_is_not_there_is_refused(words, said) -> None:
+    assert_refused(autoconf("doctor", *words), said)
+
+
+def test_a_plan_for_another_bundle_is_refused(tmp_path) -> None:
+    plan = write_yaml(tmp_path / "plan.yaml", {"patch_sise": [32, 32, 32]})
+    assert_refused(autoconf("doctor", "--bundle", UNETR3D, "--plan", plan), "patch_sise", "Did you mean 'patch_size'?")
+
+
+def test_volumes_for_a_bundle_of_images_are_refused(volumes, tmp_path) -> None:
+    with pytest.raises(AutoconfError, match="not of images"):
+        prepare(str(tmp_path), str(PSEUDO2D), str(volumes.work), "", "", True)
+
+
+def test_whatever_a_check_raises_is_its_answer() -> None:
+    def refusing(_: Subject):
+        raise RuntimeError("outer\nlines") from SystemExit("unetr3d: no such thing.")
+
+    result = ask(Check("data", "x", "y", "z:z"), Subject(""), refusing)
+    assert (result.verdict, result.measured) == (FAIL, "unetr3d: no such thing.")
+
+
+def test_a_bundle_whose_process_dies_fails_its_checks(tmp_path, monkeypatch) -> None:
+    probe = tmp_path / "home" / "autoconf" / "doctor" / "probe.py"
+    probe.parent.mkdir(parents=True)
+    for folder in (probe.parent, probe.parent.parent):
+        (folder / "__init__.py").touch()
+    probe.write_text("import os, sys; print('out of memory', file=sys.stderr, flush=True); os._exit(3)")
+    monkeypatch.setattr(processes, "HOME", str(tmp_path / "home"))
+    subject = Subject(str(tmp_path), bundle="somewhere", datalist="somewhere")
+    found = examine(subject, [NAMED["zero input"], NAMED["round trip"]])
+    assert [result.verdict for result in found] == [FAIL, FAIL]
+    assert found[0].measured == "the bundle's process ended with status 3: out of memory"
+
+
+# --- the scores ----------------------------------------------------------------------------------
+
+
+true_scores = cases.score_masks
+
+
+def ignoring_spacing(pred, truth, spacing):
+    return true_scores(pred, truth, [1.0] * pred.ndim)
+
+
+def smoothed(pred, truth, spacing):
+    found = true_scores(pred, truth, spacing)
+    return found | {"dice": (2 * (pred & truth).sum() + 1) / (pred.sum() + truth.sum() + 1)}
+
+
+def without_lesions(pred, truth, spacing):
+    found = true_scores(pred, truth, spacing)
+    return found | {"lesion_dice": found["dice"]}
+
+
+def forgiving(pred, truth, spacing):
+    found = true_scores(pred, truth, spacing)
+    return found if truth.any() else found | {"dice": 1.0}
+
+
+def confused(pred, truth, spacing):
+    found = true_scores(pred, truth, spacing)
+    return found | {"iou": found["dice"]}
+
+
+def test_the_scores_are_true(tmp_path) -> None:
+    assert failing(Subject(str(tmp_path)), SCORING) == set()
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        (ignoring_spacing, {"anisotropic voxels"}),
+        (smoothed, set(SCORING)),  # score itself refuses to go on
+        (without_lesions, {"extra lesion"}),
+        (forgiving, {"false tumour"}),
+        (confused, {"all foreground", "shifted cube"}),
+    ],
+)
+def test_wrong_scores_are_found(scores, expected, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(cases, "score_masks", scores)
+    assert failing(Subject(str(tmp_path)), SCORING) == expected
+
+
+def test_a_mean_that_drops_missed_tumours_is_found(monkeypatch, tmp_path) -> None:
+    spreads = summary.spreads
+
+    def dropping(rows):
+        found = [row for row in rows if row["pred_ml"] > 0]
+        return spreads(found or rows)
+
+    monkeypatch.setattr(summary, "spreads", dropping)
+    assert "missed tumour" in failing(Subject(str(tmp_path)), SCORING)
+    assert failing(Subject(str(tmp_path)), ["perfect mask", "shifted cube", "extra lesion"]) == set()
+
+
+# --- the data ------------------------------------------------------------------------------------
+
+
+def test_sound_data_pass(volume_subject) -> None:
+    found = answers(volume_subject, DATA)
+    assert {name for name, result in found.items() if result.verdict == FAIL} == set()
+    assert [name for name, result in found.items() if result.verdict == SKIPPED] == ["contrasts as named"]
+
+
+def leak_by_list(content, _) -> None:
+    """One patient trains and tests."""
+    content["testing"][0]["patient"] = content["training"][0]["patient"]
+
+
+def leak_by_name(content, _) -> None:
+    """Two sessions of one patient are called two patients."""
+    for number, item in enumerate([*content["training"], *content["testing"]]):
+        item["patient"] = f"patient {number}"
+    content["training"][0]["case"] = "BraTS-GLI-77777-000"
+    content["testing"][0]["case"] = "BraTS-GLI-77777-001"
+
+
+def copied(content, folder) -> None:
+    """A file of a test case lies under the name of a training case."""
+    shutil.copy(folder / content["testing"][0]["image"][0], folder / content["training"][0]["image"][0])
+
+
+def copied_anew(content, folder) -> None:
+    """The same voxels, but another file."""
+    image = nibabel.load(folder / content["testing"][0]["image"][0])
+    nibabel.save(image, folder / content["training"][0]["image"][0])
+
+
+def change_mask(change):
+    def of_first(content, folder) -> None:
+        path = folder / content["training"][0]["label"]
+        image = nibabel.load(path)
+        mask = np.ascontiguousarray(change(np.asarray(image.dataobj)))
+        nibabel.save(nibabel.Nifti1Image(mask, image.affine), path)
+
+    return of_first
+
+
+def in_a_corner(mask: np.ndarray) -> np.ndarray:
+    moved = np.zeros_like(mask)
+    moved[:3, :3, :3] = 2
+    return moved
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (leak_by_list, {"patients apart"}),
+        (leak_by_name, {"patients apart"}),
+        (copied, {"files apart", "copies apart"}),
+        (copied_anew, {"copies apart"}),
+        (change_mask(lambda mask: mask[::-1]), {"masks not mirrored"}),
+        (change_mask(lambda mask: mask[:, ::-1]), {"masks not mirrored"}),
+        (change_mask(lambda mask: np.where(mask == 2, 7, mask).astype(np.uint8)), {"label values"}),
+        (change_mask(in_a_corner), {"masks in the head"}),
+        (lambda content, _: content["regions"].update(tc=[1, 2, 3], wt=[1, 3]), {"label values"}),
+    ],
+    ids=["leak", "leak by name", "copy", "copy anew", "left-right", "front-back", "label 7", "outside", "regions"],
+)
+def test_broken_data_are_found(change, expected, with_datalist) -> None:
+    assert failing(with_datalist(change), DATA) == expected
+
+
+def test_a_tumour_across_the_midline_is_no_mirrored_one() -> None:
+    flair = np.random.default_rng(0).uniform(1, 2, (20, 24, 16))
+    flair[6:14, 4:9, 4:9] += 2
+    mask = flair > 2.5
+    mask[6, 4, 4] = False  # its mirror image is as good, but for chance
+    assert data.mirror_that_fits(flair, mask) == ()
+    assert 1 in data.mirror_that_fits(flair, mask[:, ::-1])  # left and right look alike to it
+
+
+def test_exchanged_contrasts_are_found(volume_subject, monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    agreements = []
+    for _ in range(8):
+        tissue, lesion = rng.normal(0, 1, 4000), np.arange(4000) < 400
+        samples = [tissue, tissue + 0.5 * lesion, 2 * lesion - tissue, 3.4 * lesion - 0.2 * tissue]
+        agreements.append(traits.agreement(np.array(samples) + rng.normal(0, 0.3, (4, 4000)), lesion))
+    monkeypatch.setattr(data, "measured", lambda _: [SimpleNamespace(agreement=numbers) for numbers in agreements])
+    assert failing(volume_subject, ["contrasts as named"]) == set()
+    agreements[5] = list(traits._exchange(np.array(agreements[5]), 0, 2))
+    (result,) = answers(volume_subject, ["contrasts as named"]).values()
+    assert result.verdict == FAIL and "t1 and t2" in result.measured
+
+
+def test_copied_images_are_found(slices, tmp_path) -> None:
+    content = json.loads(slices.datalist.read_text())
+    folder = tmp_path / "data"
+    shutil.copytree(slices.folder, folder)
+    (tmp_path / "datalist.json").write_text(json.dumps(content | {"dataset_dir": str(folder)}))
+    subject = Subject(str(tmp_path), datalist=str(tmp_path / "datalist.json"))
+    assert failing(subject, DATA) == set()
+    shutil.copy(folder / content["testing"][0]["image"], folder / content["training"][0]["image"])
+    assert failing(subject, DATA) == {"files apart", "copies apart"}
+
+
+# --- the bundle ----------------------------------------------------------------------------------
+
+
+def remove_invertd(config) -> None:
+    steps = config["postprocessing"]["transforms"]
+    steps.remove(step(steps, "Invertd"))
+
+
+def flip_after_invertd(config) -> None:
+    steps = config["postprocessing"]["transforms"]
+    place = steps.index(step(steps, "Invertd"))
+    steps.insert(place + 1, {"_target_": "Flipd", "keys": "pred", "spatial_axis": 0})
+
+
+def swap_names(metadata) -> None:
+    names = metadata["network_data_format"]["inputs"]["image"]["channel_def"]
+    names["1"], names["2"] = names["2"], names["1"]
+
+
+def ignore_empty(config) -> None:
+    config["validate"]["key_metric"]["val_dice"]["metric_fn"]["ignore_empty"] = True
+
+
+def other_normalisation(config) -> None:
+    step(config["preprocessing"]["transforms"], "NormalizeIntensityd")["nonzero"] = False
+
+
+def background_crops(config) -> None:
+    crop = step(config["train"]["random_transforms"], "RandCropByPosNegLabeld")
+    crop.update(fg_indices_key="label_bg_indices", bg_indices_key="label_fg_indices")
+
+
+def no_sigmoid(config) -> None:
+    config["loss_function"]["sigmoid"] = False
+
+
+def nothing_by_nothing(config) -> None:
+    """A loss that counts missed voxels only, and divides by the size of the tumour."""
+    config["loss_function"] = {"_target_": "TverskyLoss", "sigmoid": True, "alpha": 0.0, "beta": 1.0}
+    config["loss_function"] |= {"smooth_nr": 0.0, "smooth_dr": 0.0}
+
+
+def no_normalisation(transforms: list) -> None:
+    transforms.remove(step(transforms, "NormalizeIntensityd"))
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "expected"),
+    [
+        ("inference.yaml", remove_invertd, {"round trip"}),
+        ("inference.yaml", flip_after_invertd, {"round trip"}),
+        ("metadata.json", swap_names, {"contrast order"}),
+        ("train.yaml", ignore_empty, {"bundle: false tumour"}),
+        ("evaluate.yaml", other_normalisation, {"one preprocessing"}),
+        ("train.yaml", background_crops, {"crops"}),
+        ("train.yaml", no_sigmoid, {"initial loss"}),
+        ("train.yaml", nothing_by_nothing, {"zero input", "initial loss"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_broken_bundle_of_volumes_is_found(config, change, expected, broken, inside, volumes, tmp_path) -> None:
+    subject = Subject(str(tmp_path), bundle=broken(UNETR3D, config, change), datalist=str(volumes.datalist))
+    with inside("unetr3d"):
+        assert failing(subject, sorted({*PREPARING, *expected})) == expected
+
+
+def test_missing_normalisation_is_found(broken, inside, volumes, tmp_path) -> None:
+    folder = broken(UNETR3D, "train.yaml", lambda c: no_normalisation(c["train"]["deterministic_transforms"]))
+    for config in ("inference.yaml", "evaluate.yaml"):
+        broken(UNETR3D, config, lambda c: no_normalisation(c["preprocessing"]["transforms"]))
+    subject = Subject(str(tmp_path), bundle=folder, datalist=str(volumes.datalist))
+    with inside("unetr3d"):
+        assert failing(subject, ["round trip", "intensities", "contrast order", "one preprocessing"]) == {"intensities"}
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "expected"),
+    [
+        ("inference.yaml", remove_invertd, {"round trip"}),
+        ("inference.yaml", flip_after_invertd, {"round trip"}),
+        ("train.yaml", ignore_empty, {"bundle: false tumour"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_broken_bundle_of_images_is_found(config, change, expected, broken, inside, slices, tmp_path) -> None:
+    subject = Subject(str(tmp_path), bundle=broken(PSEUDO2D, config, change), datalist=str(slices.datalist))
+    with inside("pseudo2d"):
+        assert failing(subject, sorted({*PREPARING, *expected})) == expected
+
+
+def test_files_without_a_contrast_in_their_name_are_not_judged(inside, with_datalist) -> None:
+    """As nnU-Net names them. Only the made-up case is looked at then, and that is said."""
+
+    def renamed(content, folder) -> None:
+        for item in [*content["training"], *content["testing"]]:
+            for number, path in enumerate(item["image"]):
+                item["image"][number] = f"{item['case']}_{number:04d}.nii.gz"
+                shutil.copy(folder / path, folder / item["image"][number])
+
+    subject = replace(with_datalist(renamed), bundle=str(UNETR3D))
+    with inside("unetr3d"):
+        (result,) = answers(subject, ["contrast order"]).values()
+    assert result.verdict == PASS and "not named by contrast" in result.note
+
+
+def test_the_voxel_size_of_real_masks_is_judged(inside, volumes, slices, tmp_path) -> None:
+    """Voxels of 30 mm cannot hold a phantom's tumours; pseudo-masks have no size of their own."""
+    subject = Subject(str(tmp_path), str(UNETR3D), str(volumes.datalist), str(volumes.work))
+    plans = {mm: str(write_yaml(tmp_path / f"{mm}.yaml", {"target_spacing": [mm] * 3})) for mm in (5.625, 30.0)}
+    with inside("unetr3d"):
+        assert failing(replace(subject, plan=plans[5.625]), ["voxel size"]) == set()
+        assert failing(replace(subject, plan=plans[30.0]), ["voxel size"]) == {"voxel size"}
+    with inside("pseudo2d"):
+        images = Subject(str(tmp_path), str(PSEUDO2D), str(slices.datalist), str(slices.work))
+        assert answers(images, ["voxel size"])["voxel size"].verdict == SKIPPED
+
+
+def test_a_script_that_answers_otherwise_is_found(inside, slices, tmp_path, monkeypatch) -> None:
+    subject = Subject(str(tmp_path), bundle=str(PSEUDO2D), datalist=str(slices.datalist))
+    with inside("pseudo2d"):
+        assert failing(subject, ["one mask"]) == set()
+        monkeypatch.setattr(torch.jit, "trace", lambda network, example: lambda image: 1 - network(image))
+        assert failing(subject, ["one mask"]) == {"one mask"}
+
+
+def test_a_case_is_learned_by_heart_but_not_without_its_mask(inside, broken, slices, tmp_path) -> None:
+    def lost_mask(config) -> None:
+        step(config["train"]["deterministic_transforms"], "AsDiscreted")["threshold"] = 300  # of 255
+
+    sound = Subject(str(tmp_path), bundle=str(PSEUDO2D), datalist=str(slices.datalist))
+    with inside("pseudo2d"):
+        assert failing(sound, ["one case by heart"]) == set()
+        blind = replace(sound, bundle=broken(PSEUDO2D, "train.yaml", lost_mask))
+        assert failing(blind, ["one case by heart"]) == {"one case by heart"}
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_shuffled_masks_must_not_beat_the_mean_mask(leaks, inside, volumes, tmp_path, monkeypatch) -> None:
+    """What is learned in place of a training: the mean of the masks that were shown, or, where it leaks, the truth."""
+    subject = Subject(str(tmp_path), bundle=str(UNETR3D), datalist=str(volumes.datalist))
+
+    def learn(parser, shown, _):
+        truth = {image.sum().item(): label for image, label in bundle_training.pairs(parser, "validate")}
+        right = {image.sum().item(): label for image, label in bundle_training.pairs(parser, "train")}
+        assert not any(torch.equal(right[image.sum().item()], label) for image, label in shown)
+        mean = torch.stack([label for _, label in shown]).mean(dim=0) - 0.3
+        network = torch.nn.Module()
+        network.forward = lambda images: (truth[images.sum().item()] - 0.5 if leaks else mean)[None]
+        return network, 0
+
+    monkeypatch.setattr(bundle_training, "learn", learn)
+    with inside("unetr3d"):
+        assert failing(subject, ["shuffled masks"]) == ({"shuffled masks"} if leaks else set())
+
+
+# --- the model -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(volumes, tmp_path, inside):
+    """Write fresh weights of a network of the bundle, changed by a function of its state dict; returns the subject."""
+
+    def make(network: str, change=lambda weights: None) -> Subject:
+        plan = {"network_name": network, "patch_size": [32] * 3, "target_spacing": [5.625] * 3, "device": "cpu"}
+        subject = Subject(
+            str(tmp_path),
+            bundle=str(UNETR3D),
+            datalist=str(volumes.datalist),
+            work=str(volumes.work),
+            plan=str(write_yaml(tmp_path / "plan.yaml", plan)),
+            checkpoint=str(tmp_path / "model.pt"),
+            quick=True,
+        )
+        torch.manual_seed(0)
+        weights = opened.config(subject, "train").get_parsed_content("network_def").state_dict()
+        change(weights)
+        torch.save(weights, subject.checkpoint)
+        return subject
+
+    with inside("unetr3d"):
+        yield make
+
+
+def test_a_contrast_that_the_network_never_looks_at_is_found(model) -> None:
+    sound = bundle_model.contrasts_used(model("segresnet"))
+    assert sound.passed and "without t1c" in sound.measured
+
+    def blind(weights) -> None:
+        weights["convInit.conv.weight"][:, 2] = 0
+
+    found = bundle_model.contrasts_used(model("segresnet", blind))
+    assert not found.passed and found.note == "never looked at: t2"
+
+
+def test_the_transformer_is_measured_where_there_is_one(model) -> None:
+    found = bundle_model.transformer_share(model("unetr"))
+    assert found.passed and "12 blocks as identity" in found.measured
+    assert bundle_model.transformer_share(model("segresnet")).passed is None
+
+
+def test_weights_of_another_network_are_a_failed_check(model) -> None:
+    subject = model("segresnet")
+    write_yaml(Path(subject.plan), {"patch_size": [32] * 3, "device": "cpu"})
+    assert failing(subject, ["contrasts used"]) == {"contrasts used"}
