@@ -25,6 +25,7 @@ VERBS = {  # in the order of use
     "plan": "choose spacing, patch and batch for the data and the memory, with reasons",
     "explain": "show a plan's values, reasons and rejected alternatives",
     "score": "compare predicted masks with the truth: Dice and IoU per case",
+    "report": "one HTML page about a run: scores, curves, overlays, plan, audit",
 }
 FLAG_BY_CUSTOM = ("out", "bundle")  # required, but shown as a flag unless it is all that a verb needs
 HELP = ("--help", "-h", "help")

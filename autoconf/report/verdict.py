@@ -1,0 +1,145 @@
+"""The first thing on the page: how good the masks are, how sure that is, and what speaks against it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+
+from autoconf.report.html import Section, bullets, counted, escape, facts, missing, paragraph, table
+from autoconf.report.read import Found, Scores, at, number, texts
+from autoconf.report.words import METRICS, REFERENCES, REGIONS, patients, region_name, unit
+
+NOT_A_DEVICE = "Research software, not a medical device. Never use it for diagnosis or treatment."
+FEW = 30  # patients; docs/scoring.md
+
+
+def verdict(found: Found) -> Section:
+    """The mean Dice with its interval, then the other numbers, the references and the warnings."""
+    scores = found.scores
+    body = _scored(scores) if scores else _unscored(found)
+    return Section("verdict", "Verdict", body + paragraph(NOT_A_DEVICE, "device"))
+
+
+def headline(scores: Scores, region: str) -> str:
+    """`Whole tumour Dice 0.892 (95 % interval 0.76 to 0.96, 3 patients)`."""
+    dice = at(scores.summary, "regions", region, "dice")
+    mean, low, high = (number(dice, name) for name in ("mean", "low", "high"))
+    words = f"{region_name(scores, region)} Dice {'unknown' if mean is None else f'{mean:.3f}'}"
+    who = patients(scores, int(number(scores.summary, "patients") or 0))
+    interval = f"95 % interval {low:.2f} to {high:.2f}, " if low is not None and high is not None else ""
+    return f"{words} ({interval}{who})"
+
+
+def score_command(found: Found) -> str:
+    """What scores the run's masks, with its own paths as far as they are known."""
+    beside = os.path.dirname(os.path.abspath(found.run))
+    truth = os.path.join(found.work or beside, "datalist.json")
+    masks = os.path.join(beside, "masks")
+    return shlex.join(
+        ["python", "-m", "autoconf", "score", masks, truth, "--out", os.path.join(found.run, "scores")]
+    )
+
+
+def warnings(found: Found) -> list[str]:
+    """What a reader must know before he believes the number."""
+    summary = found.scores.summary if found.scores else {}
+    said = texts(summary, "warnings")
+    count = int(number(summary, "patients") or 0)
+    if found.scores and count < FEW and not any("few" in text.lower() for text in said):
+        said.append(f"Few cases ({count}): as many others could give a clearly different mean.")
+    for key, what in (("missing", "no prediction, scored as an empty mask"), ("excluded", "left out of the scores")):
+        names = texts(summary, key)
+        if names and not any(names[0] in text for text in said):
+            more = ", ..." if len(names) > 5 else ""
+            said.append(f"{counted(len(names), 'case')} {what}: {', '.join(names[:5])}{more}.")
+    return said
+
+
+def _scored(scores: Scores) -> str:
+    first, *others = scores.regions
+    dice = at(scores.summary, "regions", first, "dice")
+    rows = sorted(scores.of(first), key=lambda row: (row.values.get("dice", 0.0), row.case))
+    worst = (texts(scores.summary, "worst", first) or [rows[0].case])[0]
+    split = at(scores.summary, "split")
+    parts = [f'<p class="headline">{escape(headline(scores, first))}</p>']
+    parts += [paragraph(headline(scores, region)) for region in others]
+    parts.append(
+        facts(
+            [
+                ("Median Dice", _quartiles(dice)),
+                ("Worst case", f"{worst}: Dice {rows[0].values.get('dice', 0.0):.3f}"),
+                ("Scored", f"{counted(len(rows), 'case')}" + (f" of the {split} split" if split else "")),
+                ("Both masks empty", _both_empty(scores, first)),
+            ]
+        )
+    )
+    found = Found("", scores=scores)
+    parts.append(bullets(texts(scores.summary, "verdicts")))
+    parts.append(bullets((f"Warning: {text}" for text in warnings(found)), "warnings"))
+    return "".join(parts) + _means(scores) + "".join(_references(scores, region) for region in scores.regions)
+
+
+def _quartiles(dice: Any) -> str | None:
+    median, low, high = (number(dice, name) for name in ("median", "q1", "q3"))
+    if median is None:
+        return None
+    return f"{median:.3f}" + (f" (quartiles {low:.3f} to {high:.3f})" if low is not None and high is not None else "")
+
+
+def _both_empty(scores: Scores, region: str) -> str | None:
+    count = int(number(scores.summary, "both_empty", region) or 0)
+    return f"{counted(count, 'case')}, scored as 1" if count else None
+
+
+def _means(scores: Scores) -> str:
+    """Every metric of every region: mean with its interval, median, range."""
+    rows = []
+    for region in scores.regions:
+        for name, metric in METRICS.items():
+            found = at(scores.summary, "regions", region, name)
+            mean, low, high, median, least, most = (
+                metric.text(number(found, key)) for key in ("mean", "low", "high", "median", "min", "max")
+            )
+            if mean:
+                label = f"{metric.label}, {unit(scores)}" if metric.length else metric.label
+                interval = f"{low} to {high}" if low and high else ""
+                rows.append((f"{region_name(scores, region)}: {label}", mean, interval, median, f"{least} to {most}"))
+    header = ("", "mean", "95 % interval", "median", "range")
+    return table(rows, header, "Means over the cases, with intervals over patients", "numbers")
+
+
+def _references(scores: Scores, region: str) -> str:
+    """The model beside answers that need no training."""
+    references = at(scores.summary, "references", region)
+    if not isinstance(references, dict) or not references:
+        return ""
+    shown = {name: METRICS[name] for name in ("dice", "iou", "nsd", "hd95")}
+    own = at(scores.summary, "regions", region)
+    rows = [("this model", *(metric.text(number(own, name, "mean")) for name, metric in shown.items()), "")]
+    mine = number(own, "dice", "mean")
+    for name, found in references.items():
+        means = {key: number(found, key, "mean") for key in shown}
+        means = {key: number(found, key) if value is None else value for key, value in means.items()}
+        other = means["dice"]
+        gain = "" if mine is None or other is None else f"{mine - other:+.3f}"
+        cells = (metric.text(means[key]) for key, metric in shown.items())
+        rows.append((REFERENCES.get(name, name), *cells, gain))
+    header = ("", *(f"{m.label}, {unit(scores)}" if m.length else m.label for m in shown.values()), "Dice gained by the model")
+    what = "" if len(scores.regions) == 1 else f", {REGIONS.get(region, region).lower()}"
+    return table(rows, header, f"Beside answers that need no training{what}", "numbers")
+
+
+def _unscored(found: Found) -> str:
+    best, last = found.best, found.epochs[-1] if found.epochs else None
+    of = int(number(found.record, "max_epochs") or 0)
+    lines = []
+    if best:
+        lines.append(f'<p class="headline">Not scored yet. Best validation Dice so far {best.dice:.3f}</p>')
+        lines.append(paragraph(f"In epoch {best.number}. The validation chose the epoch, so this number flatters."))
+    else:
+        lines.append('<p class="headline">Not scored yet, and no validation so far</p>')
+    if last and of:
+        end = "finished" if last.number >= of else "not finished, or still going on"
+        lines.append(paragraph(f"Epoch {last.number} of {of}: {end}."))
+    return "".join(lines) + missing("No scores were found.", score_command(found))
