@@ -48,9 +48,10 @@ def audit(found: Found) -> Section:
 
 def doctor(found: Found) -> Section:
     """The table of the doctor: what fails first."""
-    command = "python -m autoconf doctor --help"
+    words = ["python", "-m", "autoconf", "doctor", "--bundle", "bundles/" + str(at(found.record, "bundle") or "unetr3d")]
+    command = shlex.join([*words, "--work", found.work or "WORK", "--out", found.run])
     if found.doctor is None:
-        return Section("doctor", "Checks of the machine", missing("No doctor.json. `doctor` checks a machine.", command))
+        return Section("doctor", "Checks", missing("No doctor.json.", command))
     columns = ("check", "verdict", "expected", "measured", "seconds", "note", "group")
     rows = [[_short(check.get(name)) for name in columns] for check in found.doctor[:MOST_CHECKS]]
     counts: dict[str, int] = {}
@@ -58,7 +59,7 @@ def doctor(found: Found) -> Section:
         counts[str(row[1])] = counts.get(str(row[1]), 0) + 1
     said = ", ".join(f"{count} {verdict or 'without a verdict'}" for verdict, count in sorted(counts.items()))
     body = paragraph(f"{counted(len(rows), 'check')}: {said}.") + table(rows, columns, "Checks of the doctor") if rows else ""
-    return Section("doctor", "Checks of the machine", body or paragraph("The doctor made no check."))
+    return Section("doctor", "Checks", body or paragraph("The doctor made no check."))
 
 
 def environment(found: Found) -> Section:

@@ -15,7 +15,8 @@ from autoconf.errors import AutoconfError
 from autoconf.inspect.volumes import Volume, check_same_grid, read_channels, read_volume
 from autoconf.report.planes import Scan
 from autoconf.report.read import Found, Scores, at, items
-from autoconf.score.masks import read_pair
+from autoconf.report.words import size
+from autoconf.score.masks import Labels, decide, read_prediction, read_truth
 from autoconf.score.pairs import Pair, find_pairs
 
 PREFERRED = (("FLAIR", 3), ("T2", 2), ("T1c", 1), ("T1", 0))  # a tumour is plainest on the first; places in a datalist
@@ -42,7 +43,8 @@ def chosen_pairs(found: Found, scores: Scores) -> list[tuple[str, float, Pair]]:
     truth, pred = (_there(str(at(scores.summary, key)), found) for key in ("truth", "pred"))
     split = at(scores.summary, "split")
     moved = at(scores.summary, "dataset_dir")
-    pairs = find_pairs(pred, truth, split if isinstance(split, str) else "testing", moved if isinstance(moved, str) else "")
+    split, moved = (value if isinstance(value, str) else "" for value in (split, moved))
+    pairs = find_pairs(pred, truth, split or "testing", moved)
     files = {pair.case: pair for pair in pairs.scored}
     rows = sorted(scores.of(scores.regions[0]), key=lambda row: (row.values.get("dice", 0.0), row.case))
     rows = [row for row in rows if row.case in files]
@@ -55,19 +57,43 @@ def chosen_pairs(found: Found, scores: Scores) -> list[tuple[str, float, Pair]]:
 
 
 def read_case(found: Found, scores: Scores, place: str, dice: float, pair: Pair) -> Case:
-    """The arrays of one case. Raises AutoconfError for a file that cannot be read, or lies on another grid."""
-    if scores.images:
-        return Case(pair.case, place, dice, *_flat(found, pair))
-    pred, truth = read_pair("volumes", pair.pred, pair.truth)
-    affine = nibabel.load(pair.truth).affine
+    """The arrays of one case. Raises AutoconfError for a file that cannot be read, or that is not what was scored."""
+    kind = "images" if scores.images else "volumes"
+    labels = read_truth(kind, pair)
+    truth, pred = _masks(scores, pair, labels, read_prediction(kind, pair, labels))
+    _check_sizes(scores, pair, truth, pred, labels.voxel_ml)
+    if labels.affine is None:
+        grey = _picture(found, pair, truth.shape)
+        flat = Scan(None if grey is None else grey[..., None], truth[..., None], pred[..., None], (1, 1, 1), flat=True)
+        return Case(pair.case, place, dice, flat, "the image" if grey is not None else "")
     contrast, image = _image(found, pair)
     if image is not None:
-        check_same_grid(image, Volume(pair.truth, truth.data, affine))
-    to_ras = nibabel.io_orientation(affine)
-    grids = [None if a is None else nibabel.apply_orientation(a, to_ras) for a in (image and image.data, truth.data, pred.data)]
-    sizes = nibabel.affines.voxel_sizes(affine)
-    spacing = tuple(float(sizes[list(to_ras[:, 0]).index(axis)]) for axis in range(3))
-    return Case(pair.case, place, dice, Scan(*grids, spacing), contrast, tilt(affine))
+        check_same_grid(image, labels.volume)
+    to_ras = nibabel.io_orientation(labels.affine)
+    truth, pred = (nibabel.apply_orientation(mask, to_ras) for mask in (truth, pred))
+    grey = None if image is None else nibabel.apply_orientation(image.data, to_ras)
+    x, y, z = labels.volume.grid.spacing
+    return Case(pair.case, place, dice, Scan(grey, truth, pred, (x, y, z)), contrast, tilt(labels.affine))
+
+
+def _masks(scores: Scores, pair: Pair, truth: Labels, pred: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """The first scored region of both masks, their values read as `score` read them."""
+    kind, region = at(scores.summary, "kind"), scores.regions[0]
+    reading = at(scores.summary, "predictions_read_as") or "binary"
+    meaning = decide(str(kind), [pair], [truth.values], [pred.values], "auto", str(reading), region)
+    return (
+        truth.region(meaning.of_truth(pair.case, region)),
+        pred.region(meaning.of_prediction(pair.case, region)),
+    )
+
+
+def _check_sizes(scores: Scores, pair: Pair, truth: np.ndarray, pred: np.ndarray, voxel_ml: float | None) -> None:
+    """What is drawn must be what was scored: a mask that was written again later has another size."""
+    values = next(row.values for row in scores.of(scores.regions[0]) if row.case == pair.case)
+    for key, mask, path in zip(size(scores)[:2], (pred, truth), (pair.pred, pair.truth), strict=True):
+        now = float(np.count_nonzero(mask)) * (1.0 if voxel_ml is None else voxel_ml)
+        if key in values and abs(now - values[key]) > 1e-3 + 1e-4 * now:
+            raise AutoconfError(f"{path}: holds {now:.4g} now, but {values[key]:.4g} when it was scored. Score it again.")
 
 
 def tilt(affine: np.ndarray) -> float:
@@ -116,19 +142,16 @@ def _datalist_paths(found: Found) -> Callable[[str], Any]:
     return paths
 
 
-def _flat(found: Found, pair: Pair) -> tuple[Scan, str]:
-    """A 2D image; the mask of `class/1.jpg` may be called `class/1.jpg.png`."""
+def _picture(found: Found, pair: Pair, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The grey image of a 2D mask, at the mask's size; the mask of `class/1.jpg` may be called `class/1.jpg.png`."""
     from PIL import Image
 
-    pred, truth = (mask.data[..., None] for mask in read_pair("images", pair.pred, pair.truth))
     path_of = _datalist_paths(found)
     path = path_of(pair.case) or path_of(str(Path(pair.case).with_suffix("")))
-    grey = None
-    if isinstance(path, str):
-        height, width = truth.shape[:2]
-        with Image.open(path) as image:
-            grey = np.asarray(image.convert("L").resize((width, height), Image.Resampling.BILINEAR))[..., None]
-    return Scan(grey, truth, pred, (1.0, 1.0, 1.0), flat=True), "image" if path else ""
+    if not isinstance(path, str):
+        return None
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L").resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def _there(path: str, found: Found) -> str:

@@ -26,9 +26,11 @@ def headline(scores: Scores, region: str) -> str:
     dice = at(scores.summary, "regions", region, "dice")
     mean, low, high = (number(dice, name) for name in ("mean", "low", "high"))
     words = f"{region_name(scores, region)} Dice {'unknown' if mean is None else f'{mean:.3f}'}"
-    who = patients(scores, int(number(scores.summary, "patients") or 0))
-    interval = f"95 % interval {low:.2f} to {high:.2f}, " if low is not None and high is not None else ""
-    return f"{words} ({interval}{who})"
+    count = int(number(scores.summary, "patients") or 0)
+    interval = "no interval, "  # which one patient cannot give
+    if low is not None and high is not None and count != 1:
+        interval = f"95 % interval {low:.2f} to {high:.2f}, "
+    return f"{words} ({interval}{patients(scores, count)})"
 
 
 def score_command(found: Found) -> str:

@@ -11,7 +11,7 @@ REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 REFERENCES = {
     "all_background": "all background",
     "all_foreground": "all foreground (the head)",
-    "atlas": "mean mask of the training cases",
+    "training_atlas": "mean mask of the training cases",
     "flair_threshold": "FLAIR threshold",
 }
 
