@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoconf.report.chart import WIDTH, Scale, axes, line, scale, svg, text
+from autoconf.report.chart import WIDTH, Scale, axes, line, plain, scale, svg, text
 from autoconf.report.html import Section, counted, escape, missing, more, paragraph, table
 from autoconf.report.read import Found, Row, Scores, number
 from autoconf.report.verdict import score_command
@@ -16,7 +16,7 @@ from autoconf.report.words import METRICS, region_name, size, unit
 
 MOST_DOTS = 200  # cases of a plot; more are thinned, the worst are kept
 MOST_ROWS = 100  # cases of the table
-LEFT, RIGHT, ROW = 92.0, 40.0, 34.0
+LEFT, RIGHT, ROW = 100.0, 48.0, 24.0  # of the strips, in units of the picture
 
 
 @dataclass(frozen=True)
@@ -78,36 +78,40 @@ def limits(differences: Sequence[float]) -> Limits:
 
 
 def _strip(scores: Scores, region: str, rows: Sequence[Row]) -> str:
-    """One row of dots per metric: ratios on 0..1, lengths on 0..the largest."""
-    names = [name for name in METRICS if any(name in row.values for row in rows)]
-    body, words, top = [], [], 6.0
-    for name in names:
-        metric = METRICS[name]
-        values = [row.values[name] for row in rows if name in row.values]
-        high = max(1.0, *values) if metric.length else 1.0
-        x = Scale(0.0, high, LEFT, WIDTH - RIGHT)
-        label = f"{metric.label}, {'px' if scores.images else 'mm'}" if metric.length else metric.label
-        mean = number(scores.summary, "regions", region, name, "mean")
-        body.append(_row(name, region, label, x, top, rows, scores))
-        body.append(text(WIDTH - 2, top + 14, metric.text(mean), "end", "mean"))
-        words.append(f"{label}: {metric.text(min(values))} to {metric.text(max(values))}, mean {metric.text(mean)}")
-        top += ROW
-    body.append(text(WIDTH - 2, top + 8, "mean", "end"))
+    """One row of dots per metric: ratios on one scale from 0 to 1, below them lengths on one from 0 to the largest."""
+    body, words, top = [], [], 4.0
+    for length in (False, True):
+        names = [n for n, m in METRICS.items() if m.length == length and any(n in row.values for row in rows)]
+        if not names:
+            continue
+        largest = max(row.values.get(name, 0.0) for row in rows for name in names)
+        x = Scale(0.0, max(largest, 1.0), LEFT, WIDTH - RIGHT)
+        start = top
+        for name in names:
+            metric, values = METRICS[name], [row.values[name] for row in rows if name in row.values]
+            label = f"{metric.label}, {'px' if scores.images else 'mm'}" if metric.length else metric.label
+            mean = metric.text(number(scores.summary, "regions", region, name, "mean"))
+            body.append(_row(name, region, label, x, top, rows, scores) + text(WIDTH - 2, top + 15, mean, "end", "mean"))
+            words.append(f"{label}: {metric.text(min(values))} to {metric.text(max(values))}, mean {mean}")
+            top += ROW
+        marks = [(x.place(value), plain(value)) for value in x.ticks()]
+        body[:0] = [line(at, start, at, top, "grid") for at, _ in marks]
+        body += [text(at, top + 11, value, "middle", "tick") for at, value in marks]
+        top += 24
+    body.append(text(WIDTH - 2, top - 12, "mean", "end", "tick"))
     title = f"{region_name(scores, region)}: each case by metric"
     description = f"{counted(len(rows), 'case')}. {'; '.join(words)}. Bars: 95 % interval of the mean."
-    return svg(f"strip-{region}", title, description, top + 14, "".join(body), "group")
+    return svg(f"strip-{region}", title, description, top, "".join(body), "group")
 
 
 def _row(name: str, region: str, label: str, x: Scale, top: float, rows: Sequence[Row], scores: Scores) -> str:
     """The line, the interval and the dots of one metric. Dots are shifted by turns, so that equal ones are told apart."""
-    metric, middle = METRICS[name], top + 10
+    metric, middle = METRICS[name], top + ROW / 2
     low, high = (number(scores.summary, "regions", region, name, key) for key in ("low", "high"))
     parts = [text(2, middle + 4, label), line(x.start, middle, x.end, middle, "grid")]
-    for value in (0.0, x.high / 2, x.high):
-        parts.append(text(x.place(value), middle + 19, f"{value:g}" if not metric.length else f"{value:.0f}", "middle", "tick"))
     if low is not None and high is not None:
-        start, end = x.place(low), x.place(high)
-        parts.append(f'<rect class="interval" x="{start:g}" y="{middle - 8:g}" width="{max(end - start, 1):g}" height="16"/>')
+        left, wide = x.place(low), max(x.place(high) - x.place(low), 1)
+        parts.append(f'<rect class="interval" x="{left:g}" y="{middle - 8:g}" width="{wide:g}" height="16"/>')
     ordered = sorted((row for row in rows if name in row.values), key=lambda row: (row.values[name], row.case))
     words = f"{label}, {counted(len(ordered), 'case')}: arrow keys go from case to case"
     parts.append(f'<g class="dots" tabindex="0" role="group" aria-label="{escape(words)}">')
@@ -139,7 +143,9 @@ def _bland_altman(scores: Scores, region: str, rows: Sequence[Row]) -> str:
         if level is not None:
             at_level = y.place(level)
             body += line(x.start, at_level, x.end, at_level, kind)
-            body += text(x.end, at_level - 3, f"{'mean' if kind == 'bias' else 'limit'} {level:+.1f}", "end", "tick")
+            below = level < 0  # away from the line of no difference
+            name_of = "mean" if kind == "bias" else "limit"
+            body += text(x.end, at_level + (11 if below else -4), f"{name_of} {level:+.1f}", "end", "tick")
     body += '<g class="dots" tabindex="0" role="group" aria-label="Volumes: arrow keys go from case to case">'
     for row, mean, difference in sorted(points, key=lambda point: (point[1], point[0].case)):
         said = f"{row.case}: {difference:+.1f} {name}, mean {mean:.1f} {name}"

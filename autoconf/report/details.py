@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+from collections import Counter
 from typing import Any
 
 from autoconf import __version__
@@ -54,9 +55,8 @@ def doctor(found: Found) -> Section:
         return Section("doctor", "Checks", missing("No doctor.json.", command))
     columns = ("check", "verdict", "expected", "measured", "seconds", "note", "group")
     rows = [[_short(check.get(name)) for name in columns] for check in found.doctor[:MOST_CHECKS]]
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[str(row[1])] = counts.get(str(row[1]), 0) + 1
+    rows.sort(key=lambda row: row[1] != "FAIL")
+    counts = Counter(str(row[1]) for row in rows)
     said = ", ".join(f"{count} {verdict or 'without a verdict'}" for verdict, count in sorted(counts.items()))
     body = paragraph(f"{counted(len(rows), 'check')}: {said}.") + table(rows, columns, "Checks of the doctor") if rows else ""
     return Section("doctor", "Checks", body or paragraph("The doctor made no check."))

@@ -55,7 +55,7 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str], caption: str,
         lines.append(f'<tr><th scope="row">{_cell(first)}</th>{cells}</tr>')
     return (
         f'<div class="box" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table{f' class={kind}' if kind else ''}><caption>{escape(caption)}</caption>"
+        f"<table{f' class={kind}' if kind else ''}><caption><span>{escape(caption)}</span></caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

@@ -184,9 +184,8 @@ def _figure(case: Case, plane: Plane, number: int) -> str:
         f'<desc id="p{number}-desc">{escape(_sides(stack))}Outlines: truth solid, prediction dashed.</desc>'
         f'<image width="{width:.6g}" height="{height:.6g}" preserveAspectRatio="none" '
         f'href="data:image/jpeg;base64,{plane.grey[first]}"/>{lines}</svg>{letters}</div>'
-        f"<figcaption><strong>{stack.name}</strong> "
-        f'<output id="p{number}-said" aria-live="polite">{escape(said(plane, first))}</output>'
-        f"{_slider(case, plane, number)}</figcaption></figure>"
+        f"<figcaption>{_slider(case, plane)}<strong>{stack.name}</strong> "
+        f'<output id="p{number}-said" aria-live="polite">{escape(said(plane, first))}</output></figcaption></figure>'
     )
 
 
@@ -198,7 +197,7 @@ def _sides(stack: Stack) -> str:
     return f"Of the patient: {left} at the left, {right} at the right, {top} above, {bottom} below. "
 
 
-def _slider(case: Case, plane: Plane, number: int) -> str:
+def _slider(case: Case, plane: Plane) -> str:
     if len(plane.numbers) < 2:
         return ""
     return (

@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 def page(found: Found, sections: tuple[Callable[[Found], Section], ...] = SECTIONS) -> str:
     """The whole HTML file."""
     parts = [section(found) for section in sections]
-    name = os.path.basename(os.path.abspath(found.run))
+    name = "/".join(Path(os.path.abspath(found.run)).parts[-2:]).lstrip("/")  # `run` alone says little
     links = "".join(f'<li><a href="#{part.ident}">{escape(part.title)}</a></li>' for part in parts)
     body = "".join(
         f'<section id="{part.ident}" aria-labelledby="{part.ident}-heading">'
@@ -46,9 +46,9 @@ def page(found: Found, sections: tuple[Callable[[Found], Section], ...] = SECTIO
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>Report: {escape(name)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f"<title>Run {escape(name)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         '<a class="skip" href="#main">Skip to the report</a>\n'
-        f'<header><h1>Report on the run <span class="name">{escape(name)}</span></h1>'
+        f'<header><h1>Run <span class="name">{escape(name)}</span></h1>'
         '<button type="button" id="theme" hidden>Dark</button></header>\n'
         f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n<main id="main" tabindex="-1">{body}</main>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"

@@ -6,9 +6,9 @@ import os
 import shlex
 from typing import Any
 
-from autoconf.report.html import Section, bullets, counted, escape, facts, missing, paragraph, table
+from autoconf.report.html import Section, bullets, counted, escape, facts, missing, more, paragraph, table
 from autoconf.report.read import Found, Scores, at, number, texts
-from autoconf.report.words import METRICS, REFERENCES, REGIONS, patients, region_name, unit
+from autoconf.report.words import METRICS, REFERENCES, patients, region_name, unit
 
 NOT_A_DEVICE = "Research software, not a medical device. Never use it for diagnosis or treatment."
 FEW = 30  # patients; docs/scoring.md
@@ -18,7 +18,7 @@ def verdict(found: Found) -> Section:
     """The mean Dice with its interval, then the other numbers, the references and the warnings."""
     scores = found.scores
     body = _scored(scores) if scores else _unscored(found)
-    return Section("verdict", "Verdict", body + paragraph(NOT_A_DEVICE, "device"))
+    return Section("verdict", "Verdict", body)
 
 
 def headline(scores: Scores, region: str) -> str:
@@ -53,8 +53,8 @@ def warnings(found: Found) -> list[str]:
     for key, what in (("missing", "no prediction, scored as an empty mask"), ("excluded", "left out of the scores")):
         names = texts(summary, key)
         if names and not any(names[0] in text for text in said):
-            more = ", ..." if len(names) > 5 else ""
-            said.append(f"{counted(len(names), 'case')} {what}: {', '.join(names[:5])}{more}.")
+            rest = ", ..." if len(names) > 5 else ""
+            said.append(f"{counted(len(names), 'case')} {what}: {', '.join(names[:5])}{rest}.")
     return said
 
 
@@ -79,7 +79,10 @@ def _scored(scores: Scores) -> str:
     found = Found("", scores=scores)
     parts.append(bullets(texts(scores.summary, "verdicts")))
     parts.append(bullets((f"Warning: {text}" for text in warnings(found)), "warnings"))
-    return "".join(parts) + _means(scores) + "".join(_references(scores, region) for region in scores.regions)
+    parts.append(paragraph(NOT_A_DEVICE, "device"))
+    parts.append(_means(scores, first) + _references(scores, first))
+    parts += [more(region_name(scores, r), _means(scores, r) + _references(scores, r)) for r in others]
+    return "".join(parts)
 
 
 def _quartiles(dice: Any) -> str | None:
@@ -94,21 +97,18 @@ def _both_empty(scores: Scores, region: str) -> str | None:
     return f"{counted(count, 'case')}, scored as 1" if count else None
 
 
-def _means(scores: Scores) -> str:
-    """Every metric of every region: mean with its interval, median, range."""
+def _means(scores: Scores, region: str) -> str:
+    """Every metric of a region: mean with its interval, median, range."""
     rows = []
-    for region in scores.regions:
-        for name, metric in METRICS.items():
-            found = at(scores.summary, "regions", region, name)
-            mean, low, high, median, least, most = (
-                metric.text(number(found, key)) for key in ("mean", "low", "high", "median", "min", "max")
-            )
-            if mean:
-                label = f"{metric.label}, {unit(scores)}" if metric.length else metric.label
-                interval = f"{low} to {high}" if low and high else ""
-                rows.append((f"{region_name(scores, region)}: {label}", mean, interval, median, f"{least} to {most}"))
-    header = ("", "mean", "95 % interval", "median", "range")
-    return table(rows, header, "Means over the cases, with intervals over patients", "numbers")
+    for name, metric in METRICS.items():
+        found = at(scores.summary, "regions", region, name)
+        keys = ("mean", "low", "high", "median", "min", "max")
+        mean, low, high, median, least, most = (metric.text(number(found, key)) for key in keys)
+        if mean:
+            label = f"{metric.label}, {unit(scores)}" if metric.length else metric.label
+            rows.append((label, mean, f"{low} to {high}" if low and high else "", median, f"{least} to {most}"))
+    caption = f"{region_name(scores, region)}: means over cases, intervals over patients"
+    return table(rows, ("", "mean", "95 % interval", "median", "range"), caption, "numbers")
 
 
 def _references(scores: Scores, region: str) -> str:
@@ -128,8 +128,8 @@ def _references(scores: Scores, region: str) -> str:
         cells = (metric.text(means[key]) for key, metric in shown.items())
         rows.append((REFERENCES.get(name, name), *cells, gain))
     header = ("", *(f"{m.label}, {unit(scores)}" if m.length else m.label for m in shown.values()), "Dice gained by the model")
-    what = "" if len(scores.regions) == 1 else f", {REGIONS.get(region, region).lower()}"
-    return table(rows, header, f"Beside answers that need no training{what}", "numbers")
+    caption = f"{region_name(scores, region)}: beside answers that need no training"
+    return table(rows, header, caption, "numbers")
 
 
 def _unscored(found: Found) -> str:
@@ -144,4 +144,4 @@ def _unscored(found: Found) -> str:
     if last and of:
         end = "finished" if last.number >= of else "not finished, or still going on"
         lines.append(paragraph(f"Epoch {last.number} of {of}: {end}."))
-    return "".join(lines) + missing("No scores were found.", score_command(found))
+    return "".join(lines) + missing("No scores were found.", score_command(found)) + paragraph(NOT_A_DEVICE, "device")
