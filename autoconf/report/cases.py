@@ -117,14 +117,15 @@ def _row(name: str, region: str, label: str, x: Scale, top: float, rows: Sequenc
     parts.append(f'<g class="dots" tabindex="0" role="group" aria-label="{escape(words)}">')
     for place, row in enumerate(ordered):
         shift = 0 if len(ordered) < 4 else (place % 3 - 1) * 4
-        said = f"{row.case}: {label} {metric.text(row.values[name])}"
+        said = f"{label} {metric.text(row.values[name])}"
         parts.append(dot(x.place(row.values[name]), middle + shift, row.case, said))
     return "".join(parts) + "</g>"
 
 
 def dot(x: float, y: float, case: str, said: str) -> str:
-    """A case; the page says `said` when it is pointed at or reached."""
-    return f'<circle cx="{x:g}" cy="{y:g}" r="4" data-c="{escape(case, 120)}"><title>{escape(said, 200)}</title></circle>'
+    """A case; the page says its name and `said` when it is pointed at or reached, and marks it in the other rows."""
+    name = escape(case, 80)
+    return f'<circle cx="{x:g}" cy="{y:g}" r="4"><title>{name}: {escape(said, 80)}</title></circle>'
 
 
 def _bland_altman(scores: Scores, region: str, rows: Sequence[Row]) -> str:
@@ -148,7 +149,7 @@ def _bland_altman(scores: Scores, region: str, rows: Sequence[Row]) -> str:
             body += text(x.end, at_level + (11 if below else -4), f"{name_of} {level:+.1f}", "end", "tick")
     body += '<g class="dots" tabindex="0" role="group" aria-label="Volumes: arrow keys go from case to case">'
     for row, mean, difference in sorted(points, key=lambda point: (point[1], point[0].case)):
-        said = f"{row.case}: {difference:+.1f} {name}, mean {mean:.1f} {name}"
+        said = f"{difference:+.1f} {name}, mean {mean:.1f} {name}"
         body += dot(x.place(mean), y.place(difference), row.case, said)
     band = "no limits of agreement: fewer than three cases"
     if found.low is not None and found.high is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-LONGEST = 400  # characters of one text from a file; longer ones are cut, so that no file can make the page huge
+LONGEST = 400  # bytes of one text from a file; longer ones are cut, so that no file can make the page huge
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,16 @@ class Section:
 
 
 def escape(text: object, longest: int = LONGEST) -> str:
-    """Any value as HTML text, safe inside elements and quoted attributes; surrogates and control signs replaced."""
-    words = str(text)
-    words = words if len(words) <= longest else words[: longest - 3] + "..."
-    words = "".join(sign if sign in "\n\t" or sign.isprintable() else "\ufffd" for sign in words)
-    return html.escape(words)
+    """Any value as HTML text, safe inside elements and quoted attributes; surrogates and control signs replaced.
+
+    longest: bytes of the result; a longer text is cut and ends in three dots.
+    """
+    words = str(text)[:longest]
+    safe = [html.escape(sign if sign in "\n\t" or sign.isprintable() else "\ufffd") for sign in words]
+    ends = list(accumulate(len(sign.encode()) for sign in safe))
+    if len(words) == len(str(text)) and (not ends or ends[-1] <= longest):
+        return "".join(safe)
+    return "".join(safe[: bisect_right(ends, longest - 3)]) + "..."
 
 
 def paragraph(text: object, kind: str = "") -> str:

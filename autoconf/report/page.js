@@ -48,12 +48,14 @@
 
   // --- dots: the name of the case that is pointed at, or reached by arrow keys ---
   const said = document.getElementById("case-said");
+  const words = (dot) => dot.querySelector("title").textContent;
+  const nameOf = (dot) => words(dot).slice(0, words(dot).lastIndexOf(": "));
   const choose = (dot) => {
     all(".dots circle.on, .dots circle.same").forEach((other) => other.classList.remove("on", "same"));
     if (!dot) return;
-    all(".dots circle").forEach((other) => { if (other.dataset.c === dot.dataset.c) other.classList.add("same"); });
+    all(".dots circle").forEach((other) => { if (nameOf(other) === nameOf(dot)) other.classList.add("same"); });
     dot.classList.add("on");
-    if (said) said.textContent = dot.querySelector("title").textContent;
+    if (said) said.textContent = words(dot);
   };
   for (const group of all(".dots")) {
     const dots = all("circle", group);
