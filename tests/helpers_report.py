@@ -33,8 +33,24 @@ PROGRESS = (
     "1,43.1,0.0003,0.55,\n2,76.7,0.0002,0.41,0.81\n3,110.6,0.0001,0.36,0.86\n4,152.4,0.0,0.35,0.85\n"
 )
 CHECKS = [
-    {"group": "metric", "check": "empty", "expected": "0", "measured": "0", "verdict": "pass", "seconds": 0.1, "note": ""},
-    {"group": "data", "check": "leak", "expected": "0", "measured": "2", "verdict": "FAIL", "seconds": 0.2, "note": "!"},
+    {
+        "group": "metric",
+        "check": "empty",
+        "expected": "0",
+        "measured": "0",
+        "verdict": "pass",
+        "seconds": 0.1,
+        "note": "",
+    },
+    {
+        "group": "data",
+        "check": "leak",
+        "expected": "0",
+        "measured": "2",
+        "verdict": "FAIL",
+        "seconds": 0.2,
+        "note": "!",
+    },
 ]
 METRICS = ("dice", "iou", "hd95", "nsd", "sensitivity", "precision", "lesion_dice", "lesion_hd95", "lesion_f1")
 PRED = (slice(5, 8), slice(7, 10), slice(2, 4))  # one row more than the tumour, to the front: 18 voxels
@@ -91,7 +107,7 @@ def write_scores(folder: Path, cases: list[str], regions: tuple[str, ...] = ("wt
 
 
 def write_scored_run(folder: Path, affine: np.ndarray | None = None) -> Path:
-    """Four cases inspected, two of them predicted (PRED and the very tumour) and scored; `folder/run` refers to them."""
+    """Four cases inspected, two of them predicted (PRED, and the very tumour) and scored; returns `folder/run`."""
     for number in range(4):
         write_case(folder / "data", f"BraTS2021_{number:05d}", affine=affine, seed=number)
     inspect(str(folder / "data"), str(folder / "work"))

@@ -91,7 +91,9 @@ def test_a_report_is_one_file_with_its_pictures_beside_it(whole: Path, tmp_path:
 
 def test_the_page_loads_nothing(whole: Path) -> None:
     found = made(whole)
-    targets = [value for _, a in found.elements for name, value in a.items() if name in ("href", "src", "srcset", "action")]
+    targets = [
+        value for _, a in found.elements for name, value in a.items() if name in ("href", "src", "srcset", "action")
+    ]
     assert targets and all(target.startswith(("#", "data:")) for target in targets)
     policy = next(a["content"] for a in found.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'") and "unsafe" not in policy
@@ -249,7 +251,7 @@ def test_masks_that_were_changed_after_the_scores_are_not_drawn(whole: Path, tmp
     mask[1, 1, 1] = 1
     store(mask, tmp_path / "all" / "masks" / "BraTS2021_00001.nii.gz", tilted_affine())
     found = made(run)
-    assert "holds 0.003 now, but 0.036 when it was scored. Score it again." in found.text
+    assert "holds 0.003 mL now, but 0.036 when it was scored. Score it again." in found.text
     assert len(found.all("figure")) == 3
 
 
@@ -265,8 +267,12 @@ def test_no_text_of_a_file_becomes_html(tmp_path: Path) -> None:
     (run / "doctor.json").write_text(json.dumps(checks))
     item = {"case": NASTY, "patient": NASTY, "image": NASTY}
     (tmp_path / "datalist.json").write_text(json.dumps({"training": [item], "testing": [item]}))
-    (tmp_path / "fingerprint.json").write_text(json.dumps({"contrasts": {NASTY: {NASTY: 1}}, "median_spacing": [NASTY]}))
-    (tmp_path / "problems.csv").write_text('severity,problem,case,finding\n' + ",".join(['"' + NASTY.replace('"', '""') + '"'] * 4))
+    (tmp_path / "fingerprint.json").write_text(
+        json.dumps({"contrasts": {NASTY: {NASTY: 1}}, "median_spacing": [NASTY]})
+    )
+    (tmp_path / "problems.csv").write_text(
+        "severity,problem,case,finding\n" + ",".join(['"' + NASTY.replace('"', '""') + '"'] * 4)
+    )
     text = page(find(str(run)))
     found = Page(text)
     assert not found.all("b") and len(found.all("script")) == 1
@@ -291,7 +297,11 @@ def test_files_of_another_form_are_reported_or_refused_but_never_crash(tmp_path:
         run / "run.json": RECORD,
         scores / "summary.json": summary,
         run / "doctor.json": CHECKS[:1],
-        tmp_path / "datalist.json": {"training": [{"case": "a", "fold": 0, "patient": "p"}], "testing": [], "dataset_dir": "x"},
+        tmp_path / "datalist.json": {
+            "training": [{"case": "a", "fold": 0, "patient": "p"}],
+            "testing": [],
+            "dataset_dir": "x",
+        },
         tmp_path / "fingerprint.json": {"n_cases": 1, "median_spacing": [1, 1, 1], "contrasts": {"t1": {"mean": 1.0}}},
     }
     for path, content in files.items():

@@ -37,7 +37,10 @@ def cases(found: Found) -> Section:
     shown = {region: chosen(scores.of(region)) for region in scores.regions}
     count = len(scores.of(scores.regions[0]))
     if count > MOST_DOTS:
-        body.append(paragraph(f"{MOST_DOTS} of {count:,} cases are drawn: the worst 50, and every so many of the others."))
+        worst = MOST_DOTS // 4
+        body.append(
+            paragraph(f"{MOST_DOTS} of {count:,} cases are drawn: the worst {worst}, and a share of the others.")
+        )
     for region, rows in shown.items():
         body.append(f'<h3>{escape(region_name(scores, region))}</h3><div class="charts">')
         body.append(_strip(scores, region, rows) + _bland_altman(scores, region, rows))
@@ -60,9 +63,7 @@ def volumes(scores: Scores, rows: Sequence[Row]) -> list[tuple[Row, float, float
     """(row, mean of both sizes, predicted minus true) of rows that have both."""
     pred, true, _ = size(scores)
     both = [row for row in rows if pred in row.values and true in row.values]
-    return [
-        (row, (row.values[pred] + row.values[true]) / 2, row.values[pred] - row.values[true]) for row in both
-    ]
+    return [(row, (row.values[pred] + row.values[true]) / 2, row.values[pred] - row.values[true]) for row in both]
 
 
 def limits(differences: Sequence[float]) -> Limits:
@@ -91,7 +92,8 @@ def _strip(scores: Scores, region: str, rows: Sequence[Row]) -> str:
             metric, values = METRICS[name], [row.values[name] for row in rows if name in row.values]
             label = f"{metric.label}, {'px' if scores.images else 'mm'}" if metric.length else metric.label
             mean = metric.text(number(scores.summary, "regions", region, name, "mean"))
-            body.append(_row(name, region, label, x, top, rows, scores) + text(WIDTH - 2, top + 15, mean, "end", "mean"))
+            body.append(_row(name, region, label, x, top, rows, scores))
+            body.append(text(WIDTH - 2, top + 15, mean, "end", "mean"))
             words.append(f"{label}: {metric.text(min(values))} to {metric.text(max(values))}, mean {mean}")
             top += ROW
         marks = [(x.place(value), plain(value)) for value in x.ticks()]
@@ -105,7 +107,7 @@ def _strip(scores: Scores, region: str, rows: Sequence[Row]) -> str:
 
 
 def _row(name: str, region: str, label: str, x: Scale, top: float, rows: Sequence[Row], scores: Scores) -> str:
-    """The line, the interval and the dots of one metric. Dots are shifted by turns, so that equal ones are told apart."""
+    """The line, the interval and the dots of one metric; dots lie at three heights by turns, to tell equal ones apart."""
     metric, middle = METRICS[name], top + ROW / 2
     low, high = (number(scores.summary, "regions", region, name, key) for key in ("low", "high"))
     parts = [text(2, middle + 4, label), line(x.start, middle, x.end, middle, "grid")]
@@ -155,7 +157,8 @@ def _bland_altman(scores: Scores, region: str, rows: Sequence[Row]) -> str:
     if found.low is not None and found.high is not None:
         band = f"limits of agreement {found.low:+.1f} to {found.high:+.1f} {name}"
     title = f"{region_name(scores, region)}: sizes by Bland and Altman"
-    return svg(f"sizes-{region}", title, f"Mean difference {found.bias:+.1f} {name}; {band}.", height, body + "</g>", "group")
+    description = f"Mean difference {found.bias:+.1f} {name}; {band}."
+    return svg(f"sizes-{region}", title, description, height, body + "</g>", "group")
 
 
 def _table(scores: Scores) -> str:
@@ -186,7 +189,8 @@ def _extras(scores: Scores) -> str:
     curve = [point for point in scores.threshold_curve if all(map(math.isfinite, point))]
     if curve:
         threshold, dice = max(curve, key=lambda point: point[1])
-        lines.append(f"The best threshold on these cases would be {threshold:.2f} (Dice {dice:.3f}); chosen here, it flatters.")
+        best = f"The best threshold on these cases would be {threshold:.2f} (Dice {dice:.3f})"
+        lines.append(f"{best}; as it was chosen on them, this flatters.")
     error = number(scores.calibration, "ece")
     if error is not None:
         lines.append(f"Expected calibration error {error:.3f}: how far the probabilities are from the share of tumour.")

@@ -19,7 +19,8 @@ Points = Sequence[tuple[float, float]]
 def curves(found: Found) -> Section:
     """Three curves and their numbers as a table."""
     if not found.epochs:
-        command = at(found.record, "command") or "python -m monai.bundle run training --config_file ... --output_dir RUN"
+        usual = "python -m monai.bundle run training --config_file ... --datalist FILE --output_dir " + found.run
+        command = at(found.record, "command") or usual
         return Section("curves", "Learning curves", missing("No epoch is in progress.csv yet.", command))
     epochs = found.epochs
     body = [_summary(found), '<div class="charts">']

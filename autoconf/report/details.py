@@ -24,8 +24,8 @@ MOST_CHECKS = 300  # of the doctor
 
 def plan(found: Found) -> Section:
     """Each override file of the training: keys, values, reasons, and what was rejected."""
-    work = found.work or "WORK"
-    command = shlex.join(["python", "-m", "autoconf", "plan", work, "--bundle", "bundles/unetr3d", "--out", "plan.yaml"])
+    bundle = f"bundles/{at(found.record, 'bundle') or 'unetr3d'}"
+    command = _autoconf("plan", found.work or "WORK", "--bundle", bundle, "--out", "plan.yaml")
     if found.record is None:
         return Section("plan", "Plan", missing("Without run.json the plan of this run is not known.", command))
     files = at(found.record, "files")
@@ -36,21 +36,21 @@ def plan(found: Found) -> Section:
 
 def audit(found: Found) -> Section:
     """How the data were split, what is wrong with them, and their measures."""
-    command = shlex.join(["python", "-m", "autoconf", "inspect", "DATA", "--out", found.work or "WORK"])
+    command, measured = _autoconf("inspect", "DATA", "--out", found.work or "WORK"), found.fingerprint
     parts = []
     if found.datalist is None:
         parts.append(missing("The datalist of this run was not found.", command))
     else:
         parts.append(table(split_sizes(found.datalist), ("part", "cases", "patients"), "Split by patient", "numbers"))
     parts.append(missing("No problems.csv.", command) if found.problems is None else _problems(found.problems))
-    parts.append(missing("No fingerprint.json.", command) if found.fingerprint is None else _measures(found.fingerprint))
+    parts.append(missing("No fingerprint.json.", command) if measured is None else _measures(measured))
     return Section("audit", "Data", "".join(parts))
 
 
 def doctor(found: Found) -> Section:
     """The table of the doctor: what fails first."""
-    words = ["python", "-m", "autoconf", "doctor", "--bundle", "bundles/" + str(at(found.record, "bundle") or "unetr3d")]
-    command = shlex.join([*words, "--work", found.work or "WORK", "--out", found.run])
+    bundle = f"bundles/{at(found.record, 'bundle') or 'unetr3d'}"
+    command = _autoconf("doctor", "--bundle", bundle, "--work", found.work or "WORK", "--out", found.run)
     if found.doctor is None:
         return Section("doctor", "Checks", missing("No doctor.json.", command))
     columns = ("check", "verdict", "expected", "measured", "seconds", "note", "group")
@@ -58,8 +58,10 @@ def doctor(found: Found) -> Section:
     rows.sort(key=lambda row: row[1] != "FAIL")
     counts = Counter(str(row[1]) for row in rows)
     said = ", ".join(f"{count} {verdict or 'without a verdict'}" for verdict, count in sorted(counts.items()))
-    body = paragraph(f"{counted(len(rows), 'check')}: {said}.") + table(rows, columns, "Checks of the doctor") if rows else ""
-    return Section("doctor", "Checks", body or paragraph("The doctor made no check."))
+    if not rows:
+        return Section("doctor", "Checks", paragraph("The doctor made no check."))
+    body = paragraph(f"{counted(len(rows), 'check')}: {said}.")
+    return Section("doctor", "Checks", body + table(rows, columns, "Checks of the doctor"))
 
 
 def environment(found: Found) -> Section:
@@ -81,9 +83,10 @@ def environment(found: Found) -> Section:
             parts.append(table(rows, ("package", "version"), "Versions of the training"))
     if found.scores:
         summary = found.scores.summary
-        words = ["python", "-m", "autoconf", "score", str(at(summary, "pred")), str(at(summary, "truth"))]
-        words += ["--split", str(summary["split"])] if "split" in summary else []
-        parts.append("<h3>The command of the scores</h3>" + code(shlex.join([*words, "--out", found.scores.folder])))
+        words = [str(at(summary, "pred")), str(at(summary, "truth")), "--out", found.scores.folder]
+        for flag in ("split", "dataset_dir"):
+            words += [f"--{flag.replace('_', '-')}", str(summary[flag])] if flag in summary else []
+        parts.append("<h3>The command of the scores</h3>" + code(_autoconf("score", *words)))
     parts.append(paragraph(f"This page: autoconf {__version__}, Python {platform.python_version()} on {sys.platform}."))
     return Section("environment", "Environment and commands", "".join(parts))
 
@@ -112,6 +115,11 @@ def group(problems: list[dict[str, str]]) -> list[tuple[str, str, int, str]]:
     rank = {severity: place for place, severity in enumerate(SEVERITIES)}
     ordered = sorted(groups.items(), key=lambda item: (rank.get(item[0][0], len(rank)), item[0]))
     return [(*key, len(found), found[0].get("finding", "")) for key, found in ordered]
+
+
+def _autoconf(*words: str) -> str:
+    """A command as it is typed."""
+    return shlex.join(["python", "-m", "autoconf", *words])
 
 
 def _plan_file(found: Found, name: str, content: Any) -> str:
@@ -151,7 +159,7 @@ def _measures(fingerprint: dict[str, Any]) -> str:
     for key, what in (("contrasts", "Intensities of the head"), ("foreground", "Intensities in the masks")):
         found = fingerprint.get(key)
         if isinstance(found, dict) and found:
-            names = list(dict.fromkeys(name for entry in found.values() if isinstance(entry, dict) for name in entry))[:12]
+            names = list(dict.fromkeys(n for entry in found.values() if isinstance(entry, dict) for n in entry))[:12]
             rows = [
                 (contrast, *("" if (value := number(entry, name)) is None else f"{value:g}" for name in names))
                 for contrast, entry in list(found.items())[:12]

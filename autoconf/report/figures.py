@@ -130,5 +130,6 @@ def _draw(panel: Any, stack: Stack) -> None:
     places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
     for letter, (x, y) in zip(stack.sides, places, strict=True):
         panel.text(x, y, letter, color="white", transform=panel.transAxes, ha="center", va="center")
-    panel.set_title(f"{stack.name}, slice {stack.first + start + 1} of {stack.total}" if any(stack.sides) else stack.name)
+    which = f", slice {stack.first + start + 1} of {stack.total}" if any(stack.sides) else ""
+    panel.set_title(stack.name + which)
     panel.set_axis_off()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WHITE_AT = 99.5  # percentile of the image above 0 that is shown white, so that a few bright voxels do not darken the rest
+WHITE_AT = 99.5  # percentile of what is above 0 that is shown white: a few bright voxels must not darken the rest
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def outline(mask: np.ndarray, tolerance: float = 0.7) -> str:
     """SVG path around the true pixels of a mask, in half pixels: pixel (row r, column c) is centred at (2c+1, 2r+1).
 
     The line runs half-way between true and false pixels, so it stays sqrt(1/2) half pixels away from every centre.
-    tolerance: how far points may be moved to save some; below sqrt(1/2) no centre changes sides. Empty for an empty mask.
+    tolerance: how far it may be moved to save points; below sqrt(1/2) no centre changes sides. Empty for an empty mask.
     """
     if not mask.any():
         return ""
@@ -125,9 +125,10 @@ def outline(mask: np.ndarray, tolerance: float = 0.7) -> str:
 
 
 def simplify(points: np.ndarray, tolerance: float) -> np.ndarray:
-    """Drop points of a closed line, (n, 2) with the first at the end again, that lie within `tolerance` of what remains.
+    """Drop points of a closed line that lie within `tolerance` of the line that remains.
 
-    Source: Douglas and Peucker, Cartographica 10, 112-122 (1973); the two halves from the first point to the farthest.
+    points: (n, 2), the first at the end again. Each half, from the first point to the farthest, is simplified alone.
+    Source: Douglas and Peucker, Cartographica 10, 112-122 (1973).
     """
     keep = np.zeros(len(points), bool)
     far = int(((points - points[0]) ** 2).sum(axis=1).argmax())

@@ -93,7 +93,8 @@ def _check_sizes(scores: Scores, pair: Pair, truth: np.ndarray, pred: np.ndarray
     for key, mask, path in zip(size(scores)[:2], (pred, truth), (pair.pred, pair.truth), strict=True):
         now = float(np.count_nonzero(mask)) * (1.0 if voxel_ml is None else voxel_ml)
         if key in values and abs(now - values[key]) > 1e-3 + 1e-4 * now:
-            raise AutoconfError(f"{path}: holds {now:.4g} now, but {values[key]:.4g} when it was scored. Score it again.")
+            was = f"but {values[key]:.4g} when it was scored"
+            raise AutoconfError(f"{path}: holds {now:.4g} {size(scores)[2]} now, {was}. Score it again.")
 
 
 def tilt(affine: np.ndarray) -> float:

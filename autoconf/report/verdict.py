@@ -38,9 +38,7 @@ def score_command(found: Found) -> str:
     beside = os.path.dirname(os.path.abspath(found.run))
     truth = os.path.join(found.work or beside, "datalist.json")
     masks = os.path.join(beside, "masks")
-    return shlex.join(
-        ["python", "-m", "autoconf", "score", masks, truth, "--out", os.path.join(found.run, "scores")]
-    )
+    return shlex.join(["python", "-m", "autoconf", "score", masks, truth, "--out", os.path.join(found.run, "scores")])
 
 
 def warnings(found: Found) -> list[str]:
@@ -127,7 +125,8 @@ def _references(scores: Scores, region: str) -> str:
         gain = "" if mine is None or other is None else f"{mine - other:+.3f}"
         cells = (metric.text(means[key]) for key, metric in shown.items())
         rows.append((REFERENCES.get(name, name), *cells, gain))
-    header = ("", *(f"{m.label}, {unit(scores)}" if m.length else m.label for m in shown.values()), "Dice gained by the model")
+    labels = (f"{m.label}, {unit(scores)}" if m.length else m.label for m in shown.values())
+    header = ("", *labels, "Dice gained by the model")
     caption = f"{region_name(scores, region)}: beside answers that need no training"
     return table(rows, header, caption, "numbers")
 
