@@ -1,6 +1,6 @@
 """`autoconf report`: one HTML page about a run.
 
-read.py      what there is, read and checked      page.py      the sections in their order, page.css, page.js
+read.py      what there is, checked: files.py      page.py      the sections in their order, page.css, page.js
 verdict.py   the score, its interval, warnings    curves.py    loss, learning rate, validation
 cases.py     every case as a dot                  overlays.py  slices and outlines: planes.py, scans.py
 details.py   plan, data, machine, commands        figures.py   the pictures as PNG

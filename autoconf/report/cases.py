@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoconf.report.chart import WIDTH, Scale, axes, line, plain, scale, svg, text
+from autoconf.report.files import number
 from autoconf.report.html import Section, counted, escape, missing, more, paragraph, table
-from autoconf.report.read import Found, Row, Scores, number
+from autoconf.report.read import Found, Row, Scores
 from autoconf.report.verdict import score_command
 from autoconf.report.words import METRICS, region_name, size, unit
 
@@ -107,7 +108,7 @@ def _strip(scores: Scores, region: str, rows: Sequence[Row]) -> str:
 
 
 def _row(name: str, region: str, label: str, x: Scale, top: float, rows: Sequence[Row], scores: Scores) -> str:
-    """The line, the interval and the dots of one metric; dots lie at three heights by turns, to tell equal ones apart."""
+    """The line, the interval and the dots of one metric; three heights by turns tell equal dots apart."""
     metric, middle = METRICS[name], top + ROW / 2
     low, high = (number(scores.summary, "regions", region, name, key) for key in ("low", "high"))
     parts = [text(2, middle + 4, label), line(x.start, middle, x.end, middle, "grid")]

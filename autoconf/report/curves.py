@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from autoconf.report.chart import WIDTH, Scale, axes, polyline, scale, svg, text
+from autoconf.report.files import at, number
 from autoconf.report.html import Section, counted, facts, missing, more, paragraph, table
-from autoconf.report.read import Found, at, number
+from autoconf.report.read import Found
 
 LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 44.0, 12.0, 24.0, 36.0, 200.0
 MOST_POINTS = 400  # of a curve: more are not seen on 360 units

@@ -14,8 +14,9 @@ from autoconf.errors import AutoconfError
 from autoconf.inspect.problems import SEVERITIES
 from autoconf.output import by
 from autoconf.plan.file import flow, parse
+from autoconf.report.files import at, items, number
 from autoconf.report.html import Section, bullets, code, counted, escape, facts, missing, more, paragraph, table
-from autoconf.report.read import Found, at, items, number
+from autoconf.report.read import Found
 
 MOST_KEYS = 200  # of one plan
 MOST_KINDS = 40  # of problems

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from autoconf.errors import AutoconfError
+from autoconf.report.files import at, read_dict, read_json, read_lines, read_table, read_text
 
 PROGRESS = ("epoch", "seconds", "learning_rate", "loss", "validation_dice")
 TEXT_COLUMNS = ("case", "patient", "region")
@@ -92,7 +90,7 @@ def find(run: str, scores: str = "", doctor: str = "") -> Found:
     if not os.path.isdir(run):
         raise AutoconfError(f"{run}: no such folder. Give the --output_dir of a training.")
     beside = os.path.dirname(os.path.abspath(run))
-    record = _dict(os.path.join(run, "run.json"))
+    record = read_dict(os.path.join(run, "run.json"))
     epochs, damaged = read_progress(os.path.join(run, "progress.csv"))
     table = _scores(scores, [os.path.join(run, "scores"), os.path.join(beside, "scores")])
     if record is None and not epochs and table is None:
@@ -107,9 +105,9 @@ def find(run: str, scores: str = "", doctor: str = "") -> Found:
         damaged,
         table,
         work,
-        _dict(_in(work, "datalist.json")),
-        _dict(_in(work, "fingerprint.json")),
-        _table(_in(work, "problems.csv")),
+        read_dict(_in(work, "datalist.json")),
+        read_dict(_in(work, "fingerprint.json")),
+        read_table(_in(work, "problems.csv")),
         _doctor(doctor, [run, beside, os.path.join(beside, "doctor")]),
     )
 
@@ -119,11 +117,11 @@ def read_progress(path: str) -> tuple[list[Epoch], int]:
 
     Nothing where there is no file. Raises AutoconfError for a table of something else.
     """
-    text = _text(path)
+    text = read_text(path)
     if not text:
         return [], 0
     whole, newline, rest = text.rpartition("\n")  # who writes a line ends it
-    lines = list(csv.reader(io.StringIO(whole if newline else text)))
+    lines = read_lines(path, whole if newline else text)
     if not set(PROGRESS) <= set(lines[0]):
         raise AutoconfError(f"{path}: has no columns {', '.join(PROGRESS)}. Give the folder that a training wrote.")
     epochs, damaged = [], int(bool(rest) and bool(newline))
@@ -136,32 +134,6 @@ def read_progress(path: str) -> tuple[list[Epoch], int]:
         except ValueError:
             damaged += 1
     return epochs, damaged
-
-
-def at(content: Any, *keys: str) -> Any:
-    """content[key][key]..., or None where a file of another form has no such place."""
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else None
-    return content
-
-
-def number(content: Any, *keys: str) -> float | None:
-    """A finite number at that place, or None."""
-    value = at(content, *keys)
-    right = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if right else None
-
-
-def texts(content: Any, *keys: str) -> list[str]:
-    """The texts of a list at that place; none if there is no list."""
-    value = at(content, *keys)
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
-def items(content: Any, *keys: str) -> list[dict[str, Any]]:
-    """The dicts of a list at that place; none if there is no list."""
-    value = at(content, *keys)
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _work(record: dict[str, Any] | None, beside: str) -> str | None:
@@ -179,7 +151,7 @@ def _scores(given: str, usual: list[str]) -> Scores | None:
     folder = given or next((place for place in usual if os.path.isdir(place)), "")
     if not folder:
         return None
-    rows, summary = _table(os.path.join(folder, "scores.csv")), _dict(os.path.join(folder, "summary.json"))
+    rows, summary = read_table(os.path.join(folder, "scores.csv")), read_dict(os.path.join(folder, "summary.json"))
     how = "Make it with: python -m autoconf score PRED TRUTH --out DIR"
     if rows is None or summary is None:
         raise AutoconfError(f"{folder}: holds no scores.csv and summary.json. {how}")
@@ -190,7 +162,7 @@ def _scores(given: str, usual: list[str]) -> Scores | None:
         [_row(row) for row in rows],
         summary,
         _pairs(os.path.join(folder, "threshold_curve.csv"), "threshold", "dice"),
-        _dict(os.path.join(folder, "calibration.json")) or {},
+        read_dict(os.path.join(folder, "calibration.json")) or {},
         [(row["case"], _number(row["entropy"])) for row in _known(os.path.join(folder, "triage.csv"), "entropy")],
     )
 
@@ -209,7 +181,7 @@ def _number(text: str) -> float:
 
 
 def _known(path: str, column: str) -> list[dict[str, str]]:
-    return [row for row in _table(path) or [] if math.isfinite(_number(row.get(column, "")))]
+    return [row for row in read_table(path) or [] if math.isfinite(_number(row.get(column, "")))]
 
 
 def _pairs(path: str, first: str, second: str) -> list[tuple[float, float]]:
@@ -220,47 +192,9 @@ def _doctor(given: str, usual: list[str]) -> list[dict[str, Any]] | None:
     path = given or next((p for p in (os.path.join(f, "doctor.json") for f in usual) if os.path.isfile(p)), "")
     if not path:
         return None
-    content = _json(path)
+    content = read_json(path)
     if content is None:
         raise AutoconfError(f"{path}: no such file. Give --doctor the doctor.json that doctor wrote.")
     if not isinstance(content, list):
         raise AutoconfError(f"{path}: holds no list of checks. Give --doctor the doctor.json that doctor wrote.")
     return [item for item in content if isinstance(item, dict)]
-
-
-def _table(path: str) -> list[dict[str, str]] | None:
-    """The rows of a CSV file; a row that lacks columns, or has too many, is refused."""
-    text = _text(path)
-    if text is None:
-        return None
-    lines = [line for line in csv.reader(io.StringIO(text)) if line]
-    for place, line in enumerate(lines):
-        if len(line) != len(lines[0]):
-            raise AutoconfError(f"{path}: line {place + 1} has {len(line)} values, not {len(lines[0])}. Make it again.")
-    return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
-
-
-def _dict(path: str) -> dict[str, Any] | None:
-    content = _json(path)
-    if content is not None and not isinstance(content, dict):
-        raise AutoconfError(f"{path}: holds no {{...}} but something else. Make it again, or remove it.")
-    return content
-
-
-def _json(path: str) -> Any:
-    text = _text(path)
-    try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AutoconfError(f"{path}: is damaged ({error}). Make it again, or remove it.") from None
-
-
-def _text(path: str) -> str | None:
-    """The text of a file; None where there is none."""
-    if not path or not os.path.isfile(path):
-        return None
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return file.read()
-    except UnicodeDecodeError:
-        raise AutoconfError(f"{path}: is damaged (no text). Make it again, or remove it.") from None

@@ -13,8 +13,9 @@ import numpy as np
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect.volumes import Volume, check_same_grid, read_channels, read_volume
+from autoconf.report.files import at, items
 from autoconf.report.planes import Scan
-from autoconf.report.read import Found, Scores, at, items
+from autoconf.report.read import Found, Scores
 from autoconf.report.words import size
 from autoconf.score.masks import Labels, decide, read_prediction, read_truth
 from autoconf.score.pairs import Pair, find_pairs

@@ -6,8 +6,9 @@ import os
 import shlex
 from typing import Any
 
+from autoconf.report.files import at, number, texts
 from autoconf.report.html import Section, bullets, counted, escape, facts, missing, more, paragraph, table
-from autoconf.report.read import Found, Scores, at, number, texts
+from autoconf.report.read import Found, Scores
 from autoconf.report.words import METRICS, REFERENCES, patients, region_name, unit
 
 NOT_A_DEVICE = "Research software, not a medical device. Never use it for diagnosis or treatment."

@@ -18,7 +18,7 @@ REFERENCES = {
 
 @dataclass(frozen=True)
 class Metric:
-    """label: on the page. length: a distance in mm (images: pixels), better if lower; else a ratio, better if higher."""
+    """label: on the page. length: a distance in mm (images: pixels), lower is better; else a ratio, higher is."""
 
     label: str
     length: bool = False
