@@ -15,6 +15,7 @@ import pytest
 from helpers_report import CHECKS, PLAN, PROGRESS, RECORD, write_run, write_scored_run, write_scores
 from helpers_volumes import SHAPE, odd_copies, plain_affine, store, tilted_affine
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
@@ -22,6 +23,7 @@ from autoconf.__main__ import main
 from autoconf.errors import AutoconfError
 from autoconf.report import report
 from autoconf.report.cases import chosen, limits
+from autoconf.report.chart import Scale, thin
 from autoconf.report.figures import unused
 from autoconf.report.html import Section, escape
 from autoconf.report.overlays import encode
@@ -112,7 +114,17 @@ def test_headings_go_down_one_level_at_a_time_and_the_contents_lead_to_each_sect
     idents = [a["id"] for _, a in found.elements if "id" in a]
     assert len(idents) == len(set(idents))
     sections = [a["id"] for a in found.all("section")]
-    assert sections == ["verdict", "curves", "cases", "overlays", "plan", "audit", "doctor", "environment"]
+    assert sections == [
+        "verdict",
+        "curves",
+        "cases",
+        "overlays",
+        "probabilities",
+        "plan",
+        "audit",
+        "doctor",
+        "environment",
+    ]
     assert [a["href"] for a in found.all("a")] == ["#main", *(f"#{ident}" for ident in sections)]
 
 
@@ -182,6 +194,35 @@ def test_thinned_dots_keep_the_worst_and_the_best_case() -> None:
     shown = chosen(rows, 200)
     assert len(shown) == len({row.case for row in shown}) == 200
     assert [row.case for row in shown[:50]] == [f"{n}" for n in range(50)] and shown[-1].case == "999"
+
+
+def test_saved_probabilities_and_comparisons_are_shown_where_they_were_scored(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    scores = write_scores(run / "scores", ["a", "b", "c"])
+    assert "No probabilities were scored" in made(run).text
+    (scores / "threshold_curve.csv").write_text("threshold,dice\n0.3,0.5\n0.5,0.8\n0.7,0.75\n")
+    bins = [{"probability": 0.1, "tumour": 0.2}, {"probability": 0.9, "tumour": 0.7}]
+    (scores / "calibration.json").write_text(json.dumps({"ece": 0.123, "bins": bins}))
+    (scores / "triage.csv").write_text("case,entropy\nb,0.2\nc,0.9\n")
+    judged = {"difference": 0.05, "low": -0.01, "high": 0.11, "p_holm": 0.4, "wins": 2, "losses": 1}
+    (scores / "comparison.json").write_text(json.dumps({"other": "old_masks", "regions": {"wt": {"dice": judged}}}))
+    text = made(run).text
+    for words in ("best 0.800, threshold 0.5", "error 0.123", "0.10: 0.20; 0.90: 0.70", "this model minus old_masks"):
+        assert words in text
+    assert "Dice +0.050 -0.010 to +0.110 0.400 2 1" in text and text.index("c 0.900") < text.index("b 0.200")
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(allow_infinity=True)), max_size=300), st.integers(1, 50))
+def test_a_thinned_curve_keeps_its_last_point_and_no_more_than_asked(points: list, most: int) -> None:
+    finite, shown = [p for p in points if np.isfinite(p[1])], thin(points, most)
+    assert len(shown) <= most and shown[-1:] == finite[-1:] and (len(finite) > most or shown == finite)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+def test_ticks_are_few_round_numbers_inside_the_scale(low: float, span: float) -> None:
+    ticks = Scale(low, low + span, 0, 300).ticks()
+    assert 1 <= len(ticks) <= 6
+    assert all(low - span * 1e-6 <= tick <= low + span * (1 + 1e-6) for tick in ticks)
 
 
 # --- what is missing --------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +46,7 @@ def cases(found: Found) -> Section:
         body.append(_strip(scores, region, rows) + _bland_altman(scores, region, rows))
         body.append("</div>")
     body.append('<p class="said"><output id="case-said" aria-live="polite">No case is chosen.</output></p>')
-    return Section("cases", "Cases", "".join(body) + _table(scores) + _extras(scores))
+    return Section("cases", "Cases", "".join(body) + _table(scores))
 
 
 def chosen(rows: Sequence[Row], most: int = MOST_DOTS) -> list[Row]:
@@ -182,20 +181,3 @@ def _table(scores: Scores) -> str:
         caption = f"{region_name(scores, region)}, worst first{rest}"
         parts.append(table(lines, ("case", *labels, f"predicted, {name}", f"true, {name}"), caption, "numbers"))
     return more("All numbers, worst cases first", "".join(parts))
-
-
-def _extras(scores: Scores) -> str:
-    """What the probabilities say, where they were saved."""
-    lines = []
-    curve = [point for point in scores.threshold_curve if all(map(math.isfinite, point))]
-    if curve:
-        threshold, dice = max(curve, key=lambda point: point[1])
-        best = f"The best threshold on these cases would be {threshold:.2f} (Dice {dice:.3f})"
-        lines.append(f"{best}; as it was chosen on them, this flatters.")
-    error = number(scores.calibration, "ece")
-    if error is not None:
-        lines.append(f"Expected calibration error {error:.3f}: how far the probabilities are from the share of tumour.")
-    if scores.triage:
-        unsure = sorted(scores.triage, key=lambda item: (-item[1], item[0]))[:5]
-        lines.append("Look first at (highest entropy): " + ", ".join(f"{case} ({value:.3f})" for case, value in unsure))
-    return "".join(paragraph(text) for text in lines)

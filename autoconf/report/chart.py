@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autoconf.report.html import escape
 
 WIDTH = 360.0  # units of an SVG; a phone shows one per pixel
+LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 44.0, 12.0, 24.0, 36.0, 200.0  # of a curve
+MOST_POINTS = 400  # of a curve: more are not seen on 360 units
+MOST_MARKED = 30  # points of a curve that get a dot each
+
+Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,44 @@ def scale(values: Iterable[float], start: float, end: float, margin: float = 0.0
     low, high = min(known), max(known)
     room = (high - low) * margin or abs(low) * 0.5 or 1.0
     return Scale(low - room, high + room, start, end)
+
+
+def thin(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """At most that many of the finite points, evenly chosen, the last among them."""
+    finite = [point for point in points if all(map(math.isfinite, point))]
+    step = max(1, math.ceil(len(finite) / most))
+    return finite[::-1][::step][::-1]
+
+
+def curve(
+    ident: str, title: str, x_label: str, points: Points, best: tuple[float, float] | None = None, unit: bool = False
+) -> str:
+    """One curve over epochs, or over thresholds. best: the point to mark. unit: the heights go from 0 to 1."""
+    shown = thin(points)
+    x = scale((p[0] for p in shown), LEFT, WIDTH - RIGHT, 0.03)
+    y = scale((p[1] for p in shown), HEIGHT - BOTTOM, TOP, 0.08)
+    y = Scale(0.0, 1.0, y.start, y.end) if unit else y
+    places = [(x.place(a), y.place(b)) for a, b in shown]
+    body = axes(x, y, x_label, title, whole=x_label == "epoch") + polyline(places, "curve")
+    if len(places) <= MOST_MARKED:
+        body += "".join(f'<circle class="curve-dot" cx="{a:g}" cy="{b:g}" r="2.5"/>' for a, b in places)
+    words = f"{len(points)} values"
+    if shown:
+        (a, b), (c, d) = shown[0], shown[-1]
+        words += f", from {b:.4g} at {x_label} {a:g} to {d:.4g} at {x_label} {c:g}"
+    if best:
+        label = f"best {best[1]:.3f}, {x_label} {best[0]:g}"
+        body += _mark(x.place(best[0]), y.place(best[1]), label)
+        words += f"; {label}"
+    return svg(f"curve-{ident}", title, words + ".", HEIGHT, body)
+
+
+def _mark(x: float, y: float, label: str) -> str:
+    """A ring with its label, which stays inside the picture."""
+    height = y + (18 if y < TOP + 20 else -10)
+    return f'<circle class="best" cx="{x:g}" cy="{y:g}" r="5"/>' + text(
+        x, height, label, "end" if x > WIDTH * 0.6 else "start"
+    )
 
 
 def svg(ident: str, title: str, description: str, height: float, body: str, role: str = "img") -> str:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from autoconf.report.chart import WIDTH, Scale, axes, polyline, scale, svg, text
+from autoconf.report.chart import curve
 from autoconf.report.files import at, number
 from autoconf.report.html import Section, counted, facts, missing, more, paragraph, table
 from autoconf.report.read import Found
 
-LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 44.0, 12.0, 24.0, 36.0, 200.0
-MOST_POINTS = 400  # of a curve: more are not seen on 360 units
 MOST_LINES = 200  # of the table below the curves
-
-Points = Sequence[tuple[float, float]]
 
 
 def curves(found: Found) -> Section:
@@ -25,23 +20,16 @@ def curves(found: Found) -> Section:
         return Section("curves", "Learning curves", missing("No epoch is in progress.csv yet.", command))
     epochs = found.epochs
     body = [_summary(found), '<div class="charts">']
-    body.append(_curve("loss", "Training loss", [(e.number, e.loss) for e in epochs]))
-    body.append(_curve("rate", "Learning rate", [(e.number, e.rate) for e in epochs]))
+    body.append(curve("loss", "Training loss", "epoch", [(e.number, e.loss) for e in epochs]))
+    body.append(curve("rate", "Learning rate", "epoch", [(e.number, e.rate) for e in epochs]))
     scored = [(e.number, e.dice) for e in epochs if e.dice is not None]
     best = (found.best.number, found.best.dice) if found.best and found.best.dice is not None else None
     if scored:
-        body.append(_curve("dice", "Validation Dice", scored, best))
+        body.append(curve("dice", "Validation Dice", "epoch", scored, best, unit=True))
     body.append("</div>")
     if not scored:
         body.append(paragraph("No epoch has been validated yet.", "missing"))
     return Section("curves", "Learning curves", "".join(body) + _numbers(found))
-
-
-def thin(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]]:
-    """At most that many of the finite points, evenly chosen, the last among them."""
-    finite = [point for point in points if all(map(math.isfinite, point))]
-    step = max(1, math.ceil(len(finite) / most))
-    return finite[::-1][::step][::-1]
 
 
 def _summary(found: Found) -> str:
@@ -73,29 +61,6 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _curve(ident: str, title: str, points: Points, best: tuple[float, float] | None = None) -> str:
-    shown = thin(points)
-    x = scale((p[0] for p in points), LEFT, WIDTH - RIGHT, 0.03)
-    y = scale((p[1] for p in shown), HEIGHT - BOTTOM, TOP, 0.08)
-    if best:
-        y = Scale(0.0, 1.0, HEIGHT - BOTTOM, TOP)
-    places = [(x.place(a), y.place(b)) for a, b in shown]
-    body = axes(x, y, "epoch", title, whole=True) + polyline(places, f"curve {ident}")
-    if len(places) <= 30:
-        body += "".join(f'<circle class="curve-dot {ident}" cx="{a:g}" cy="{b:g}" r="2.5"/>' for a, b in places)
-    words = f"{title} over {counted(len(points), 'epoch')}"
-    if shown:
-        words += f": from {shown[0][1]:.4g} in epoch {shown[0][0]} to {shown[-1][1]:.4g} in epoch {shown[-1][0]}"
-    if best:
-        a, b = x.place(best[0]), y.place(best[1])
-        below = b < TOP + 20
-        side = "end" if a > WIDTH * 0.6 else "start"
-        label = f"best {best[1]:.3f}, epoch {best[0]}"
-        body += f'<circle class="best" cx="{a:g}" cy="{b:g}" r="5"/>' + text(a, b + (18 if below else -10), label, side)
-        words += f"; best {best[1]:.3f} in epoch {best[0]}"
-    return svg(f"curve-{ident}", title, words + ".", HEIGHT, body)
 
 
 def _numbers(found: Found) -> str:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from autoconf.report.cases import limits, volumes
-from autoconf.report.curves import thin
+from autoconf.report.chart import thin
 from autoconf.report.overlays import read_cases
 from autoconf.report.planes import Stack, stacks
 from autoconf.report.read import Found, Scores

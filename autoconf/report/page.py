@@ -13,6 +13,7 @@ from autoconf.report.curves import curves
 from autoconf.report.details import audit, doctor, environment, plan
 from autoconf.report.html import Section, escape
 from autoconf.report.overlays import overlays
+from autoconf.report.probabilities import probabilities
 from autoconf.report.read import Found
 from autoconf.report.verdict import verdict
 
@@ -22,6 +23,7 @@ SECTIONS: tuple[Callable[[Found], Section], ...] = (
     curves,
     cases,
     overlays,
+    probabilities,
     plan,
     audit,
     doctor,

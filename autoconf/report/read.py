@@ -37,7 +37,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Scores:
-    """What `autoconf score` wrote. threshold_curve: (threshold, Dice); triage: (case, entropy)."""
+    """What `autoconf score` wrote. threshold_curve: (threshold, Dice); triage: (case, entropy).
+
+    calibration and comparison: the JSON files of that name.
+    """
 
     folder: str
     rows: list[Row]
@@ -45,6 +48,7 @@ class Scores:
     threshold_curve: list[tuple[float, float]] = field(default_factory=list)
     calibration: dict[str, Any] = field(default_factory=dict)
     triage: list[tuple[str, float]] = field(default_factory=list)
+    comparison: dict[str, Any] = field(default_factory=dict)
 
     @property
     def images(self) -> bool:
@@ -164,6 +168,7 @@ def _scores(given: str, usual: list[str]) -> Scores | None:
         _pairs(os.path.join(folder, "threshold_curve.csv"), "threshold", "dice"),
         read_dict(os.path.join(folder, "calibration.json")) or {},
         [(row["case"], _number(row["entropy"])) for row in _known(os.path.join(folder, "triage.csv"), "entropy")],
+        read_dict(os.path.join(folder, "comparison.json")) or {},
     )
 
 

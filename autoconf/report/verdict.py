@@ -35,11 +35,20 @@ def headline(scores: Scores, region: str) -> str:
 
 
 def score_command(found: Found) -> str:
-    """What scores the run's masks, with its own paths as far as they are known."""
+    """What scores the run's masks, after making them if they are not there; with its own paths as far as known."""
     beside = os.path.dirname(os.path.abspath(found.run))
     truth = os.path.join(found.work or beside, "datalist.json")
-    masks = os.path.join(beside, "masks")
-    return shlex.join(["python", "-m", "autoconf", "score", masks, truth, "--out", os.path.join(found.run, "scores")])
+    places = [os.path.join(beside, name) for name in ("masks", "predictions")]
+    masks = next((place for place in places if os.path.isdir(place)), "")
+    words = ["python", "-m", "autoconf", "score", masks or places[0], truth, "--out", os.path.join(found.run, "scores")]
+    if masks:
+        return shlex.join(words)
+    files = at(found.record, "files")
+    configs = [f"bundles/{at(found.record, 'bundle') or 'unetr3d'}/configs/inference.yaml"]
+    configs += list(files) if isinstance(files, dict) else []
+    make = ["python", "-m", "monai.bundle", "run", "inferring", "--config_file", str(configs), "--datalist", truth]
+    make += ["--checkpoint", os.path.join(found.run, "model.pt"), "--output_dir", places[0]]
+    return f"{shlex.join(make)} && {shlex.join(words)}"
 
 
 def warnings(found: Found) -> list[str]:
@@ -61,7 +70,6 @@ def _scored(scores: Scores) -> str:
     first, *others = scores.regions
     dice = at(scores.summary, "regions", first, "dice")
     rows = sorted(scores.of(first), key=lambda row: (row.values.get("dice", 0.0), row.case))
-    worst = (texts(scores.summary, "worst", first) or [rows[0].case])[0]
     split = at(scores.summary, "split")
     parts = [f'<p class="headline">{escape(headline(scores, first))}</p>']
     parts += [paragraph(headline(scores, region)) for region in others]
@@ -69,7 +77,7 @@ def _scored(scores: Scores) -> str:
         facts(
             [
                 ("Median Dice", _quartiles(dice)),
-                ("Worst case", f"{worst}: Dice {rows[0].values.get('dice', 0.0):.3f}"),
+                ("Worst case", f"{rows[0].case}: Dice {rows[0].values.get('dice', 0.0):.3f}"),
                 ("Scored", f"{counted(len(rows), 'case')}" + (f" of the {split} split" if split else "")),
                 ("Both masks empty", _both_empty(scores, first)),
             ]
@@ -79,8 +87,10 @@ def _scored(scores: Scores) -> str:
     parts.append(bullets(texts(scores.summary, "verdicts")))
     parts.append(bullets((f"Warning: {text}" for text in warnings(found)), "warnings"))
     parts.append(paragraph(NOT_A_DEVICE, "device"))
-    parts.append(_means(scores, first) + _references(scores, first))
-    parts += [more(region_name(scores, r), _means(scores, r) + _references(scores, r)) for r in others]
+    parts.append(_means(scores, first) + _references(scores, first) + _comparison(scores, first))
+    for region in others:
+        tables = _means(scores, region) + _references(scores, region) + _comparison(scores, region)
+        parts.append(more(region_name(scores, region), tables))
     return "".join(parts)
 
 
@@ -129,6 +139,23 @@ def _references(scores: Scores, region: str) -> str:
     labels = (f"{m.label}, {unit(scores)}" if m.length else m.label for m in shown.values())
     header = ("", *labels, "Dice gained by the model")
     caption = f"{region_name(scores, region)}: beside answers that need no training"
+    return table(rows, header, caption, "numbers")
+
+
+def _comparison(scores: Scores, region: str) -> str:
+    """The model beside another one, where `score --compare` put them side by side."""
+    rows = []
+    for name, metric in METRICS.items():
+        found = at(scores.comparison, "regions", region, name)
+        numbers = [number(found, key) for key in ("difference", "low", "high", "p_holm", "wins", "losses")]
+        if None not in numbers:
+            gain, low, high, p, wins, losses = (value or 0.0 for value in numbers)
+            span = f"{low:+.3f} to {high:+.3f}"
+            rows.append((metric.label, f"{gain:+.3f}", span, f"{p:.3f}", f"{wins:.0f}", f"{losses:.0f}"))
+    if not rows:
+        return ""
+    header = ("", "difference", "95 % interval", "p (Holm)", "better in", "worse in")
+    caption = f"{region_name(scores, region)}: this model minus {at(scores.comparison, 'other')}"
     return table(rows, header, caption, "numbers")
 
 
