@@ -24,6 +24,7 @@ from autoconf.errors import AutoconfError
 from autoconf.report import report
 from autoconf.report.cases import chosen, limits
 from autoconf.report.chart import Scale, thin
+from autoconf.report.details import split_sizes
 from autoconf.report.figures import unused
 from autoconf.report.html import Section, escape
 from autoconf.report.overlays import encode
@@ -175,6 +176,12 @@ def test_plan_data_checks_and_commands_are_shown(whole: Path) -> None:
     assert text.index("leak FAIL") < text.index("empty pass")
 
 
+def test_the_split_is_counted_in_cases_and_in_patients() -> None:
+    learned = [{"case": c, "patient": p, "fold": f} for c, p, f in (("a", "1", 0), ("b", "2", 1), ("c", "2", 4))]
+    datalist = {"training": learned, "testing": [{"case": "d"}], "unlabelled": []}
+    assert split_sizes(datalist) == [("training", 2, 1), ("validation (fold 0)", 1, 1), ("testing", 1, 1)]
+
+
 def test_a_file_on_top_that_is_no_plan_is_shown_as_it_is(tmp_path: Path) -> None:
     text = made(write_run(tmp_path, RECORD | {"files": {"odd.yaml": "- 1\n- [2\n", "empty.yaml": ""}})).text
     assert "- [2" in text and text.count("shown as it is") == 2
@@ -222,6 +229,8 @@ def test_a_thinned_curve_keeps_its_last_point_and_no_more_than_asked(points: lis
 def test_ticks_are_few_round_numbers_inside_the_scale(low: float, span: float) -> None:
     ticks = Scale(low, low + span, 0, 300).ticks()
     assert 1 <= len(ticks) <= 6
+    steps = {f"{step:.0e}"[0] for step in np.diff(ticks)}
+    assert len(steps) <= 1 and steps <= {"1", "2", "5"}
     assert all(low - span * 1e-6 <= tick <= low + span * (1 + 1e-6) for tick in ticks)
 
 
@@ -321,7 +330,7 @@ def test_no_text_of_a_file_becomes_html(tmp_path: Path) -> None:
     assert not [name for _, attributes in found.elements for name in attributes if name.startswith("on")]
 
 
-@pytest.mark.parametrize("text", ["\ud800", "\x00\x1b[2J", "a" * 10_000])
+@pytest.mark.parametrize("text", ["\ud800", "\x00\x1b[2J", "a" * 10_000, "&" * 300])
 def test_odd_characters_and_endless_texts_are_made_harmless(text: str) -> None:
     shown = escape(text)
     assert len(shown.encode()) <= 400 and not set(shown) & {"\x00", "\x1b", "\ud800"}
@@ -382,6 +391,7 @@ def test_pictures_that_are_too_large_lose_quality_and_slices_and_the_page_says_s
         for plane in planes:  # what is shown first is always there
             assert plane.numbers[plane.start] == plane.stack.first + plane.stack.start + 1
     assert sizes[0] > sizes[1] > sizes[2]
+    assert all(re.search(r"\(0\.\d MB\)", note) for note in notes)
     assert "every slice" in notes[0] and "one slice of" in notes[2]
 
 
@@ -411,6 +421,9 @@ def test_outlines_lie_on_the_tumour_in_each_plane_whatever_way_the_scan_is_store
     assert truth == [(2, 3, 5, 5), (2, 12, 5, 18), (3, 12, 5, 18)]
     assert pred == [(2, 2, 5, 5), (2, 12, 5, 18), (2, 12, 5, 18)]
     assert "slice 3 of 8, truth 0.1 cm\u00b2, prediction 0.1 cm\u00b2" in found.text
+    assert (
+        "slice 8 of 12, " in found.text and "slice 6 of 10, " in found.text
+    )  # counted in the scan, not in what is shown
 
 
 def test_the_letters_say_where_the_patients_sides_are() -> None:

@@ -45,10 +45,8 @@ def _reliability(scores: Scores) -> str:
     places = [(x.place(p), y.place(t)) for p, t in points]
     body += polyline(places, "curve")
     body += "".join(f'<circle class="curve-dot" cx="{a:g}" cy="{b:g}" r="3"/>' for a, b in places)
-    words = "; ".join(f"{p:.2f}: {t:.2f}" for p, t in points)
-    return svg(
-        "reliability", "Share of tumour by probability", f"Probability and share of tumour: {words}.", height, body
-    )
+    words = "Probability and share of tumour: " + "; ".join(f"{p:.2f}: {t:.2f}" for p, t in points) + "."
+    return svg("reliability", "Share of tumour by probability", words, height, body)
 
 
 def _triage(scores: Scores) -> str:
