@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,7 +27,7 @@ from autoconf.report.cases import chosen, limits
 from autoconf.report.chart import Scale, thin
 from autoconf.report.details import split_sizes
 from autoconf.report.figures import unused
-from autoconf.report.html import Section, escape
+from autoconf.report.html import Section, escape, shell
 from autoconf.report.overlays import encode
 from autoconf.report.page import SECTIONS, page
 from autoconf.report.planes import Scan, outline, stacks
@@ -136,6 +137,16 @@ def test_every_picture_and_control_has_a_name(whole: Path) -> None:
         assert picture.get("aria-hidden") == "true" or set(picture["aria-labelledby"].split()) <= idents
     for control in found.all("input"):
         assert control["type"] == "checkbox" or control["aria-label"]
+
+
+@pytest.mark.parametrize(
+    "words", [["a", "--b", "['c','d']"], ["--x=$HOME", 'it\'s "so"', "", "a b", "é;rm"], ["a", "&&", "b"]]
+)
+def test_a_command_can_be_copied_whatever_its_words_are(words: list[str]) -> None:
+    shown = Page(shell(" ".join(shlex.quote(word) if word != "&&" else word for word in words)))
+    text = "".join(shown.words)
+    assert shlex.split(text.replace("\\\n", " ")) == words
+    assert "'\"'\"'" not in text or '"' in "".join(words)
 
 
 def test_another_section_is_another_function(whole: Path) -> None:

@@ -16,7 +16,7 @@ from autoconf.report.words import METRICS, region_name, size, unit
 
 MOST_DOTS = 200  # cases of a plot; more are thinned, the worst are kept
 MOST_ROWS = 100  # cases of the table
-LEFT, RIGHT, ROW = 100.0, 48.0, 24.0  # of the strips, in units of the picture
+LEFT, RIGHT, ROW = 108.0, 48.0, 24.0  # of the strips, in units of the picture
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def cases(found: Found) -> Section:
         body.append(f'<h3>{escape(region_name(scores, region))}</h3><div class="charts">')
         body.append(_strip(scores, region, rows) + _bland_altman(scores, region, rows))
         body.append("</div>")
-    body.append('<p class="said"><output id="case-said" aria-live="polite">No case is chosen.</output></p>')
+    body.append(
+        '<p class="said" id="case-box"><output id="case-said" aria-live="polite">No case is chosen.</output></p>'
+    )
     return Section("cases", "Cases", "".join(body) + _table(scores))
 
 

@@ -45,7 +45,7 @@ def _summary(found: Found) -> str:
         ]
     )
     if of and last.number < of:
-        lines += paragraph(f"Epochs {last.number + 1} to {of} are not in progress.csv: stopped, or still going on.")
+        lines += paragraph(f"{counted(of - last.number, 'epoch')} to go: stopped, or still going on.")
     if found.damaged:
         lines += paragraph(f"{counted(found.damaged, 'line')} of progress.csv could not be read and is left out.")
     if bad:

@@ -15,7 +15,7 @@ from autoconf.inspect.problems import SEVERITIES
 from autoconf.output import by
 from autoconf.plan.file import flow, parse
 from autoconf.report.files import at, items, number
-from autoconf.report.html import Section, bullets, code, counted, escape, facts, missing, more, paragraph, table
+from autoconf.report.html import Section, bullets, code, counted, escape, facts, missing, more, paragraph, shell, table
 from autoconf.report.read import Found
 
 MOST_KEYS = 200  # of one plan
@@ -76,7 +76,7 @@ def environment(found: Found) -> Section:
         names = ("bundle", "started", "device", "system", "seed", "cases", "max_epochs", "weights")
         labels = ("Bundle", "Started", "Device", "System", "Seed", "Training cases", "Epochs asked for", "Weights")
         parts.append(facts((label, _short(record.get(name))) for label, name in zip(labels, names, strict=True)))
-        parts.append("<h3>The command of the training</h3>" + code(record.get("command", "unknown")))
+        parts.append("<h3>The command of the training</h3>" + shell(record.get("command", "unknown")))
         parts.append(paragraph(f"Run in the folder {record.get('folder', 'unknown')}."))
         versions = record.get("versions")
         if isinstance(versions, dict):
@@ -87,7 +87,7 @@ def environment(found: Found) -> Section:
         words = [str(at(summary, "pred")), str(at(summary, "truth")), "--out", found.scores.folder]
         for flag in ("split", "dataset_dir"):
             words += [f"--{flag.replace('_', '-')}", str(summary[flag])] if flag in summary else []
-        parts.append("<h3>The command of the scores</h3>" + code(_autoconf("score", *words)))
+        parts.append("<h3>The command of the scores</h3>" + shell(_autoconf("score", *words)))
     parts.append(paragraph(f"This page: autoconf {__version__}, Python {platform.python_version()} on {sys.platform}."))
     return Section("environment", "Environment and commands", "".join(parts))
 

@@ -89,7 +89,8 @@ def _strip(scores: Scores) -> bytes:
             panel.set_xticks(range(len(known)), [METRICS[name].label for name in known], rotation=20)
             panel.set_title(f"{region_name(scores, region)}, {unit(scores) if length else 'ratios'} (line: mean)")
             panel.grid(alpha=0.3, axis="y")
-            panel.set_ylim(bottom=0, top=None if length else 1.02)
+            largest = max((r.values[n] for r in rows for n in known if n in r.values), default=1.0)
+            panel.set_ylim(0, max(largest, 1e-3) * 1.05 if length else 1.02)
     return _png(figure)
 
 
@@ -122,6 +123,8 @@ def _overlay(case: Case) -> bytes:
 
 
 def _draw(panel: Any, stack: Stack) -> None:
+    from matplotlib.patheffects import withStroke
+
     start = stack.start
     panel.imshow(stack.grey[start], cmap="gray", vmin=0, vmax=255, aspect=stack.pixel[1] / stack.pixel[0])
     for mask, colour, style in ((stack.truth, TRUTH, "solid"), (stack.pred, PREDICTION, "dashed")):
@@ -129,7 +132,8 @@ def _draw(panel: Any, stack: Stack) -> None:
             panel.contour(mask[start], [0.5], colors=colour, linestyles=style, linewidths=1.6)
     places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
     for letter, (x, y) in zip(stack.sides, places, strict=True):
-        panel.text(x, y, letter, color="white", transform=panel.transAxes, ha="center", va="center")
+        words = panel.text(x, y, letter, color="white", transform=panel.transAxes, ha="center", va="center")
+        words.set_path_effects([withStroke(linewidth=3, foreground="black")])
     which = f", slice {stack.first + start + 1} of {stack.total}" if any(stack.sides) else ""
     panel.set_title(stack.name + which)
     panel.set_axis_off()

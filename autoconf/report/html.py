@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import re
+import shlex
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -40,7 +42,7 @@ def paragraph(text: object, kind: str = "") -> str:
 
 def missing(what: str, command: str) -> str:
     """One line that says what is not there, and the command that would make it."""
-    return f'<p class="missing">{escape(what)} Make it with: <code>{escape(command, 2000)}</code></p>'
+    return f'<div class="missing"><p>{escape(what)} Make it with:</p>{shell(command)}</div>'
 
 
 def bullets(texts: Iterable[object], kind: str = "") -> str:
@@ -76,6 +78,25 @@ def facts(pairs: Iterable[tuple[str, object]]) -> str:
 def more(summary: str, body: str) -> str:
     """What is shown on request."""
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"
+
+
+def shell(command: object) -> str:
+    """A command to copy: a line per flag, each but the last ending in a backslash; quoted so that people can read it."""
+    try:
+        words = shlex.split(str(command))
+    except ValueError:  # a quotation that does not end
+        return code(command)
+    text = ""
+    for word in words:
+        text += (" \\\n    " if word.startswith("--") else " ") + quoted(word)
+    return code(text.strip())
+
+
+def quoted(word: str) -> str:
+    """A word of a command; in double quotes where that spares the reader a heap of single ones."""
+    if word == "&&" or (word and re.fullmatch(r"[\w@%+=:,./~-]+", word, re.ASCII)):
+        return word
+    return f'"{word}"' if "'" in word and not re.search(r'["$`\\\\!\n]', word) else shlex.quote(word)
 
 
 def code(text: object) -> str:

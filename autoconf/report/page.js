@@ -55,7 +55,7 @@
     if (!dot) return;
     all(".dots circle").forEach((other) => { if (nameOf(other) === nameOf(dot)) other.classList.add("same"); });
     dot.classList.add("on");
-    if (said) said.textContent = words(dot);
+    if (said) { said.textContent = words(dot); document.getElementById("case-box").classList.add("on"); }
   };
   for (const group of all(".dots")) {
     const dots = all("circle", group);

@@ -54,16 +54,21 @@ def score_command(found: Found) -> str:
 def warnings(found: Found) -> list[str]:
     """What a reader must know before he believes the number."""
     summary = found.scores.summary if found.scores else {}
-    said = texts(summary, "warnings")
+    said = [*(doubts(found.scores) if found.scores else ()), *texts(summary, "warnings")]
     count = int(number(summary, "patients") or 0)
     if found.scores and count < FEW and not any("few" in text.lower() for text in said):
         said.append(f"Few cases ({count}): as many others could give a clearly different mean.")
-    for key, what in (("missing", "no prediction, scored as an empty mask"), ("excluded", "left out of the scores")):
+    for key, what in (("missing", "Scored as empty masks"), ("excluded", "Left out of the scores")):
         names = texts(summary, key)
-        if names and not any(names[0] in text for text in said):
+        if names:
             rest = ", ..." if len(names) > 5 else ""
-            said.append(f"{counted(len(names), 'case')} {what}: {', '.join(names[:5])}{rest}.")
+            said.append(f"{what}: {', '.join(names[:5])}{rest}.")
     return said
+
+
+def doubts(scores: Scores) -> list[str]:
+    """The verdicts that say that the model does not beat a reference."""
+    return [said for said in texts(scores.summary, "verdicts") if "NOT BETTER" in said]
 
 
 def _scored(scores: Scores) -> str:
@@ -84,7 +89,7 @@ def _scored(scores: Scores) -> str:
         )
     )
     found = Found("", scores=scores)
-    parts.append(bullets(texts(scores.summary, "verdicts")))
+    parts.append(bullets(said for said in texts(scores.summary, "verdicts") if said not in doubts(scores)))
     parts.append(bullets((f"Warning: {text}" for text in warnings(found)), "warnings"))
     parts.append(paragraph(NOT_A_DEVICE, "device"))
     parts.append(_means(scores, first) + _references(scores, first) + _comparison(scores, first))
