@@ -167,6 +167,16 @@ def test_the_verdict_comes_first_with_its_interval(tmp_path: Path) -> None:
     assert "Worst case a: Dice 0.250" in text and "+0.792" in text
 
 
+def test_doubts_and_cases_without_a_prediction_are_warnings(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    summary = write_scores(run / "scores", ["a", "b"]) / "summary.json"
+    said = {"verdicts": ["NOT BETTER: wt Dice"], "warnings": [], "missing": ["b"], "excluded": ["c", "d"]}
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | said))
+    text = made(run).text
+    for words in ("NOT BETTER: wt Dice", "Few cases (2)", "Scored as empty masks: b.", "Left out of the scores: c, d."):
+        assert f"Warning: {words}" in text
+
+
 def test_one_patient_has_no_interval(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     write_scores(run / "scores", ["a"])

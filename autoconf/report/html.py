@@ -81,7 +81,7 @@ def more(summary: str, body: str) -> str:
 
 
 def shell(command: object) -> str:
-    """A command to copy: a line per flag, each but the last ending in a backslash; quoted so that people can read it."""
+    """A command to copy: a line per flag, joined by backslashes; quoted so that people can read it."""
     try:
         words = shlex.split(str(command))
     except ValueError:  # a quotation that does not end

@@ -51,18 +51,17 @@ def score_command(found: Found) -> str:
     return f"{shlex.join(make)} && {shlex.join(words)}"
 
 
-def warnings(found: Found) -> list[str]:
-    """What a reader must know before he believes the number."""
-    summary = found.scores.summary if found.scores else {}
-    said = [*(doubts(found.scores) if found.scores else ()), *texts(summary, "warnings")]
+def warnings(scores: Scores) -> list[str]:
+    """What a reader must know before believing the number."""
+    summary = scores.summary
+    said = [*doubts(scores), *texts(summary, "warnings")]
     count = int(number(summary, "patients") or 0)
-    if found.scores and count < FEW and not any("few" in text.lower() for text in said):
+    if count < FEW and not any("few" in text.lower() for text in said):
         said.append(f"Few cases ({count}): as many others could give a clearly different mean.")
     for key, what in (("missing", "Scored as empty masks"), ("excluded", "Left out of the scores")):
         names = texts(summary, key)
         if names:
-            rest = ", ..." if len(names) > 5 else ""
-            said.append(f"{what}: {', '.join(names[:5])}{rest}.")
+            said.append(f"{what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}.")
     return said
 
 
@@ -88,9 +87,8 @@ def _scored(scores: Scores) -> str:
             ]
         )
     )
-    found = Found("", scores=scores)
     parts.append(bullets(said for said in texts(scores.summary, "verdicts") if said not in doubts(scores)))
-    parts.append(bullets((f"Warning: {text}" for text in warnings(found)), "warnings"))
+    parts.append(bullets((f"Warning: {text}" for text in warnings(scores)), "warnings"))
     parts.append(paragraph(NOT_A_DEVICE, "device"))
     parts.append(_means(scores, first) + _references(scores, first) + _comparison(scores, first))
     for region in others:
