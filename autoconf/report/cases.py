@@ -150,6 +150,8 @@ def _bland_altman(scores: Scores, region: str, rows: Sequence[Row]) -> str:
             body += line(x.start, at_level, x.end, at_level, kind)
             below = level < 0  # away from the line of no difference
             name_of = "mean" if kind == "bias" else "limit"
+            if kind == "limit" and abs(at_level - y.place(found.bias)) < 12:
+                continue  # no room for its label; the description has the number
             body += text(x.end, at_level + (11 if below else -4), f"{name_of} {level:+.1f}", "end", "tick")
     body += '<g class="dots" tabindex="0" role="group" aria-label="Volumes: arrow keys go from case to case">'
     for row, mean, difference in sorted(points, key=lambda point: (point[1], point[0].case)):

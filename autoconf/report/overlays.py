@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from autoconf.report.planes import Stack, outline, stacks
 from autoconf.report.read import Found
 from autoconf.report.scans import TILTED, Case, chosen_pairs, read_case
 from autoconf.report.verdict import score_command
+from autoconf.report.words import region_name
 
 MOST_BYTES = 7_500_000  # of all pictures and outlines; the rest of the page stays below 2 MB
 LARGEST = 384  # pixels of a picture's longer side
@@ -50,7 +50,8 @@ def overlays(found: Found) -> Section:
     if not shown:
         return Section("overlays", title, "".join(paragraph(text, "missing") for text in said))
     drawn, note = encode([(case, stacks(case.scan)) for case in shown])
-    parts = [_legend(shown), *(paragraph(text, "missing") for text in said), paragraph(note)]
+    region = region_name(found.scores, found.scores.regions[0])
+    parts = [_legend(shown[0].scan.flat, region), *(paragraph(text, "missing") for text in said), paragraph(note)]
     number = 0
     for case, planes in drawn:
         parts.append(f"<h3>{escape(f'{case.place.capitalize()}: {case.case}')}</h3>" + paragraph(_about(case)))
@@ -89,6 +90,8 @@ def encode(cases: list[tuple[Case, list[Stack]]], most: int = MOST_BYTES) -> tup
         size = sum(plane_bytes(plane) for _, planes in drawn for plane in planes)
         if size <= most:
             break
+    if all(stack.total == 1 for _, found in cases for stack in found):
+        return drawn, f"Pictures are JPEG of quality {quality} ({size / 1e6:.1f} MB)."
     which = "every slice that shows something" if step == 1 else f"one slice of {step}" if step < 10**6 else "one slice"
     return drawn, f"The page holds {which} of each plane, as JPEG of quality {quality} ({size / 1e6:.1f} MB)."
 
@@ -138,18 +141,19 @@ def _jpeg(grey: np.ndarray, quality: int) -> bytes:
     return data.getvalue()
 
 
-def _legend(shown: Sequence[Case]) -> str:
+def _legend(flat: bool, region: str) -> str:
+    """How to read the pictures. flat: of 2D images. region: its name."""
     where = (
         "Radiological view: the patient's right is at the left of the picture; of sagittal slices, the front. "
         "Slices count from below, from the back and from the left. "
     )
-    what = "" if shown[0].scan.flat else where
     sample = '<svg class="key {0}" viewBox="0 0 36 8" aria-hidden="true"><path d="M1 4h34"/></svg>'
     boxes = "".join(
         f'<label><input type="checkbox" id="show-{kind}" checked> {sample.format(kind)} {label}</label>'
         for kind, label in (("truth", "truth (orange, solid)"), ("pred", "prediction (blue, dashed)"))
     )
-    return paragraph(what + "Outlines are of all tumour.") + f'<div class="toggles">{boxes}</div>'
+    words = f"{'' if flat else where}Outlines: {region.lower()}."
+    return paragraph(words) + f'<div class="toggles">{boxes}</div>'
 
 
 def _about(case: Case) -> str:
