@@ -8,13 +8,15 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers_report import CHECKS, PLAN, PROGRESS, RECORD, write_run, write_scored_run, write_scores
-from helpers_volumes import SHAPE, odd_copies, plain_affine, store, tilted_affine
+from helpers_volumes import REPO, SHAPE, odd_copies, plain_affine, store, tilted_affine
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -152,6 +154,13 @@ def test_a_command_can_be_copied_whatever_its_words_are(words: list[str]) -> Non
 def test_another_section_is_another_function(whole: Path) -> None:
     text = page(find(str(whole)), (*SECTIONS, lambda found: Section("tuning", "Tuning", f"<p>{found.best.dice}</p>")))
     assert '<a href="#tuning">Tuning</a>' in text and "<p>0.86</p>" in text
+
+
+def test_neither_torch_nor_monai_is_loaded(whole: Path, tmp_path: Path) -> None:
+    words = ["report", str(whole), "--out", str(tmp_path / "r.html")]
+    command = f"import sys; from autoconf.__main__ import main; main({words}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", command], cwd=REPO, capture_output=True, text=True, check=True)
+    assert not {"torch", "monai"} & set(done.stdout.split()) and (tmp_path / "r.html").exists()
 
 
 # --- what it says -----------------------------------------------------------------------------
