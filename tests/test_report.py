@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_report import CHECKS, PLAN, PROGRESS, RECORD, write_run, write_scored_run, write_scores
-from helpers_volumes import REPO, SHAPE, odd_copies, plain_affine, store, tilted_affine
+from helpers_volumes import REPO, SHAPE, odd_copies, plain_affine, store, tilted_affine, tumour, write_case
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -35,6 +35,7 @@ from autoconf.report.page import SECTIONS, page
 from autoconf.report.planes import Scan, outline, stacks
 from autoconf.report.read import Row, find, read_progress
 from autoconf.report.scans import Case
+from autoconf.score import score
 
 NASTY = """BraTS<script>alert(1)</script>"'&<b>\u202e"""
 MOST = 10_000_000  # bytes of a page
@@ -410,12 +411,14 @@ def test_thousands_of_cases_stay_below_ten_megabytes(tmp_path: Path) -> None:
 def test_pictures_that_are_too_large_lose_quality_and_slices_and_the_page_says_so() -> None:
     noise = np.random.default_rng(0).integers(1, 255, (40, 40, 40), np.uint8)
     mask = noise > 250
-    case = Case("a", "worst", 0.5, Scan(noise, mask, mask, (1, 1, 1)), "FLAIR")
+    case = Case("a", "worst", 0.5, Scan(noise, {"wt": (mask, mask)}, (1.0, 1.0, 1.0)), "FLAIR")
     sizes, notes = [], []
     for most in (10**9, 200_000, 50_000):
         drawn, note = encode([(case, stacks(case.scan))], most)
         planes = drawn[0][1]
-        sizes.append(sum(len(text) for plane in planes for text in (*plane.grey, *plane.truth, *plane.pred)))
+        sizes.append(
+            sum(len(text) for plane in planes for text in (*plane.grey, *plane.first.truth, *plane.first.pred))
+        )
         notes.append(note)
         assert sizes[-1] <= most
         for plane in planes:  # what is shown first is always there
@@ -456,12 +459,34 @@ def test_outlines_lie_on_the_tumour_in_each_plane_whatever_way_the_scan_is_store
     )  # counted in the scan, not in what is shown
 
 
+def test_every_region_that_was_scored_can_be_outlined(tmp_path: Path) -> None:
+    """Labels 1, 2 and 4 take turns in the tumour; the prediction calls enhancing tumour 3, and misses one slice."""
+    home = write_case(tmp_path / "data", "BraTS2021_00000", affine=tilted_affine())
+    mask = tumour((1, 2, 3))
+    mask[5] = 0
+    (tmp_path / "masks").mkdir()
+    store(mask, tmp_path / "masks" / f"{home.name}.nii.gz", tilted_affine())
+    run = write_run(tmp_path)
+    score(str(tmp_path / "masks"), str(tmp_path / "data"), str(run / "scores"), jobs=1)
+    text = page(find(str(run)))
+    stored = json.loads(re.search(r'id="stacks">(.*?)</script>', text, re.DOTALL)[1])
+    sagittal = {region: np.array(lines["truth_area"]) for region, lines in stored[2]["lines"].items()}
+    predicted = {region: np.array(lines["pred_area"]) for region, lines in stored[2]["lines"].items()}
+    values = {"wt": (1, 2, 4), "tc": (1, 4), "et": (4,)}
+    for region, labels in values.items():  # 3 mm2 a voxel
+        count = np.isin(tumour(), labels).sum(axis=(1, 2))
+        assert sagittal[region] == pytest.approx(count * 0.03, abs=0.006)
+        assert predicted[region] == pytest.approx(np.where(np.arange(10) == 5, 0, count) * 0.03, abs=0.006)
+    choice = [a["value"] for a in Page(text).all("input") if a["type"] == "radio"]
+    assert choice == ["wt", "tc", "et"]
+
+
 def test_the_letters_say_where_the_patients_sides_are() -> None:
     """A spot in the right, front and upper corner is shown at the letters R, A and S."""
     image = np.zeros((4, 5, 6), np.uint8)
     image[0, 0, 0] = 9  # so that nothing is cropped
     image[3, 4, 5] = 250
-    scan = Scan(image, image > 100, image > 100, (1.0, 1.0, 1.0))
+    scan = Scan(image, {"wt": (image > 100, image > 100)}, (1.0, 1.0, 1.0))
     for stack in stacks(scan):
         number, row, column = np.argwhere(stack.grey == 250)[0]
         left, right, top, bottom = stack.sides
@@ -515,8 +540,6 @@ def test_another_contrast_is_shown_where_flair_is_missing(whole: Path, tmp_path:
 
 
 def test_images_are_shown_as_one_plane_in_pixels(tmp_path: Path) -> None:
-    from autoconf.score import score
-
     mask, image = np.zeros((20, 30), np.uint8), np.full((20, 30), 90, np.uint8)
     mask[4:8, 20:25] = 255
     item = {"case": "class/1.jpg", "image": "class/1.jpg"}

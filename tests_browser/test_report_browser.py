@@ -61,7 +61,10 @@ return Array.from(document.querySelectorAll("body *")).filter((e) =>
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
-    """The report of a run on three phantom heads, whose masks are the truth, shifted; one has a very long name."""
+    """The report of a run on three phantom heads, whose masks are the truth, shifted; one has a very long name.
+
+    Shifted copies hold the labels of all three regions.
+    """
     home = tmp_path_factory.mktemp("page")
     phantom(str(home / "data"), cases=3, size=48)
     inspect(str(home / "data"), str(home / "work"))
@@ -69,7 +72,7 @@ def page(tmp_path_factory) -> Path:
     (home / "truth").mkdir()
     for shift, path in enumerate(sorted((home / "data").rglob("*-seg.nii.gz"))):
         image = nibabel.load(path)
-        truth = (np.asarray(image.dataobj) > 0).astype(np.uint8)
+        truth = np.asarray(image.dataobj).astype(np.uint8)
         name = LONG if shift == 0 else path.parent.name
         for folder, mask in (("truth", truth), ("masks", np.roll(truth, shift, axis=0))):
             nibabel.save(nibabel.Nifti1Image(mask, image.affine), home / folder / f"{name}.nii.gz")
@@ -148,6 +151,18 @@ def test_a_slider_is_moved_by_the_keyboard(chrome: webdriver.Chrome, page: Path,
     assert chrome.get_log("browser") == []
 
 
+def test_another_region_changes_outlines_and_sizes_but_not_the_picture(chrome: webdriver.Chrome, page: Path) -> None:
+    show(chrome, page)
+    figure = one(chrome, ".plane")
+    image, said = (figure.find_element(By.CSS_SELECTOR, name) for name in ("image", "output"))
+    outline = figure.find_element(By.CSS_SELECTOR, "path.pred:not(.halo)")
+    before = (said.text, outline.get_attribute("d"), image.get_attribute("href"))
+    one(chrome, "#regions input").send_keys(Keys.ARROW_RIGHT)
+    after = (said.text, outline.get_attribute("d"), image.get_attribute("href"))
+    assert before[0] != after[0] and before[1] != after[1] and before[2] == after[2]
+    assert chrome.get_log("browser") == []
+
+
 @pytest.mark.parametrize(("kind", "other"), [("truth", "pred"), ("pred", "truth")])
 def test_outlines_can_be_hidden_one_by_one(chrome: webdriver.Chrome, page: Path, kind: str, other: str) -> None:
     show(chrome, page)
@@ -170,7 +185,7 @@ def test_the_two_outlines_differ_in_colour_and_in_style(chrome: webdriver.Chrome
 def test_nothing_is_wider_than_a_phone(chrome: webdriver.Chrome, page: Path, theme: str) -> None:
     show(chrome, page, theme, PHONE)
     chrome.execute_script("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
-    wide = """return Array.from(document.querySelectorAll('body *')).filter((e) => !e.closest('.box, .skip')
+    wide = """return Array.from(document.querySelectorAll('body *')).filter((e) => !e.closest('.box, .skip, pre')
       && e.getBoundingClientRect().right > 361).map((e) => e.outerHTML.slice(0, 80))"""
     assert chrome.execute_script(wide) == []
     assert chrome.execute_script("const e = document.documentElement; return e.scrollWidth <= e.clientWidth")
@@ -207,7 +222,7 @@ def test_a_case_is_named_when_its_dot_is_reached(chrome: webdriver.Chrome, page:
     row.send_keys(Keys.ARROW_RIGHT)
     assert first != said.text and re.fullmatch(r"\S+: Dice [01]\.\d{3}", said.text)
     assert len(chrome.find_elements(By.CSS_SELECTOR, ".dots circle.on")) == 1
-    assert len(chrome.find_elements(By.CSS_SELECTOR, ".dots circle.same")) == 10  # nine metrics and the sizes
+    assert len(chrome.find_elements(By.CSS_SELECTOR, ".dots circle.same")) == 3 * 10  # nine metrics and the sizes
     row.send_keys(Keys.HOME)
     assert said.text == first
 

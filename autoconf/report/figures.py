@@ -127,13 +127,14 @@ def _draw(panel: Any, stack: Stack) -> None:
 
     start = stack.start
     panel.imshow(stack.grey[start], cmap="gray", vmin=0, vmax=255, aspect=stack.pixel[1] / stack.pixel[0])
-    for mask, colour, style in ((stack.truth, TRUTH, "solid"), (stack.pred, PREDICTION, "dashed")):
+    truth, pred = next(iter(stack.masks.values()))
+    for mask, colour, style in ((truth, TRUTH, "solid"), (pred, PREDICTION, "dashed")):
         if mask[start].any():
             panel.contour(mask[start], [0.5], colors=colour, linestyles=style, linewidths=1.6)
     places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
-    for letter, (x, y) in zip(stack.sides, places, strict=True):
+    for letter, (x, y) in zip(stack.sides, places, strict=False):
         words = panel.text(x, y, letter, color="white", transform=panel.transAxes, ha="center", va="center")
         words.set_path_effects([withStroke(linewidth=3, foreground="black")])
-    which = f", slice {stack.first + start + 1} of {stack.total}" if any(stack.sides) else ""
+    which = f", slice {stack.first + start + 1} of {stack.total}" if stack.sides else ""
     panel.set_title(stack.name + which)
     panel.set_axis_off()

@@ -25,20 +25,32 @@ STEPS = ((1, 70), (1, 50), (2, 60), (2, 45), (3, 45), (4, 40), (6, 40), (10, 35)
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Truth and prediction of one region. truth, pred: SVG paths; truth_area, pred_area: cm2 or pixels. By slice."""
+
+    truth: list[str]
+    pred: list[str]
+    truth_area: list[float]
+    pred_area: list[float]
+
+
+@dataclass(frozen=True)
 class Plane:
     """A stack as it goes into the page. numbers: which slices of the scan, from 1. start: the one to show first.
 
-    grey: base64 JPEG; truth, pred: SVG paths; truth_area, pred_area: cm2 or pixels. All by slice.
+    grey: base64 JPEG, by slice. lines: by region; those of the first are shown first.
     """
 
     stack: Stack
     numbers: list[int]
     start: int
     grey: list[str]
-    truth: list[str]
-    pred: list[str]
-    truth_area: list[float]
-    pred_area: list[float]
+    lines: dict[str, Lines]
+
+    @property
+    def first(self) -> Lines:
+        """The lines to show first."""
+        return next(iter(self.lines.values()))
 
 
 def overlays(found: Found) -> Section:
@@ -50,8 +62,8 @@ def overlays(found: Found) -> Section:
     if not shown:
         return Section("overlays", title, "".join(paragraph(text, "missing") for text in said))
     drawn, note = encode([(case, stacks(case.scan)) for case in shown])
-    region = region_name(found.scores, found.scores.regions[0])
-    parts = [_legend(shown[0].scan.flat, region), *(paragraph(text, "missing") for text in said), paragraph(note)]
+    names = {r: region_name(found.scores, r) for r in shown[0].scan.masks if all(r in c.scan.masks for c in shown)}
+    parts = [_legend(shown[0].scan.flat, names), *(paragraph(text, "missing") for text in said), paragraph(note)]
     number = 0
     for case, planes in drawn:
         parts.append(f"<h3>{escape(f'{case.place.capitalize()}: {case.case}')}</h3>" + paragraph(_about(case)))
@@ -96,39 +108,44 @@ def encode(cases: list[tuple[Case, list[Stack]]], most: int = MOST_BYTES) -> tup
     return drawn, f"The page holds {which} of each plane, as JPEG of quality {quality} ({size / 1e6:.1f} MB)."
 
 
-def outlines(stack: Stack) -> tuple[list[str], list[str]]:
-    """SVG paths of truth and prediction, by slice."""
-    truth, pred = ([outline(mask) for mask in masks] for masks in (stack.truth, stack.pred))
-    return truth, pred
+def outlines(stack: Stack) -> dict[str, Lines]:
+    """The lines of all slices."""
+    lines = {}
+    for region, masks in stack.masks.items():
+        paths = [[outline(mask) for mask in mask_stack] for mask_stack in masks]
+        areas = [np.count_nonzero(mask_stack, axis=(1, 2)) * stack.pixel_area for mask_stack in masks]
+        lines[region] = Lines(*paths, *(area.round(2).tolist() for area in areas))
+    return lines
 
 
-def encode_stack(stack: Stack, lines: tuple[list[str], list[str]], step: int, quality: int) -> Plane:
+def encode_stack(stack: Stack, lines: dict[str, Lines], step: int, quality: int) -> Plane:
     """Every `step`-th slice, the one to show first among them. lines: of `outlines`."""
     places = list(range(stack.start % step, len(stack.grey), step)) if step < len(stack.grey) else [stack.start]
-    areas = [
-        [round(float(np.count_nonzero(mask[place])) * stack.pixel_area, 2) for place in places]
-        for mask in (stack.truth, stack.pred)
-    ]
+    here = {
+        region: Lines(*([found[place] for place in places] for found in vars(every).values()))
+        for region, every in lines.items()
+    }
     return Plane(
         stack,
         [stack.first + place + 1 for place in places],
         places.index(stack.start),
         [base64.b64encode(_jpeg(stack.grey[place], quality)).decode() for place in places],
-        *([paths[place] for place in places] for paths in lines),
-        *areas,
+        here,
     )
 
 
 def plane_bytes(plane: Plane) -> int:
     """Bytes of a plane in the page; the first slice is there twice, so that it shows without JavaScript."""
-    return sum(map(len, [*plane.grey, *plane.truth, *plane.pred])) + len(plane.grey[plane.start]) + 40 * len(plane.grey)
+    paths = [path for lines in plane.lines.values() for path in (*lines.truth, *lines.pred)]
+    numbers = 10 * len(plane.grey) * (1 + 2 * len(plane.lines))
+    return sum(map(len, [*plane.grey, *paths])) + len(plane.grey[plane.start]) + numbers
 
 
 def said(plane: Plane, place: int) -> str:
     """`slice 73 of 155, truth 12.1 cm2, prediction 10.3 cm2`; page.js says the same."""
-    truth, pred = plane.truth_area[place], plane.pred_area[place]
+    truth, pred = plane.first.truth_area[place], plane.first.pred_area[place]
     sizes = f"truth {truth:.1f} cm\u00b2, prediction {pred:.1f} cm\u00b2"
-    if not any(plane.stack.sides):
+    if not plane.stack.sides:
         return f"truth {truth:.0f} pixels, prediction {pred:.0f} pixels"
     return f"slice {plane.numbers[place]} of {plane.stack.total}, {sizes}"
 
@@ -141,8 +158,8 @@ def _jpeg(grey: np.ndarray, quality: int) -> bytes:
     return data.getvalue()
 
 
-def _legend(flat: bool, region: str) -> str:
-    """How to read the pictures. flat: of 2D images. region: its name."""
+def _legend(flat: bool, regions: dict[str, str]) -> str:
+    """How to read the pictures, and what to show. flat: of 2D images. regions: names, by region."""
     where = (
         "Radiological view: the patient's right is at the left of the picture; of sagittal slices, the front. "
         "Slices count from below, from the back and from the left. "
@@ -152,8 +169,17 @@ def _legend(flat: bool, region: str) -> str:
         f'<label><input type="checkbox" id="show-{kind}" checked> {sample.format(kind)} {label}</label>'
         for kind, label in (("truth", "truth (orange, solid)"), ("pred", "prediction (blue, dashed)"))
     )
-    words = f"{'' if flat else where}Outlines: {region.lower()}."
-    return paragraph(words) + f'<div class="toggles">{boxes}</div>'
+    first, *others = regions
+    choice = "".join(
+        f'<label><input type="radio" name="region" value="{escape(region)}"{" checked" if region == first else ""}> '
+        f"{escape(name)}</label>"
+        for region, name in regions.items()
+    )
+    choice = (
+        f'<fieldset class="toggles" id="regions" hidden><legend>Region</legend>{choice}</fieldset>' if others else ""
+    )
+    words = f"{'' if flat else where}Outlines: {regions[first].lower()}."
+    return f'{paragraph(words)}<div class="toggles">{boxes}</div>{choice}'
 
 
 def _about(case: Case) -> str:
@@ -173,13 +199,12 @@ def _figure(case: Case, plane: Plane, number: int) -> str:
     title = f"{case.case}, {stack.name}" + ("" if case.scan.flat else " slice")
     lines = "".join(
         f'<path class="{kind}" transform="{scale}" d="{path}"/>'
-        for kind, path in (("halo truth", plane.truth[first]), ("truth", plane.truth[first]))
-        + (("halo pred", plane.pred[first]), ("pred", plane.pred[first]))
+        for kind, path in (("halo truth", plane.first.truth[first]), ("truth", plane.first.truth[first]))
+        + (("halo pred", plane.first.pred[first]), ("pred", plane.first.pred[first]))
     )
     letters = "".join(
         f'<span class="side {edge}" aria-hidden="true">{letter}</span>'
-        for edge, letter in zip(("left", "right", "top", "bottom"), stack.sides, strict=True)
-        if letter
+        for edge, letter in zip(("left", "right", "top", "bottom"), stack.sides, strict=False)
     )
     return (
         f'<figure class="plane" data-stack="{number}"><div class="view">'
@@ -194,7 +219,7 @@ def _figure(case: Case, plane: Plane, number: int) -> str:
 
 
 def _sides(stack: Stack) -> str:
-    if not any(stack.sides):
+    if not stack.sides:
         return ""
     names = {"R": "right", "L": "left", "A": "front", "P": "back", "S": "top", "I": "bottom"}
     left, right, top, bottom = (names[letter] for letter in stack.sides)
@@ -214,12 +239,8 @@ def _plain(plane: Plane) -> dict[str, Any]:
     """What page.js needs of a plane."""
     return {
         "numbers": plane.numbers,
-        "start": plane.start,
         "total": plane.stack.total,
-        "flat": not any(plane.stack.sides),
+        "flat": not plane.stack.sides,
         "grey": plane.grey,
-        "truth": plane.truth,
-        "pred": plane.pred,
-        "truthArea": plane.truth_area,
-        "predArea": plane.pred_area,
+        "lines": {region: vars(lines) for region, lines in plane.lines.items()},
     }

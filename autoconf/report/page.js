@@ -22,28 +22,37 @@
   // --- slices ---
   const store = document.getElementById("stacks");
   const stacks = store ? JSON.parse(store.textContent) : [];
+  const region = () => { const chosen = document.querySelector("#regions :checked"); return chosen && chosen.value; };
+  const linesOf = (stack) => stack.lines[region()] || Object.values(stack.lines)[0];
   const text = (stack, place) => {
-    const truth = stack.truthArea[place], pred = stack.predArea[place];
+    const truth = linesOf(stack).truth_area[place], pred = linesOf(stack).pred_area[place];
     if (stack.flat) return "truth " + truth.toFixed(0) + " pixels, prediction " + pred.toFixed(0) + " pixels";
     return "slice " + stack.numbers[place] + " of " + stack.total +
       ", truth " + truth.toFixed(1) + " cm\u00b2, prediction " + pred.toFixed(1) + " cm\u00b2";
   };
+  const shows = [];
   for (const figure of all(".plane")) {
     const stack = stacks[Number(figure.dataset.stack)], slider = figure.querySelector("input");
-    if (!slider) continue;
     const image = figure.querySelector("image"), output = figure.querySelector("output");
     const show = () => {
-      const place = Number(slider.value);
+      const place = slider ? Number(slider.value) : 0;
       image.setAttribute("href", "data:image/jpeg;base64," + stack.grey[place]);
-      for (const path of all("path.truth", figure)) path.setAttribute("d", stack.truth[place]);
-      for (const path of all("path.pred", figure)) path.setAttribute("d", stack.pred[place]);
+      for (const path of all("path.truth", figure)) path.setAttribute("d", linesOf(stack).truth[place]);
+      for (const path of all("path.pred", figure)) path.setAttribute("d", linesOf(stack).pred[place]);
       output.textContent = text(stack, place);
-      slider.setAttribute("aria-valuetext", "slice " + stack.numbers[place]);
+      if (slider) slider.setAttribute("aria-valuetext", "slice " + stack.numbers[place]);
     };
-    slider.hidden = false;
-    slider.setAttribute("aria-valuetext", "slice " + stack.numbers[Number(slider.value)]);
-    slider.addEventListener("input", show);
-    if (Number(slider.value) !== stack.start) show();  // a browser may bring back an old place of the slider
+    if (slider) {
+      slider.hidden = false;
+      slider.addEventListener("input", show);
+    }
+    show();  // a browser may bring back an old place of the slider
+    shows.push(show);
+  }
+  const regions = document.getElementById("regions");
+  if (regions) {
+    regions.hidden = false;
+    regions.addEventListener("change", () => shows.forEach((show) => show()));
   }
 
   // --- dots: the name of the case that is pointed at, or reached by arrow keys ---

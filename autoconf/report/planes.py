@@ -2,55 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 WHITE_AT = 99.5  # percentile of what is above 0 that is shown white: a few bright voxels must not darken the rest
 
+Turn = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Scan:
     """One case on its own grid, axes in the order nearest to R, A, S (images: rows, columns, one slice).
 
-    image: (x, y, z) grey values, or None where no image is known. truth, pred: boolean, the same shape.
-    spacing: mm per axis (images: 1). flat: a 2D image, without directions.
+    image: (x, y, z) grey values, or None where no image is known. masks: region -> truth and prediction, boolean, the
+    same shape. spacing: mm per axis (images: 1). flat: a 2D image, without directions.
     """
 
     image: np.ndarray | None
-    truth: np.ndarray
-    pred: np.ndarray
+    masks: dict[str, tuple[np.ndarray, np.ndarray]]
     spacing: tuple[float, float, float]
     flat: bool = False
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Of the first region."""
+        return next(iter(self.masks.values()))[0]
 
 
 @dataclass(frozen=True)
 class Stack:
     """The slices of one plane, the first row of each on top.
 
-    grey: (n, rows, columns) uint8. truth, pred: boolean, the same shape. pixel: (width, height) in mm.
-    sides: letters at the left, right, top and bottom. first: place of slice 0 in the scan, which has `total`.
-    area: of all pixels of a slice of the whole scan that a mask covers, by pixel: cm2 (images: 1 pixel).
+    grey: (n, rows, columns) uint8. masks: region -> truth and prediction, boolean, the same shape.
+    pixel: (width, height) in mm. sides: letters at the left, right, top and bottom; none of an image.
+    first: place of slice 0 in the scan, which has `total`.
     """
 
     name: str
     grey: np.ndarray
-    truth: np.ndarray
-    pred: np.ndarray
+    masks: dict[str, tuple[np.ndarray, np.ndarray]]
     pixel: tuple[float, float]
-    sides: tuple[str, str, str, str]
+    sides: tuple[str, ...]
     first: int
     total: int
 
     @property
     def pixel_area(self) -> float:
         """cm2 of one pixel; 1 of an image, whose sizes are counted in pixels."""
-        return self.pixel[0] * self.pixel[1] / 100 if any(self.sides) else 1.0
+        return self.pixel[0] * self.pixel[1] / 100 if self.sides else 1.0
 
     @property
     def start(self) -> int:
-        """The slice to show first: with most true tumour, else most predicted, else the middle one."""
-        for mask in (self.truth, self.pred):
+        """The slice to show first: with most of the first region, true or else predicted; else the middle one."""
+        for mask in next(iter(self.masks.values())):
             areas = np.count_nonzero(mask, axis=(1, 2))
             if areas.any():
                 return int(areas.argmax())
@@ -65,19 +71,19 @@ def stacks(scan: Scan) -> list[Stack]:
     """
     box = content_box(scan)
     grey = to_grey(scan.image, scan.truth.shape)[box]
-    arrays = (grey, scan.truth[box], scan.pred[box])
     first, total = [part.start for part in box], scan.truth.shape
     x, y, z = scan.spacing
+
+    def stack(name: str, turn: Turn, pixel: tuple[float, float], sides: str, axis: int) -> Stack:
+        masks = {region: (turn(truth[box]), turn(pred[box])) for region, (truth, pred) in scan.masks.items()}
+        return Stack(name, turn(grey), masks, pixel, tuple(sides), first[axis], total[axis])
+
     if scan.flat:
-        turned = [array.transpose(2, 0, 1) for array in arrays]
-        return [Stack("image", *turned, (y, x), ("", "", "", ""), 0, 1)]
-    axial = [array[::-1, ::-1].transpose(2, 1, 0) for array in arrays]
-    coronal = [array[::-1, :, ::-1].transpose(1, 2, 0) for array in arrays]
-    sagittal = [array[:, ::-1, ::-1].transpose(0, 2, 1) for array in arrays]
+        return [stack("image", lambda a: a.transpose(2, 0, 1), (y, x), "", 2)]
     return [
-        Stack("axial", *axial, (x, y), ("R", "L", "A", "P"), first[2], total[2]),
-        Stack("coronal", *coronal, (x, z), ("R", "L", "S", "I"), first[1], total[1]),
-        Stack("sagittal", *sagittal, (y, z), ("A", "P", "S", "I"), first[0], total[0]),
+        stack("axial", lambda a: a[::-1, ::-1].transpose(2, 1, 0), (x, y), "RLAP", 2),
+        stack("coronal", lambda a: a[::-1, :, ::-1].transpose(1, 2, 0), (x, z), "RLSI", 1),
+        stack("sagittal", lambda a: a[:, ::-1, ::-1].transpose(0, 2, 1), (y, z), "APSI", 0),
     ]
 
 
@@ -86,7 +92,7 @@ def content_box(scan: Scan, margin: int = 2) -> tuple[slice, ...]:
     shape = scan.truth.shape
     if scan.flat:
         return tuple(slice(0, size) for size in shape)
-    there = scan.truth | scan.pred
+    there = np.logical_or.reduce([mask for masks in scan.masks.values() for mask in masks])
     if scan.image is not None:
         there = there | (scan.image > scan.image.min())
     box = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,37 +62,49 @@ def read_case(found: Found, scores: Scores, place: str, dice: float, pair: Pair)
     """The arrays of one case. Raises AutoconfError for a file that cannot be read, or that is not what was scored."""
     kind = "images" if scores.images else "volumes"
     labels = read_truth(kind, pair)
-    truth, pred = _masks(scores, pair, labels, read_prediction(kind, pair, labels))
-    _check_sizes(scores, pair, truth, pred, labels.voxel_ml)
+    masks = _masks(scores, pair, labels, read_prediction(kind, pair, labels))
     if labels.affine is None:
-        grey = _picture(found, pair, truth.shape)
-        flat = Scan(None if grey is None else grey[..., None], truth[..., None], pred[..., None], (1, 1, 1), flat=True)
+        grey = _picture(found, pair, labels.data.shape)
+        masks = {region: (truth[..., None], pred[..., None]) for region, (truth, pred) in masks.items()}
+        flat = Scan(None if grey is None else grey[..., None], masks, (1.0, 1.0, 1.0), flat=True)
         return Case(pair.case, place, dice, flat, "the image" if grey is not None else "")
     contrast, image = _image(found, pair)
     if image is not None:
         check_same_grid(image, labels.volume)
-    to_ras = nibabel.io_orientation(labels.affine)
-    truth, pred = (nibabel.apply_orientation(mask, to_ras) for mask in (truth, pred))
-    grey = None if image is None else nibabel.apply_orientation(image.data, to_ras)
+    to_ras = partial(nibabel.apply_orientation, ornt=nibabel.io_orientation(labels.affine))
+    masks = {region: (to_ras(truth), to_ras(pred)) for region, (truth, pred) in masks.items()}
     x, y, z = labels.volume.grid.spacing
-    return Case(pair.case, place, dice, Scan(grey, truth, pred, (x, y, z)), contrast, tilt(labels.affine))
+    scan = Scan(None if image is None else to_ras(image.data), masks, (x, y, z))
+    return Case(pair.case, place, dice, scan, contrast, tilt(labels.affine))
 
 
-def _masks(scores: Scores, pair: Pair, truth: Labels, pred: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """The first scored region of both masks, their values read as `score` read them."""
-    kind, region = at(scores.summary, "kind"), scores.regions[0]
-    reading = at(scores.summary, "predictions_read_as") or "binary"
-    meaning = decide(str(kind), [pair], [truth.values], [pred.values], "auto", str(reading), region)
-    return (
-        truth.region(meaning.of_truth(pair.case, region)),
-        pred.region(meaning.of_prediction(pair.case, region)),
-    )
+def _masks(scores: Scores, pair: Pair, truth: Labels, pred: Labels) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Truth and prediction of each region, their values read as `score` read them.
+
+    A region that one case alone does not explain is left out; the first one must be there. Raises AutoconfError.
+    """
+    kind, reading = str(at(scores.summary, "kind")), str(at(scores.summary, "predictions_read_as") or "binary")
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for region in scores.regions:
+        try:
+            meaning = decide(kind, [pair], [truth.values], [pred.values], "auto", reading, region)
+            true = truth.region(meaning.of_truth(pair.case, region))
+            predicted = pred.region(meaning.of_prediction(pair.case, region))
+            _check_sizes(scores, region, pair, (predicted, true), truth.voxel_ml)
+        except AutoconfError:
+            if not found:
+                raise
+            continue
+        found[region] = (true, predicted)
+    return found
 
 
-def _check_sizes(scores: Scores, pair: Pair, truth: np.ndarray, pred: np.ndarray, voxel_ml: float | None) -> None:
+def _check_sizes(
+    scores: Scores, region: str, pair: Pair, masks: tuple[np.ndarray, np.ndarray], voxel_ml: float | None
+) -> None:
     """What is drawn must be what was scored: a mask that was written again later has another size."""
-    values = next(row.values for row in scores.of(scores.regions[0]) if row.case == pair.case)
-    for key, mask, path in zip(size(scores)[:2], (pred, truth), (pair.pred, pair.truth), strict=True):
+    values = next((row.values for row in scores.of(region) if row.case == pair.case), {})
+    for key, mask, path in zip(size(scores)[:2], masks, (pair.pred, pair.truth), strict=True):
         now = float(np.count_nonzero(mask)) * (1.0 if voxel_ml is None else voxel_ml)
         if key in values and abs(now - values[key]) > 1e-3 + 1e-4 * now:
             was = f"but {values[key]:.4g} when it was scored"
