@@ -66,7 +66,10 @@ def overlays(found: Found) -> Section:
     parts = [_legend(shown[0].scan.flat, names), *(paragraph(text, "missing") for text in said), paragraph(note)]
     number = 0
     for case, planes in drawn:
-        parts.append(f"<h3>{escape(f'{case.place.capitalize()}: {case.case}')}</h3>" + paragraph(_about(case)))
+        parts.append(
+            f"<h3>{escape(f'{case.place.capitalize()}: {case.case}')}</h3>"
+            + paragraph(_about(case, next(iter(names.values()))))
+        )
         parts.append('<div class="planes">')
         for plane in planes:
             parts.append(_figure(case, plane, number))
@@ -162,7 +165,7 @@ def _legend(flat: bool, regions: dict[str, str]) -> str:
     """How to read the pictures, and what to show. flat: of 2D images. regions: names, by region."""
     where = (
         "Radiological view: the patient's right is at the left of the picture; of sagittal slices, the front. "
-        "Slices count from below, from the back and from the left. "
+        "Slices count from below, from the back and from the left."
     )
     sample = '<svg class="key {0}" viewBox="0 0 36 8" aria-hidden="true"><path d="M1 4h34"/></svg>'
     boxes = "".join(
@@ -175,15 +178,16 @@ def _legend(flat: bool, regions: dict[str, str]) -> str:
         f"{escape(name)}</label>"
         for region, name in regions.items()
     )
-    choice = (
-        f'<fieldset class="toggles" id="regions" hidden><legend>Region</legend>{choice}</fieldset>' if others else ""
-    )
-    words = f"{'' if flat else where}Outlines: {regions[first].lower()}."
-    return f'{paragraph(words)}<div class="toggles">{boxes}</div>{choice}'
+    shown = paragraph(f"Outlines: {regions[first].lower()}.")
+    parts = ["" if flat else paragraph(where), f"<noscript>{shown}</noscript>" if others else shown]
+    parts.append(f'<div class="toggles">{boxes}</div>')
+    if others:
+        parts.append(f'<fieldset class="toggles" id="regions" hidden><legend>Region</legend>{choice}</fieldset>')
+    return "".join(parts)
 
 
-def _about(case: Case) -> str:
-    words = f"Dice {case.dice:.3f}. "
+def _about(case: Case, region: str) -> str:
+    words = f"{region} Dice {case.dice:.3f}. "
     words += f"Shown on {case.contrast}." if case.contrast else "No image is known, so the outlines lie on black."
     if case.tilt > TILTED:
         words += f" The grid is turned by {case.tilt:.0f} degrees against the body; the planes follow the grid."
