@@ -206,6 +206,19 @@ def test_the_page_has_the_systems_theme_until_the_button_says_otherwise(
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
+def test_paper_is_white_and_shows_no_buttons(chrome: webdriver.Chrome, page: Path, theme: str) -> None:
+    show(chrome, page, theme)
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    try:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
+        assert chrome.execute_script(BACKGROUND) == LIGHT
+        assert one(chrome, ".headline").value_of_css_property("color") == "rgba(0, 0, 0, 1)"
+        assert not [a for a in chrome.find_elements(By.CSS_SELECTOR, "button, input, nav") if a.is_displayed()]
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_can_be_read(chrome: webdriver.Chrome, page: Path, theme: str) -> None:
     show(chrome, page, theme)
     found = chrome.execute_script(CONTRAST)
