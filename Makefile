@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test test-lowest clean
+.PHONY: demo test test-browser browser test-lowest clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,20 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(PY) -m pytest
+
+# The report in a real browser, headless Chromium, without a network.
+test-browser: browser $(VENV)/.installed-browser
+	$(PY) -m pytest tests_browser
+
+$(VENV)/.installed-browser: $(VENV)/.installed
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[test,browser]"
+	touch $@
+
+browser:
+	@if command -v chromium && command -v chromedriver; then exit 0; fi > /dev/null; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+	echo "make: chromium and chromedriver are missing. Install Debian's packages chromium and chromium-driver." >&2; exit 1; fi; \
+	apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium chromium-driver
 
 # The oldest versions that pyproject.toml allows, in an environment of their own.
 test-lowest:
