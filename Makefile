@@ -1,5 +1,6 @@
 # Each target does all its own set-up: a virtual environment with the exact versions of constraints.txt.
-# `make demo` shows the whole path on synthetic data; `make test` runs all tests.
+# `make demo` shows the whole path on synthetic data; `make test` runs all tests but those that need a browser, which
+# `make test-browser` runs.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,8 +23,9 @@ demo: $(VENV)/.installed
 	$(PY) -m autoconf plan demo/inspected --bundle bundles/unetr3d --memory 4GB --device cpu --set max_epochs=4 --out demo/plan.yaml
 	$(RUN) training --config_file "['$(UNETR)/train.yaml','demo/plan.yaml']" --datalist demo/inspected/datalist.json --output_dir demo/run --device cpu
 	$(RUN) inferring --config_file "['$(UNETR)/inference.yaml','demo/plan.yaml']" --datalist demo/inspected/datalist.json --checkpoint demo/run/model.pt --output_dir demo/predictions --device cpu
-	$(PY) -m autoconf score demo/predictions demo/inspected/datalist.json --out demo/report
-	@echo "The report lies in demo/report: overlay.png, scores.csv, summary.json. Synthetic data: the scores mean nothing for patients."
+	$(PY) -m autoconf score demo/predictions demo/inspected/datalist.json --out demo/scores
+	$(PY) -m autoconf report demo/run --scores demo/scores --out demo/report.html
+	@echo "The report is demo/report.html, its scores are in demo/scores. Synthetic data: the scores mean nothing for patients."
 
 test: $(VENV)/.installed
 	$(PY) -m pytest
