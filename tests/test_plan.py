@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers_bundles import PSEUDO2D, UNETR3D, read_yaml
-from helpers_volumes import assert_refused, autoconf
+from helpers_volumes import assert_refused, autoconf, odd_copies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoconf.errors import AutoconfError
 from autoconf.explain import explain
-from autoconf.plan import _count, rules
+from autoconf.plan import _check_fingerprint, _count, rules
 from autoconf.plan.bundle import check_override, parse_set, read_bundle
 from autoconf.plan.choose import TIME_SHARE, Cases, Limit, choose, task
 from autoconf.plan.file import parse, render
@@ -466,3 +466,19 @@ def test_a_set_without_training_cases_is_refused():
 def test_a_patch_that_the_network_does_not_take_is_refused_with_one_that_it_takes():
     with pytest.raises(AutoconfError, match=r"multiples of 16: give \[96, 96, 112\]"):
         chosen(CPU, {"patch_size": [100, 90, 110]})
+
+
+def test_whatever_stands_in_a_fingerprint_it_is_planned_for_or_refused() -> None:
+    row = {"case": "a", "shape": [24, 24, 16], "brain_shape": [20, 22, 14], "spacing": [1.0, 1.0, 1.0]}
+    sound = {"kind": "volumes", "contrasts": {"t1": {}}, "cases": [row, row | {"case": "b"}]}
+    machine = Machine("cpu", 8e9, 8e9, 2)
+    refused = 0
+    for odd in (odd for odd in odd_copies(sound) if isinstance(odd, dict)):  # others are refused when they are read
+        try:
+            _check_fingerprint("work", odd)
+        except AutoconfError as error:
+            assert str(error).startswith("work/fingerprint.json is not what inspect writes")
+            refused += 1
+            continue
+        task(odd, read_bundle(str(UNETR3D)), machine, Cases(10, 2))
+    assert refused > 20

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 from PIL.Image import Resampling
 
 from autoconf.errors import DataError
@@ -157,7 +158,8 @@ def _decode(path: str) -> tuple[Pillow.Image, bytes]:
         with Pillow.open(io.BytesIO(content)) as image:
             return _grey(image), hashlib.sha256(content).digest()
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-        what = " ".join(str(error).split())[:80]
+        no_image = isinstance(error, UnidentifiedImageError)  # whose own words name a place in memory
+        what = "of no known format" if no_image else " ".join(str(error).split())[:80]
         raise DataError("unreadable", f"{path}: not a readable image ({what}). Copy it again or remove it.") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import re
 import shlex
@@ -44,6 +45,7 @@ def plan(
     --set      key=value of the bundle, which goes into the plan as it is; may be given several times
     """
     fingerprint = _read_json(work, "fingerprint.json", "kind", "cases")
+    _check_fingerprint(work, fingerprint)
     to = read_bundle(bundle, network)
     _check_kind(work, fingerprint, to)
     fixed = parse_set(to, set)
@@ -92,6 +94,26 @@ def _check_file(out: str) -> None:
     if os.path.isdir(out):
         raise AutoconfError(f"{out} is a folder. Give --out a file, such as {os.path.join(out, 'plan.yaml')}.")
     check_out(os.path.dirname(os.path.abspath(out)))
+
+
+def _check_fingerprint(work: str, fingerprint: dict[str, Any]) -> None:
+    """Refuse a fingerprint that was changed by hand, or cut short, before its numbers are computed with."""
+    try:
+        if fingerprint["kind"] == "images":
+            lists = [fingerprint["median_size"], [fingerprint["n_images"]]]
+        elif fingerprint["kind"] == "volumes":
+            lists = [row[key] for row in fingerprint["cases"] for key in ("brain_shape", "spacing")]
+            lists += [row["shape"] for row in fingerprint["cases"] if row.get("shape")]
+            contrasts = fingerprint.get("contrasts", {})
+            if {len(numbers) for numbers in lists} != {3} or not all(isinstance(contrast, str) for contrast in contrasts):
+                raise ValueError("its cases have not three axes")
+        else:
+            raise ValueError("its kind is neither volumes nor images")
+        if not all(0 < float(number) < math.inf for numbers in lists for number in numbers):
+            raise ValueError("a size or spacing is not above 0")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        path = os.path.join(work, "fingerprint.json")
+        raise AutoconfError(f"{path} is not what inspect writes ({error}). Run it again.") from None
 
 
 def _check_kind(work: str, fingerprint: dict[str, Any], bundle: Bundle) -> None:
