@@ -13,9 +13,7 @@ from autoconf.inspect import inspect
 from autoconf.phantom import phantom
 
 # A property is no less true on a busy machine; and a test that passed yesterday draws the same examples today.
-settings.register_profile(
-    "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("unhurried")
 
 
