@@ -99,7 +99,7 @@ def write_scores(folder: Path, cases: list[str], regions: tuple[str, ...] = ("wt
         "both_empty": {region: 0 for region in regions},
         "missing": [],
         "references": {region: {"all_background": {name: poor for name in METRICS}} for region in regions},
-        "verdicts": ["beats it: wt Dice +0.792 against no tumour anywhere (all_background)"],
+        "verdicts": ["better than no tumour anywhere: wt Dice +0.792, 95 % interval [+0.700, +0.880]"],
         "warnings": [f"few patients ({len(cases)}): as many others could give a clearly different mean"],
     }
     (folder / "summary.json").write_text(json.dumps(summary))

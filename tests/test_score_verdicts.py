@@ -77,8 +77,8 @@ def test_30_patients_are_enough_not_to_be_warned() -> None:
 def test_a_model_that_does_not_beat_a_reference_is_called_out() -> None:
     own = rows([0.8, 0.7, 0.9, 0.8])
     for theirs, said in (
-        ([0, 0, 0, 0], "beats it"),
-        ([0.9] * 4, "NOT BETTER:"),
+        ([0, 0, 0, 0], "better than a FLAIR threshold: wt Dice +0.800"),
+        ([0.9] * 4, "NOT BETTER than"),
         ([0.95, 0.1, 0.95, 0.9], "NOT BETTER beyond"),
     ):
         reference = [r | {"reference": "flair_threshold"} for r in rows(theirs)]
@@ -87,7 +87,7 @@ def test_a_model_that_does_not_beat_a_reference_is_called_out() -> None:
 
 def test_one_patient_proves_nothing() -> None:
     said = summarise(rows([0.9]), [r | {"reference": "all_foreground"} for r in rows([0.1])])["verdicts"]
-    assert said[0].startswith("better, but one patient")
+    assert said[0].startswith("better than tumour everywhere, but one patient")
 
 
 def test_the_flair_threshold_finds_the_largest_bright_object_of_the_head() -> None:

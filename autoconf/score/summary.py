@@ -111,16 +111,15 @@ def _against(region: str, rows: list[Row], references: list[Row]) -> list[str]:
         difference = np.array([[own[case]["dice"] - theirs[case]["dice"]] for case in own])
         low, high = (float(edge[0]) for edge in intervals(difference, [row["patient"] for row in own.values()]))
         mean = float(difference.mean())
-        gap = f"{region} Dice {mean:+.3f} against {REFERENCE_NAMES[name]} ({name})"
-        span = f"[{low:+.3f}, {high:+.3f}]"
+        other, gap = REFERENCE_NAMES[name], f"{region} Dice {mean:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]"
         if mean > 0 and len({row["patient"] for row in own.values()}) == 1:
-            said.append(f"better, but one patient is no evidence: {gap}")
+            said.append(f"better than {other}, but one patient is no evidence: {region} Dice {mean:+.3f}")
         elif low > 0:
-            said.append(f"beats it: {gap}, 95 % interval {span}")
+            said.append(f"better than {other}: {gap}")
         elif mean > 0:
-            said.append(f"NOT BETTER beyond doubt: {gap}, 95 % interval {span} holds 0")
+            said.append(f"NOT BETTER beyond doubt than {other}: {gap}, which holds 0")
         else:
-            said.append(f"NOT BETTER: {gap}, 95 % interval {span}")
+            said.append(f"NOT BETTER than {other}: {gap}")
     return said
 
 
