@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 from helpers_report import CHECKS, RECORD, write_run
+from helpers_volumes import real_data
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -120,16 +121,45 @@ def one(driver: webdriver.Chrome, selector: str) -> Any:
     return driver.find_element(By.CSS_SELECTOR, selector)
 
 
-def test_it_opens_without_errors_and_asks_the_network_for_nothing(chrome: webdriver.Chrome, page: Path) -> None:
-    chrome.get_log("performance")
-    chrome.get_log("browser")
-    show(chrome, page)
-    assert one(chrome, ".headline").text.startswith("Whole tumour Dice 0.")
-    assert chrome.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
+def open_quietly(driver: webdriver.Chrome, page: Path) -> None:
+    """Show the page; nothing must be complained of in the console, and nothing asked of the network."""
+    driver.get_log("performance")
+    driver.get_log("browser")
+    show(driver, page)
+    assert one(driver, ".headline").text.startswith("Whole tumour Dice 0.")
+    assert driver.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
     assert page.as_uri() in asked
     assert all(url == page.as_uri() or url.startswith("data:") for url in asked)
+
+
+def test_it_opens_without_errors_and_asks_the_network_for_nothing(chrome: webdriver.Chrome, page: Path) -> None:
+    open_quietly(chrome, page)
+
+
+def test_a_report_of_real_cases_opens_and_is_moved_by_the_keyboard(chrome: webdriver.Chrome, tmp_path: Path) -> None:
+    data = real_data("brats")
+    if data is None:
+        pytest.skip("no real BraTS cases: put them below $SEG_DATA/brats")
+    inspect(data, str(tmp_path / "work"), jobs=2)
+    datalist = json.loads((tmp_path / "work" / "datalist.json").read_text())
+    (tmp_path / "masks").mkdir()
+    for item in datalist["testing"]:  # the truth, moved by 3 mm
+        image = nibabel.load(Path(data) / item["label"])
+        mask = np.roll(np.asarray(image.dataobj) > 0, 3, axis=0).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(mask, image.affine), tmp_path / "masks" / f"{item['case']}.nii.gz")
+    run = write_run(tmp_path, RECORD | {"datalist": str(tmp_path / "work" / "datalist.json")})
+    score(str(tmp_path / "masks"), str(tmp_path / "work" / "datalist.json"), str(run / "scores"))
+    report(str(run), str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").stat().st_size < 10e6
+    open_quietly(chrome, tmp_path / "report.html")
+    figure = one(chrome, ".plane")
+    slider, said = (figure.find_element(By.CSS_SELECTOR, name) for name in ("input", "output"))
+    before = said.text
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert re.match(r"slice \d+ of 155, truth", before) and said.text != before
+    assert chrome.get_log("browser") == []
 
 
 @pytest.mark.parametrize("plane", [0, 1, 2])
