@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from autoconf.output import table
+from autoconf.score.metrics import LOWER_IS_BETTER
 from autoconf.score.pairs import Pairs
 
 MOST_ROWS = 25  # more cases than these are in scores.csv only
@@ -59,14 +60,14 @@ def _print_region(region: str, rows: list[Row], summary: Row) -> None:
         (row["case"], *(row[name] for name in SHOWN), *(row[name] for name in sizes), _remark(row))
         for row in worst[:MOST_ROWS]
     ]
-    heads = [TITLES[name] for name in SHOWN] + [name.replace("_ml", " mL").replace("_", " ") for name in sizes]
+    heads = [_title(name, summary) for name in SHOWN] + [name.replace("_ml", " mL").replace("_", " ") for name in sizes]
     print(table(shown, (region, *heads, "")))
     if len(rows) > MOST_ROWS:
         print(f"... and {len(rows) - MOST_ROWS} better ones")
     spread = summary["regions"][region]
     lines = [
         (
-            TITLES[name],
+            _title(name, summary),
             found["mean"],
             f"[{found['low']:.3f}, {found['high']:.3f}]",
             found["median"],
@@ -79,6 +80,11 @@ def _print_region(region: str, rows: list[Row], summary: Row) -> None:
     print()
     print(table(lines, (region, "mean", "95 % interval", "median", "quartiles", *names)))
     print()
+
+
+def _title(name: str, summary: Row) -> str:
+    """A metric's heading, with its unit where it has one."""
+    return TITLES[name] + (f" {summary['units']['length']}" if name in LOWER_IS_BETTER else "")
 
 
 def _facts(summary: Row, pairs: Pairs) -> list[tuple[str, str]]:
