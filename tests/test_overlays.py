@@ -36,15 +36,15 @@ def test_an_image_is_shown_as_it_is() -> None:
 def test_each_validation_draws_its_own_first_cases(bundle: str, tmp_path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    def validate(engine: Engine, batch: int) -> list[dict]:
+    def validate(engine: Engine, batch: list[dict]) -> list[dict]:
         mask = torch.zeros(1, 8, 8)
         mask[0, 2:5, 2:5] = 1
-        return [{"image": torch.rand(1, 8, 8), "label": mask, "pred": mask, "case": f"{batch}-{n}"} for n in range(3)]
+        return [{"image": torch.rand(1, 8, 8), "label": mask, "pred": mask} for _ in batch]
 
     overlays = scripts(bundle, "overlays").Overlays(str(tmp_path), str(tmp_path / "tensorboard"), cases=4)
     engine = Engine(validate)
     overlays.attach(engine)
-    engine.run(range(3), max_epochs=2)
+    engine.run([[{"case": f"{number}-{n}"} for n in range(3)] for number in range(3)], max_epochs=2)
     assert [one.case for one in overlays.shown] == ["0-0", "0-1", "0-2", "1-0"]
     assert (tmp_path / "overlays.png").read_bytes().startswith(b"\x89PNG")
     logged = EventAccumulator(str(tmp_path / "tensorboard"))

@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: safe for all colour sight
-WHITE_AT = 99.5  # percentile that is shown white, so that a few bright pixels do not darken the rest
+WHITE_AT = 99.5  # percentile of the head that is shown white, so that a few bright pixels do not darken the rest
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Shown:
 class Overlays:
     """Draw the first `cases` validation images after each validation: overlays.png, and an image in TensorBoard.
 
-    output_dir: where overlays.png goes; log_dir: TensorBoard's. Attach to the evaluator, whose output after
-    postprocessing has binary `pred` and `label`. Without matplotlib nothing is drawn.
+    output_dir: where overlays.png goes; log_dir: TensorBoard's. Attach to the evaluator, whose batch has the items'
+    `case`, and whose output after postprocessing has `image`, and binary `pred` and `label`. Without matplotlib nothing
+    is drawn.
     """
 
     def __init__(self, output_dir: str, log_dir: str, cases: int = 6) -> None:
@@ -46,8 +47,9 @@ class Overlays:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
 
     def _iteration(self, engine: Engine) -> None:
-        for item in engine.state.output[: self.cases - len(self.shown)]:
-            self.shown.append(pick(item["image"], item["label"], item["pred"], str(item.get("case", ""))))
+        for source, item in zip(engine.state.batch, engine.state.output, strict=True):
+            if len(self.shown) < self.cases:
+                self.shown.append(pick(item["image"], item["label"], item["pred"], str(source.get("case", ""))))
 
     def _epoch(self, engine: Engine) -> None:
         try:
@@ -92,8 +94,9 @@ def _figure(shown: list[Shown]):  # noqa: ANN202 - matplotlib is not there for c
     for panel in panels:
         panel.set_axis_off()
     for panel, one in zip(panels, shown, strict=False):
-        low, high = np.percentile(one.image, [0, WHITE_AT])
-        panel.imshow(one.image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+        head = one.image[one.image != 0]  # what is 0 lies outside of it, also after z-scoring: shown black
+        low, high = np.percentile(head, [100 - WHITE_AT, WHITE_AT]) if head.size else (0, 1)
+        panel.imshow(np.where(one.image == 0, low, one.image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
         for mask, colour, style in ((one.truth, TRUTH, "solid"), (one.pred, PREDICTION, "dashed")):
             if mask.any() and not mask.all():
                 panel.contour(mask, [0.5], colors=colour, linestyles=style, linewidths=1.5)
