@@ -12,6 +12,8 @@ import torch
 from helpers_bundles import PSEUDO2D, run_bundle, write_yaml
 from PIL import Image
 
+from autoconf.score import score
+
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> Path:
@@ -62,6 +64,10 @@ def test_evaluation_scores_each_testing_image(slices, pseudo_labelled, settings,
         assert set(scores[name]) == set(images_to_test(slices))
     for image, dice in scores["dice"].items():
         assert scores["iou"][image] == pytest.approx(dice / (2 - dice), abs=1e-4)
+    score(str(tmp_path / "masks"), str(pseudo_labelled / "masks"), str(tmp_path / "scores"), jobs=1)
+    with open(tmp_path / "scores" / "scores.csv", newline="") as stream:
+        again = {row["case"]: float(row["dice"]) for row in csv.DictReader(stream)}
+    assert again == pytest.approx({f"{image}.png": dice for image, dice in scores["dice"].items()}, abs=1e-4)
 
 
 def test_masks_have_the_size_of_their_images(slices, settings, trained, tmp_path):
