@@ -535,7 +535,9 @@ def test_another_contrast_is_shown_where_flair_is_missing(whole: Path, tmp_path:
         path.write_text(path.read_text().replace(str(whole.parent), str(tmp_path / "all")))
     summary = tmp_path / "all" / "run" / "scores" / "summary.json"
     content = json.loads(summary.read_text())
-    summary.write_text(json.dumps(content | {"truth": str(tmp_path / "all/work/datalist.json"), "split": "training"}))
+    summary.write_text(
+        json.dumps(content | {"truth": str(tmp_path / "all" / "work" / "datalist.json"), "split": "training"})
+    )
     assert "Shown on T2." in made(tmp_path / "all" / "run").text
 
 

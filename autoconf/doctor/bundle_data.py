@@ -20,6 +20,7 @@ from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.opened import config, image_format, is_3d, small
 from autoconf.doctor.samples import crooked, sample
 from autoconf.inspect.scans import contrast_of
+from autoconf.score.metrics import bounding_box, overlap
 
 LOGIT = 20.0  # its sigmoid is 1 to nine digits
 CENTRES, CROPS = 600, 30  # drawn to count those on tumour
@@ -89,14 +90,8 @@ def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
     truth, own_affine = _read(item["label"])
     whole = np.isin(truth, item["values"][0]) if "values" in item else truth > 0
     same_grid = saved.shape == truth.shape and (affine is None or np.allclose(affine, own_affine, atol=1e-3))
-    file, memory = (dice_of(mask, whole) if mask.shape == whole.shape else 0.0 for mask in (saved > 0, found))
+    file, memory = (overlap(mask, whole).dice if mask.shape == whole.shape else 0.0 for mask in (saved > 0, found))
     return Back(file, memory, same_grid)
-
-
-def dice_of(pred: np.ndarray, truth: np.ndarray) -> float:
-    """Dice of two boolean arrays of one shape; 1 if both are empty."""
-    total = np.count_nonzero(pred) + np.count_nonzero(truth)
-    return 2 * np.count_nonzero(pred & truth) / total if total else 1.0
 
 
 def read_saved(folder: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -225,8 +220,7 @@ def _own_files(paths: list[str], shape: tuple[int, ...]) -> dict[str, np.ndarray
         return {}
     images = [nibabel.as_closest_canonical(nibabel.load(path)) for path in paths]
     arrays = {name: np.asarray(image.dataobj, np.float32) for name, image in zip(names, images, strict=True)}
-    places = np.argwhere(np.any(list(arrays.values()), axis=0))
-    box = tuple(slice(low, high + 1) for low, high in zip(places.min(axis=0), places.max(axis=0), strict=True))
+    box = bounding_box(np.any(list(arrays.values()), axis=0))
     found = {str(name): array[box] for name, array in arrays.items()}
     brain = next(iter(found.values())).shape
     if max(abs(a - b) for a, b in zip(brain, shape, strict=True)) > 1:  # one voxel may be rounding

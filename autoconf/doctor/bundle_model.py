@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from autoconf.doctor.bundle_data import dice_of, items
+from autoconf.doctor.bundle_data import items
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.opened import config, image_format
 from autoconf.doctor.samples import sample
+from autoconf.score.metrics import overlap
 
 CASES = 3  # whose masks are predicted anew for each question
 BLOCKS = ("TransformerBlock", "SwinTransformerBlock")  # classes of MONAI whose output can be their input
@@ -83,4 +84,4 @@ def predict(parser: ConfigParser, network: Any, drop: int | None = None) -> list
 
 
 def mean_dice(masks: list[tuple[Any, Any]]) -> float:
-    return float(np.mean([dice_of(pred, truth) for pred, truth in masks]))
+    return float(np.mean([overlap(pred, truth).dice for pred, truth in masks]))

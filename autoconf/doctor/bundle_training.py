@@ -13,10 +13,11 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import ResizeWithPadOrCrop
 
-from autoconf.doctor.bundle_data import dice_of, items, read_saved
+from autoconf.doctor.bundle_data import items, read_saved
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.opened import channels, is_3d, small, small_size
 from autoconf.doctor.samples import sample
+from autoconf.score.metrics import overlap
 
 STEPS = 400  # at most, to learn one case by heart
 LEARNED = 0.95  # Dice
@@ -74,7 +75,7 @@ def score(network: Any, image: torch.Tensor, label: torch.Tensor) -> float:
     network.eval()
     with torch.no_grad():
         pred = finest(network(image[None]), label[None])[0, 0] > 0
-    return dice_of(pred.numpy(), label[0].numpy() > 0)
+    return overlap(pred.numpy(), label[0].numpy() > 0).dice
 
 
 def finest(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -163,8 +164,10 @@ def mean_mask_dice(training: Sequence[torch.Tensor], held_out: Sequence[torch.Te
     """Dice on held-out masks of the training masks' mean, cut where it fits the training masks best."""
     masks = [label[0].numpy() > 0 for label in training]
     mean = np.mean(masks, axis=0)
-    cut = max(np.arange(0.05, 0.95, 0.05), key=lambda c: float(np.mean([dice_of(mean > c, mask) for mask in masks])))
-    return float(np.mean([dice_of(mean > cut, label[0].numpy() > 0) for label in held_out]))
+    cut = max(
+        np.arange(0.05, 0.95, 0.05), key=lambda c: float(np.mean([overlap(mean > c, mask).dice for mask in masks]))
+    )
+    return float(np.mean([overlap(mean > cut, label[0].numpy() > 0).dice for label in held_out]))
 
 
 def same_mask(subject: Subject) -> Outcome:

@@ -16,7 +16,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +102,6 @@ class _Options:
 
 def _keep(pairs: Pairs, allow_missing: bool) -> tuple[Pairs, list[str]]:
     """The pairs to score, and the cases that are left out for want of a prediction, if that is allowed."""
-    from dataclasses import replace
-
     if not allow_missing:
         return pairs, []
     kept = [pair for pair in pairs.scored if pair.pred is not None]
@@ -131,8 +129,6 @@ def _score_both(
 
 def _other_task(kind: str, pairs: Sequence[Pair], meaning: Meaning, options: _Options) -> Task:
     """The other predictions may be written in other values, but are scored on the same regions."""
-    from dataclasses import replace
-
     from autoconf.score.cases import Task
     from autoconf.score.pairs import Pairs
 

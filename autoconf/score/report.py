@@ -91,8 +91,7 @@ def _facts(summary: Row, pairs: Pairs) -> list[tuple[str, str]]:
     part = f" of the {summary['split']} split" if "split" in summary else ""
     facts = [("cases", f"{summary['n']} of {summary['patients']} patients{part}")]
     facts += [("worst", f"{region}: {_some(cases)}") for region, cases in summary["worst"].items()]
-    facts += [("", said) for said in summary["verdicts"]]
-    facts[1 + len(summary["worst"])] = ("references", summary["verdicts"][0])
+    facts += [("" if place else "references", said) for place, said in enumerate(summary["verdicts"])]
     if "predictions_read_as" in summary:
         facts.append(("read as", f"predicted values are those of {summary['predictions_read_as']} (--pred-labels)"))
     if summary["missing"]:
