@@ -13,7 +13,6 @@ import nibabel
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.transforms import Compose
 from PIL import Image
 
 from autoconf.doctor.checks import Outcome, Subject
@@ -156,30 +155,25 @@ def crops(subject: Subject) -> Outcome:
 
     A crop of one voxel is its own centre.
     """
-    raw = at_work(subject, "train").config["train"]["random_transforms"]
-    place = next((i for i, step in enumerate(raw) if isinstance(step, dict) and {"pos", "neg"} <= set(step)), None)
-    if place is None:
-        return Outcome("no transform of this bundle draws crops by pos and neg", None)
-    promised = raw[place]["pos"] / (raw[place]["pos"] + raw[place]["neg"])
+    raw = at_work(subject, "train").config["train"].get("crop", {})
+    if not {"pos", "neg"} <= set(raw):
+        return Outcome("this bundle draws no crops by pos and neg", None)
+    promised = raw["pos"] / (raw["pos"] + raw["neg"])
     cases = sample(subject, 3)
-    centred = _share_with_tumour(at_work(subject, "train", **cases, patch_size=[1, 1, 1]), place, CENTRES)
-    holding = _share_with_tumour(at_work(subject, "train", **cases), place, CROPS)
+    centred = _share_with_tumour(at_work(subject, "train", **cases, patch_size=[1, 1, 1]), CENTRES)
+    holding = _share_with_tumour(at_work(subject, "train", **cases), CROPS)
     chance = [3 * math.sqrt(promised * (1 - promised) / count) for count in (CENTRES, CROPS)]
     passed = abs(centred - promised) <= chance[0] and holding >= promised - chance[1]
     measured = f"{centred:.3f} of {CENTRES} centred on tumour, {holding:.2f} of {CROPS} hold some"
     return Outcome(measured, passed, f"pos and neg promise {promised:.3f}, +- {chance[0]:.3f} by chance")
 
 
-def _share_with_tumour(parser: ConfigParser, place: int, count: int) -> float:
-    """Of `count` crops that the transform at a place of random_transforms draws from the training cases in turn."""
-    prepare, steps = (parser.get_parsed_content(f"train#{which}_transforms") for which in ("deterministic", "random"))
-    ready = [Compose([*prepare, *steps[:place]])(dict(item)) for item in items(parser, "train#dataset")]
-    drawn = [_first(steps[place](dict(ready[i % len(ready)]))) for i in range(count)]
-    return float(np.mean([bool((crop["label"][:1] > 0).any()) for crop in drawn]))
-
-
-def _first(crop: Any) -> dict[str, Any]:
-    return crop[0] if isinstance(crop, list) else crop
+def _share_with_tumour(parser: ConfigParser, count: int) -> float:
+    """Of `count` crops that train#crop draws from the training cases in turn."""
+    prepare, crop = (parser.get_parsed_content(f"train#{name}") for name in ("preprocessing", "crop"))
+    ready = [prepare(dict(item)) for item in items(parser, "train#dataset")]
+    drawn = [crop(ready[i % len(ready)]) for i in range(count)]
+    return float(np.mean([bool((one["label"][:1] > 0).any()) for one in drawn]))
 
 
 def contrast_order(subject: Subject) -> Outcome:

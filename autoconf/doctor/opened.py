@@ -1,6 +1,6 @@
 """A bundle's configs, read as `monai.bundle run` reads them, for the process that belongs to the bundle.
 
-Only ids of the configs are used (`train#deterministic_transforms`, `postprocessing`, ...), never the bundle's code by
+Only ids of the configs are used (`train#preprocessing`, `postprocessing`, ...), never the bundle's code by
 its name. torch and monai are imported here: never import this module from the command line's own process.
 """
 

@@ -52,13 +52,16 @@ RULES = {
     "cache_rate": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, _sixteens)),
     "target_spacing": ("three lengths in mm above 0, such as [1.0,1.0,1.0]", lambda v: _three(v, _number)),
+    "ema_decay": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
+    "compile": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
+    "deterministic": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "amp": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "normalize_nonzero": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "save_probability": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "device": ("cpu, cuda or cuda:NUMBER, and there", lambda v: _is_device(v)),
     "checkpoint": ("a file that exists (weights saved by training)", lambda v: os.path.isfile(v)),
 }
-PATHS = ("datalist", "dataset_dir", "mask_dir", "output_dir", "checkpoint")
+PATHS = ("datalist", "dataset_dir", "mask_dir", "output_dir", "cache_dir", "checkpoint")
 
 
 def _whole(value: Any) -> bool:

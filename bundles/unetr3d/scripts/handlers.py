@@ -1,4 +1,4 @@
-"""What MONAI's handlers lack: gradient clipping, progress that a person can follow, names of cases.
+"""What MONAI's handlers lack: clipping and averaging of weights, progress that a person can follow, names of cases.
 
 This file is the same in every bundle of the project; a test compares the copies.
 """
@@ -12,6 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from tqdm import tqdm
+
+SHOWN_EVERY = 10  # iterations: reading the loss makes the program wait for a GPU
 
 
 class ClipGradients:
@@ -28,12 +30,60 @@ class ClipGradients:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        added = getattr(engine, "accumulation_steps", 1)
-        length = engine.state.epoch_length or engine.state.iteration
-        done = (engine.state.iteration - 1) % length + 1  # of the epoch; its last batch is always stepped on
-        if done % added and done != length:
+        if steps_now(engine):
+            torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+
+
+def steps_now(engine: Engine) -> bool:
+    """Whether the optimiser steps on this batch, rather than only adding its gradients to those before."""
+    added = getattr(engine, "accumulation_steps", 1)
+    length = engine.state.epoch_length or engine.state.iteration
+    done = (engine.state.iteration - 1) % length + 1  # of the epoch; its last batch is always stepped on
+    return done % added == 0 or done == length
+
+
+class AverageWeights:
+    """Validate and keep the moving average of the weights, which is steadier than the weights of any one step.
+
+    decay: share of the average that stays at each optimiser step; 0.999 is a mean over some 1,000 steps; 0 averages
+    nothing. Early on the decay is (1 + steps) / (10 + steps), so that the first weights are soon forgotten.
+    validator: while it runs, and once the training has completed, the network holds the average.
+    Source: Polyak and Juditsky 1992; the warm-up is TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self, decay: float, validator: Engine) -> None:
+        self.decay = decay
+        self.validator = validator
+        self.steps = 0
+
+    def attach(self, engine: Engine) -> None:
+        if self.decay == 0:
             return
-        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+        self.weights = [w for w in engine.network.state_dict().values() if w.is_floating_point()]
+        self.others = [w.clone() for w in self.weights]  # the average; during validation, the weights of the last step
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.COMPLETED, self._exchange)
+        self.validator.add_event_handler(Events.STARTED, self._exchange)
+        self.validator.add_event_handler(Events.COMPLETED, self._exchange)
+        self.validator.add_event_handler(Events.EXCEPTION_RAISED, self._give_back)
+
+    def _step(self, engine: Engine) -> None:
+        if not steps_now(engine):
+            return
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.others, self.weights, 1 - decay)
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for weight, other in zip(self.weights, self.others, strict=True):
+            kept = weight.clone()
+            weight.copy_(other)
+            other.copy_(kept)
+
+    def _give_back(self, error: Exception) -> None:
+        self._exchange()
+        raise error
 
 
 class Progress:
@@ -56,7 +106,7 @@ class Progress:
 
     def _start(self, engine: Engine) -> None:
         self.began = time.monotonic()
-        self.losses: list[float] = []
+        self.losses: list[torch.Tensor] = []
         self.items = 0
         if sys.stderr.isatty():
             total = engine.state.epoch_length * (engine.state.max_epochs or 1)
@@ -67,7 +117,7 @@ class Progress:
         self.items += len(output) if isinstance(output, list) else 1  # MONAI takes a batch apart into its items
         self.losses += loss_of(output)
         if self.bar is not None:
-            if self.losses:
+            if self.losses and engine.state.iteration % SHOWN_EVERY == 0:
                 self.bar.set_postfix_str(self._text(engine), refresh=False)
             self.bar.update()
 
@@ -81,7 +131,7 @@ class Progress:
         self.losses.clear()
 
     def _text(self, engine: Engine) -> str:
-        text = f"loss {sum(self.losses) / max(1, len(self.losses)):.4f}"
+        text = f"loss {mean_loss(self.losses):.4f}"
         state = self.validator.state if self.validator is not None else None
         if state is not None and state.key_metric_name in state.metrics:
             text += f"  validation Dice {state.metrics[state.key_metric_name]:.4f} (best {state.best_metric:.4f})"
@@ -100,10 +150,18 @@ def case_names(batch: list[dict]) -> list[dict]:
     return [{"filename_or_obj": item["case"]} for item in batch]
 
 
-def loss_of(output: object) -> list[float]:
-    """The loss of an iteration, as a list of one; empty where there is none. MONAI gives a dict, or one per item."""
+def loss_of(output: object) -> list[torch.Tensor]:
+    """The loss of an iteration, as a list of one; empty where there is none. MONAI gives a dict, or one per item.
+
+    It stays on its device: to read it as a number would make the program wait for a GPU at every step.
+    """
     first = output[0] if isinstance(output, list) and output else output
-    return [float(first["loss"])] if isinstance(first, dict) and "loss" in first else []
+    return [torch.as_tensor(first["loss"]).detach()] if isinstance(first, dict) and "loss" in first else []
+
+
+def mean_loss(losses: list[torch.Tensor]) -> float:
+    """0 if there are none."""
+    return float(torch.stack(losses).mean()) if losses else 0.0
 
 
 def _clock(seconds: float) -> str:

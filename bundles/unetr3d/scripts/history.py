@@ -22,7 +22,7 @@ from ignite.engine import Engine, Events
 
 from .checks import files_on_top
 from .errors import ROOT
-from .handlers import loss_of
+from .handlers import loss_of, mean_loss
 
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "pytorch-ignite")
 
@@ -51,7 +51,7 @@ class History:
 
     def _start(self, engine: Engine) -> None:
         self.began = time.monotonic()
-        self.losses: list[float] = []
+        self.losses: list[torch.Tensor] = []
         self.rows: list[tuple[int, float, float, float, float | str]] = []
         self.validated = 0
         run = _run(engine) | {"datalist": self.datalist}
@@ -66,7 +66,7 @@ class History:
             self.validated = state.epoch
             dice = round(float(state.metrics[state.key_metric_name]), 6)
         rate = engine.optimizer.param_groups[0]["lr"]
-        loss = sum(self.losses) / max(1, len(self.losses))
+        loss = mean_loss(self.losses)
         self.losses.clear()
         self.rows.append((engine.state.epoch, round(time.monotonic() - self.began, 1), rate, round(loss, 6), dice))
         self._show()

@@ -1,0 +1,256 @@
+"""Cases that are prepared once, kept on disk, and mapped into memory by every run that needs them.
+
+    CACHE/<recipe>/recipe.json                           what was done to the scans, in words
+    CACHE/<recipe>/<case>/{image,label,tumour}.npy       float16 (C, H, W, D), uint8 (R, H, W, D), int32 voxel indices
+    CACHE/files.json                                     content of the scans' files, as far as it is known
+
+A case is found again by what its files hold (not by their names or dates) and by the transforms with all their
+settings, the code of those that belong to this bundle, and the version of MONAI. Whatever differs lies elsewhere: nothing
+can be stale. A case appears under its name in one step, whole, so that any number of runs may share the folder and any of
+them may be killed. The folder can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from .errors import refuse
+
+LAYOUT = 1  # of the folder; a change makes all prepared cases anew
+KEYS = ("image", "label")
+HALF_MAX = 6e4  # what float16 can hold; z-scored images stay below 100
+DAY = 86400  # seconds
+UNUSED_DAYS = 30  # after which a recipe's cases are deleted: they can be made again
+
+
+class PreparedCases(Dataset):
+    """The cases of a datalist after their deterministic transforms, each (C, H, W, D) in memory-mapped arrays.
+
+    data: items as `scripts.datalist` makes them. transform: the `Compose` that prepares one.
+    cache_dir: where they are kept. pick: what an index gives, made of the case's arrays (`image`, `label`, `tumour`)
+    and its name (`case`); without it, the whole volumes as tensors.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict],
+        transform: Callable[[dict], dict],
+        cache_dir: str,
+        pick: Callable[[dict], dict] | None = None,
+    ) -> None:
+        self.data = list(data)
+        self.pick = pick or whole
+        self.folders = prepare(self.data, transform, Path(cache_dir))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.pick(load(self.folders[index]) | {"case": self.data[index]["case"]})
+
+
+def whole(case: Mapping[str, Any]) -> dict[str, Any]:
+    """The volumes of a case as tensors: image (C, H, W, D) float16, label (R, H, W, D) uint8; and its name."""
+    return {**{key: torch.from_numpy(np.array(case[key])) for key in KEYS}, "case": case["case"]}
+
+
+def folder(cache_dir: str, datalist: str, output_dir: str) -> str:
+    """Where prepared cases are kept: `cache_dir`; else beside the datalist; else, if none can write there, the output."""
+    beside = os.path.dirname(os.path.abspath(datalist))
+    return cache_dir or os.path.join(beside if os.access(beside, os.W_OK) else output_dir, "prepared")
+
+
+@functools.lru_cache(maxsize=4096)
+def load(folder: Path) -> dict[str, np.ndarray]:
+    """Map a case's arrays into memory. What was read stays in the system's file cache while there is room."""
+    return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+
+
+def prepare(data: Sequence[dict], transform: Callable[[dict], dict], cache: Path) -> list[Path]:
+    """Prepare the cases that are not there yet; returns the folder of each.
+
+    One thread per core works on a case of its own. Several runs that begin together take the cases in other orders,
+    and leave out those that another has finished.
+    """
+    recipe = {"layout": LAYOUT, "monai": monai.__version__, "transforms": describe(transform)}
+    folder = cache / _digest(recipe)[:12]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "recipe.json", json.dumps(recipe, indent=1))
+        os.utime(folder)  # it is in use
+        _tidy(cache)
+        contents = _contents(data, cache / "files.json")
+        folders = [folder / _digest(content)[:20] for content in contents]
+        missing = [i for i, place in enumerate(folders) if not place.is_dir()]
+        random.Random(os.urandom(8)).shuffle(missing)
+        _prepare_missing([(data[i], folders[i]) for i in missing], transform, len(data))
+    except OSError as error:
+        refuse(f"cannot keep prepared cases in {cache}: {error.strerror or error}. Choose another with --cache_dir.")
+    return folders
+
+
+def _prepare_missing(jobs: list[tuple[dict, Path]], transform: Callable[[dict], dict], cases: int) -> None:
+    if not jobs:
+        return
+    began = time.monotonic()
+    pool = ThreadPoolExecutor(os.cpu_count() or 1, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        done = pool.map(lambda job: _prepare_one(*job, transform), jobs)
+        for _ in tqdm(done, "preparing cases", len(jobs), disable=not sys.stderr.isatty(), leave=False):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    where = jobs[0][1].parent
+    seconds = time.monotonic() - began
+    print(f"prepared {len(jobs)} of {cases} cases in {seconds:.1f} s; kept in {where}", file=sys.stderr, flush=True)
+
+
+def _prepare_one(item: dict, place: Path, transform: Callable[[dict], dict]) -> None:
+    if place.is_dir():  # another run was faster
+        return
+    ready = transform(dict(item))
+    image, label = (np.asarray(ready[key]) for key in KEYS)
+    half = np.float16 if np.abs(image).max(initial=0) < HALF_MAX else np.float32
+    label = label.astype(np.uint8)
+    arrays = {"image": image.astype(half), "label": label, "tumour": tumour_indices(label)}
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
+    try:
+        for name, array in arrays.items():
+            with open(partial / f"{name}.npy", "wb") as file:
+                np.save(file, np.ascontiguousarray(array))
+                file.flush()
+                os.fsync(file.fileno())  # a crash of the machine shall not leave a case of zeros
+        os.chmod(partial, 0o755)  # mkdtemp makes it for its owner alone
+        os.rename(partial, place)
+    except OSError:
+        if not place.is_dir():  # else another run finished first, and its case is the same
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def tumour_indices(label: np.ndarray) -> np.ndarray:
+    """Where the first region of (R, H, W, D) is: flat int32 (int64 for huge volumes) indices into (H, W, D)."""
+    indices = np.flatnonzero(label[0])
+    return indices.astype(np.int32) if label[0].size < 2**31 else indices
+
+
+def _tidy(cache: Path) -> None:
+    """Remove what a killed run left a day ago, and recipes that no run has used for a month."""
+    now = time.time()
+    for path in (*cache.glob("*/.partial-*"), *cache.glob("[0-9a-f]" * 12)):
+        age = DAY if path.name.startswith(".") else UNUSED_DAYS * DAY
+        try:
+            if now - path.stat().st_mtime > age:
+                shutil.rmtree(path, ignore_errors=True)
+        except FileNotFoundError:  # another run tidied
+            pass
+
+
+# What identifies a case
+
+
+def _contents(data: Sequence[dict], known_file: Path) -> list[dict]:
+    """For each item what its files hold, and all else of it that a transform may see, but for its name."""
+    try:
+        known = json.loads(known_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    paths = list(dict.fromkeys(path for item in data for key in KEYS for path in _paths(item[key])))
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        found = dict(zip(paths, pool.map(lambda path: _file(path, known.get(os.path.abspath(path))), paths), strict=True))
+    new = {os.path.abspath(path): entry for path, entry in found.items()}
+    if any(known.get(path) != entry for path, entry in new.items()):
+        _write(known_file, json.dumps(known | new))
+    kept = [{key: value for key, value in item.items() if key not in (*KEYS, "case", "fold")} for item in data]
+    files = [{key: [found[path][-1] for path in _paths(item[key])] for key in KEYS} for item in data]
+    return [one | other for one, other in zip(kept, files, strict=True)]
+
+
+def _file(path: str, known: Any) -> list:
+    """[size, time of change, digest of the content]; the digest is read anew only if size or time differ."""
+    status = os.stat(path)
+    if isinstance(known, list) and known[:2] == [status.st_size, status.st_mtime_ns]:
+        return known
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return [status.st_size, status.st_mtime_ns, digest]
+
+
+def _paths(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".partial-", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def describe(thing: Any) -> Any:
+    """A transform with all its settings as plain data, the same in every process.
+
+    Of an object its class and what it holds; of code that belongs to this bundle also what its file says.
+    """
+    if thing is None or isinstance(thing, (bool, int, float, str)):
+        return thing
+    if isinstance(thing, Mapping):
+        return {str(key): describe(value) for key, value in thing.items()}
+    if isinstance(thing, (list, tuple, set, frozenset)):
+        parts = [describe(value) for value in thing]
+        return sorted(parts, key=str) if isinstance(thing, (set, frozenset)) else parts
+    if isinstance(thing, (np.ndarray, np.generic, torch.Tensor)):
+        return {"dtype": str(thing.dtype), "values": thing.tolist()}
+    if isinstance(thing, Enum):
+        return _name(type(thing)) + "." + thing.name
+    if isinstance(thing, functools.partial):
+        return {"call": describe(thing.func), "with": describe([thing.args, thing.keywords])}
+    if isinstance(thing, (torch.dtype, np.dtype, torch.device, os.PathLike)):
+        return str(thing)
+    if isinstance(thing, type) or inspect.isroutine(thing):
+        return _named(thing)
+    held = {key: value for key, value in getattr(thing, "__dict__", {}).items() if not _passing(value)}
+    return {"class": _named(type(thing)), **{key: describe(held[key]) for key in sorted(held)}}
+
+
+def _passing(value: Any) -> bool:
+    """Whether an attribute is no setting: a random state, or what belongs to one thread."""
+    return type(value).__module__ in ("numpy.random.mtrand", "numpy.random", "_thread", "_thread._local", "threading")
+
+
+def _named(code: Any) -> Hashable:
+    name = _name(code)
+    if code.__module__.split(".")[0] != __name__.split(".")[0]:
+        return name
+    source = Path(inspect.getsourcefile(code) or "")
+    return f"{name} {hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()}"
+
+
+def _name(code: Any) -> str:
+    return f"{code.__module__}.{code.__qualname__}"
