@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 
-def ready(network: nn.Module, device: torch.device, compile: bool = False) -> nn.Module:
+def ready(network: nn.Module, device: torch.device | str, compile: bool = False) -> nn.Module:
     """Move a network to its device and make it fast there; changes it in place and returns it.
 
     On a CPU: convolutions of one voxel as matrix products, and instance norms that return no view.
@@ -18,6 +18,7 @@ def ready(network: nn.Module, device: torch.device, compile: bool = False) -> nn
     steps then take minutes, all others less.
     State dicts made before and after fit each other.
     """
+    device = torch.device(device)
     network = network.to(device)
     if device.type == "cpu":
         for module in network.modules():
