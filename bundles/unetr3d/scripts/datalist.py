@@ -1,9 +1,8 @@
 """Turn a datalist (JSON) or a folder of cases into the items that MONAI's datasets take.
 
 An item is {"image": paths, "channels": [4 ints], "label": path, "values": label values per region, "case": str};
-`channels` and `values` are for the transforms PickContrastsd and Regionsd. The headers of its files are compared before
-the run begins. Where the cases are read one by one while the run goes on, their files are unpacked too (0.1 s a case), so
-that a broken one stops it at once, with one line; training unpacks them all at its start anyway, to prepare them.
+`channels` and `values` are for the transforms PickContrastsd and Regionsd. Before the run begins the headers of its
+files are compared, and their lengths, so that a missing, foreign or incomplete file stops it at once, with one line.
 """
 
 from __future__ import annotations
@@ -40,19 +39,13 @@ def region_names(regions: Regions) -> list[str]:
 def training_items(datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT) -> list[dict]:
     """Items of the datalist's `training` section outside `fold`."""
     items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") != fold]
-    if_empty = f"{datalist}: no training case outside fold {fold}. Choose another with --fold."
-    return _checked(items, if_empty, unpack=False)
+    return _checked(items, f"{datalist}: no training case outside fold {fold}. Choose another with --fold.")
 
 
-def validation_items(
-    datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT, unpack: bool = False
-) -> list[dict]:
-    """Items of the datalist's `training` section inside `fold`; the `testing` section is never read here.
-
-    unpack: look for damage before the run begins.
-    """
+def validation_items(datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT) -> list[dict]:
+    """Items of the datalist's `training` section inside `fold`; the `testing` section is never read here."""
     items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") == fold]
-    return _checked(items, f"{datalist}: no case in fold {fold}. Choose another with --fold.", unpack=unpack)
+    return _checked(items, f"{datalist}: no case in fold {fold}. Choose another with --fold.")
 
 
 def evaluation_items(
@@ -60,7 +53,7 @@ def evaluation_items(
 ) -> list[dict]:
     """Items to score: `testing` (the default), or `validation`, the training cases inside `fold`."""
     if section == "validation":
-        return validation_items(datalist, dataset_dir, fold, regions, unpack=True)
+        return validation_items(datalist, dataset_dir, fold, regions)
     if section != "testing":
         refuse(f"section is {section!r}. It must be testing or validation.")
     items = _section(datalist, dataset_dir, section, region_names(regions))
@@ -168,15 +161,15 @@ def _absolute(item: dict, root: str) -> dict:
     return item
 
 
-def _checked(items: list[dict], if_empty: str, truth: bool = True, unpack: bool = True) -> list[dict]:
-    """Refuse an empty list, and items whose files are missing or on different grids, or (`unpack`) cut short."""
+def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]:
+    """Refuse an empty list, and items whose files are missing, cut short, or on different grids."""
     if not items:
         refuse(if_empty)
     for item in items:
         if truth and "label" not in item:
             refuse(f"the datalist's case {item['case']} has no 'label'. Add its mask, or take it out of that list.")
     files = [[*item["image"], *([item["label"]] if "label" in item else [])] for item in items]
-    grids = _grids({path: 0 for paths in files for path in paths} | _channels_needed(items), unpack)
+    grids = _grids({path: 0 for paths in files for path in paths} | _channels_needed(items))
     for first, *others in files:
         shape, affine = grids[first]
         for path in others:
@@ -193,19 +186,19 @@ def _channels_needed(items: list[dict]) -> dict[str, int]:
     return {item["image"][0]: max(item["channels"]) + 1 for item in items if len(item["image"]) == 1}
 
 
-def _grids(channels: dict[str, int], unpack: bool) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
-    """Shape and affine of every file. Unpacking releases Python's lock, so threads share the work."""
+def _grids(channels: dict[str, int]) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
+    """Shape and affine of every file. Waiting for files takes longer than reading their headers: threads wait together."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
-        found = pool.map(_grid, channels, channels.values(), [unpack] * len(channels))
+        found = pool.map(_grid, channels, channels.values())
         shown = tqdm(found, "checking files", len(channels), disable=not sys.stderr.isatty(), leave=False)
         return dict(zip(channels, shown, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _grid(path: str, channels: int = 0, unpack: bool = True) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine of a 3D NIfTI; refuses a file that is missing, unreadable, not 3D or, if unpacked, damaged.
+def _grid(path: str, channels: int = 0) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine of a 3D NIfTI; refuses a file that is missing, unreadable, not 3D or cut short.
 
     channels: 1 or more if the file may hold so many contrasts on a fourth axis.
     """
@@ -221,20 +214,24 @@ def _grid(path: str, channels: int = 0, unpack: bool = True) -> tuple[tuple[int,
     if len(image.shape) not in (3, 4) or held < channels or (len(image.shape) == 4 and not channels):
         wanted = f"a fourth axis of at least {channels}" if channels > 1 else "a single 3D volume"
         refuse(f"{path} has shape {_by(image.shape)}; {wanted} is needed.")
-    if unpack and _damaged(path, image):
+    if _damaged(path, image):
         refuse(f"{path} is cut short or damaged. Copy or download it again.")
     return image.shape[:3], image.affine
 
 
 def _damaged(path: str, image: nibabel.Nifti1Image) -> bool:
-    """Tell whether a file is shorter than its header promises, or a gzip whose checksum does not hold.
+    """Tell whether a file is shorter than its header promises.
 
-    Reads and unpacks the whole file (20 ms for a BraTS volume), without keeping it: nibabel stops at the last voxel,
-    before the checksum, and would hand over damaged voxels as if they were sound.
+    A gzip ends with the size of what it holds; only where that is another size (several gzips in one file, or a piece of
+    one) it is unpacked, to know. Damage inside it shows when the case is read: the reader compares the checksum.
     """
     promised = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
     if not path.lower().endswith(".gz"):
         return os.path.getsize(path) < promised
+    with open(path, "rb") as packed:
+        packed.seek(-4, os.SEEK_END)
+        if int.from_bytes(packed.read(), "little") == promised % 2**32:
+            return False
     length = 0
     try:
         with open_gzip(path) as stream:

@@ -18,6 +18,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 
 SAME_GRID = 1e-4  # of a voxel: how far the new grid may lie from the old one to be the same (MONAI's AFFINE_TOL)
 NO_BLUR = 0.01  # voxels of standard deviation, below which a Gaussian changes nothing
+ROWS = 4  # of a banded matrix that are multiplied at once; measured
 TRUNCATED = 4.0  # standard deviations, where MONAI's Gaussian ends
 
 
@@ -182,9 +183,23 @@ def multiply(image: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Ten
     """Apply a (new, old) matrix along each axis of (C, H, W, D) float32."""
     first, second, third = matrices
     channels, _, wide, deep = image.shape
-    image = (first @ image.flatten(2)).reshape(-1, wide, deep)
-    image = second @ image
+    image = _multiply_banded(first, image.flatten(2)).reshape(-1, wide, deep)
+    image = _multiply_banded(second, image)
     return (image @ third.T).reshape(channels, len(first), len(second), len(third))
+
+
+def _multiply_banded(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """(new, old) times (B, old, n) -> (B, new, n), leaving out what is 0 away from the diagonal.
+
+    A few rows at a time need a few old voxels only: a third of the time of the full product.
+    """
+    found = columns.new_empty(len(columns), len(matrix), columns.shape[2])
+    for start in range(0, len(matrix), ROWS):
+        rows = matrix[start : start + ROWS]
+        used = rows.any(dim=0).nonzero().flatten()
+        low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+        found[:, start : start + ROWS] = rows[:, low:high] @ columns[:, low:high]
+    return found
 
 
 def take_nearest(image: torch.Tensor, places: Sequence[np.ndarray]) -> torch.Tensor:

@@ -92,6 +92,12 @@ class NiftiReader(NibabelReader):
         if len(arrays) == 1:
             return arrays[0], meta | {"original_channel_dim": float("nan") if arrays[0].ndim == 3 else -1}
         stacked = np.empty((len(arrays), *arrays[0].shape), np.result_type(*arrays))
-        with ThreadPoolExecutor(len(arrays)) as pool:  # from a file's order of voxels to C order: worth sharing
-            list(pool.map(np.copyto, stacked, arrays))
+        with ThreadPoolExecutor(len(arrays)) as pool:
+            list(pool.map(_copy, stacked, arrays))
         return stacked, meta | {"original_channel_dim": 0}
+
+
+def _copy(to: np.ndarray, array: np.ndarray) -> None:
+    """From a file's order of voxels, the first axis fastest, to C order; a plane at a time fits the processor's cache."""
+    for place in range(array.shape[1]):
+        to[:, place] = array[:, place]

@@ -59,7 +59,7 @@ class RegionsToLabelsd(MapTransform):
     """Turn binary channels, one per region, into one mask of label values as BraTS 2023 writes them.
 
     Takes (R, H, W, D); regions: their names. One region: 0 and 1. Several: 2 oedema (whole tumour alone), 1 core, 3
-    enhancing, so that any program that reads BraTS reads the mask; the inner region wins.
+    enhancing, so that any program that reads BraTS reads the mask; the inner region wins. Returns (1, H, W, D) uint8.
     """
 
     VALUES = {"wt": 2, "tc": 1, "et": 3}
@@ -73,9 +73,9 @@ class RegionsToLabelsd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             regions = d[key].as_tensor()
-            mask = torch.zeros_like(regions[:1])
-            for channel, value in enumerate(self.values):  # from the outer region to the inner
-                mask[0][regions[channel] > 0] = value
+            mask = torch.zeros(regions[:1].shape, dtype=torch.uint8)
+            for region, value in zip(regions, self.values, strict=True):  # from the outer region to the inner
+                mask[0].masked_fill_((region > 0).cpu(), value)
             d[key] = MetaTensor(mask, meta=d[key].meta)
         return d
 
