@@ -35,6 +35,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from .errors import refuse
+from .speed import keep_freed_memory
 
 LAYOUT = 1  # of the folder; a change makes all prepared cases anew
 KEYS = ("image", "label")
@@ -113,6 +114,7 @@ def _prepare_missing(jobs: list[tuple[dict, Path]], transform: Callable[[dict], 
     if not jobs:
         return
     began = time.monotonic()
+    keep_freed_memory()
     pool = ThreadPoolExecutor(os.cpu_count() or 1, initializer=torch.set_num_threads, initargs=(1,))
     try:
         done = pool.map(lambda job: _prepare_one(*job, transform), jobs)

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from monai.data import list_data_collate
 from torch.utils.data import Dataset
 
+from .speed import keep_freed_memory
+
 
 class ReadAhead:
     """The items of a dataset one by one, in order, as batches of one; the next `num_workers` are being made meanwhile.
@@ -27,6 +29,7 @@ class ReadAhead:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[dict]:
+        keep_freed_memory()
         if self.num_workers == 0:
             yield from (list_data_collate([self.dataset[i]]) for i in range(len(self)))
             return
