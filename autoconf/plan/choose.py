@@ -64,11 +64,6 @@ class Task:
         return self.machine.memory * USABLE
 
     @property
-    def workers(self) -> int:
-        """Processes that augment, if the plan chooses them."""
-        return rules.num_workers(self.machine.device, self.machine.cores).value  # type: ignore[return-value]
-
-    @property
     def seconds(self) -> float:
         """To train in, once all cases are loaded; of a limited task."""
         return TIME_SHARE * self.limit.seconds - rules.CASE_SECONDS * self.cases.both  # type: ignore[union-attr]
@@ -80,7 +75,7 @@ class Task:
             crops = rules.STEPS_WANTED * (1 if self.machine.device == "cpu" else rules.MIN_BATCH)
             smallest = min_side(network_step(self.bundle.configs, self.bundle.channels))
             speed = self.limit.speed((max(TIMED_SIDE, smallest),) * 3)
-            voxels = rules.max_voxels(self.seconds, crops, speed.train, self.workers)
+            voxels = rules.max_voxels(self.seconds, crops, speed.train, self.machine.device)
             return max(voxels, smallest**3), f"does not train {rules.STEPS_WANTED} steps in the time ({speed.measured})"
         if self.machine.device == "cpu":
             return rules.CPU_PATCH_VOXELS, "is more than a CPU trains in good time"
@@ -131,7 +126,6 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     device = of.machine.device
     decide("accumulation_steps", lambda: rules.accumulation_steps(batch, device))
     decide("overlap", lambda: rules.overlap(brain, patch, device))
-    decide("cache_rate", lambda: _cache_rate(of, brain, patch, batch))
     decide("num_workers", lambda: rules.num_workers(device, of.machine.cores))
     decide("network_name", lambda: _network_name(of.bundle))
     if of.cases.missing:
@@ -237,12 +231,6 @@ def _contrast_dropout(of: Task) -> Choice:
     return rules.contrast_dropout(of.cases.missing, of.cases.both, of.bundle.channels, own)
 
 
-def _cache_rate(of: Task, brain: Vec3, patch: Vec3, batch: int) -> Choice:
-    case_bytes = rules.CACHED_BYTES * (of.bundle.channels + 1) * math.prod(brain)
-    network = of.count(patch).total(batch) if of.machine.device == "cpu" else 0  # shares the main memory
-    return rules.cache_rate(of.cases.both, case_bytes, of.machine.ram - network)
-
-
 def _max_epochs(of: Task, settings: dict[str, Any], brain: Vec3) -> Choice:
     """settings: of the bundle, with what was chosen so far. brain: the median's voxels, for the time of validation."""
     own, per_epoch = of.bundle.config["max_epochs"], settings["crops_per_case"] * of.cases.training
@@ -250,9 +238,8 @@ def _max_epochs(of: Task, settings: dict[str, Any], brain: Vec3) -> Choice:
         return rules.max_epochs(own, per_epoch, None)
     patch = tuple(settings["patch_size"])
     speed, voxels = of.limit.speed(patch), math.prod(patch)
-    uncached = 1 - settings.get("cache_rate", 1)
-    crop = voxels * speed.train + rules.crop_seconds(voxels, settings.get("num_workers", 0), uncached)
-    case = rules.windows(brain, patch, settings["overlap"]) * voxels * speed.forward + uncached * rules.CASE_SECONDS
+    crop = voxels * speed.train + rules.crop_seconds(voxels, of.machine.device)
+    case = rules.windows(brain, patch, settings["overlap"]) * voxels * speed.forward
     epoch = per_epoch * crop + of.cases.validation * case / settings.get("val_interval", 1)
     fitting = int(of.seconds / epoch)
     if fitting < 1:

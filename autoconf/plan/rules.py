@@ -23,13 +23,13 @@ MIN_BATCH = 2  # crops that one optimiser step should see on a GPU (nnU-Net's sm
 MAX_BATCH = 8  # larger batches gain nothing on few cases
 CPU_PATCH_VOXELS = 64 * 80 * 64  # a UNETR step of this size takes 0.4 s (with AVX512-BF16) to 2 s on two cores
 CACHE_SHARE = 0.5  # of the free main memory: the other half is for reading, augmenting and the batches under way
-CACHED_BYTES = 4  # of each voxel of each channel and of the mask, float32
-MAX_WORKERS = 12  # nnU-Net's number of augmenting processes
+MAX_WORKERS = 2  # cut crops out of memory-mapped cases; what varies them runs on the device
 MAX_CROPS = 1000 * 250 * 2  # nnU-Net's whole training: epochs x steps x crops; more cases get fewer epochs instead
 STEPS_WANTED = 5000  # the published CPU run was scheduled for 5,120 steps (docs/results/unetr3d_22_cases_cpu.json)
-# Measured with the unetr3d bundle on two CPU cores, BraTS at 1 to 3 mm, crops of 32^3 to 128^3 (2026-11-23):
-CASE_SECONDS = 2.0  # to load and prepare a case, once
-CROP_SECONDS, CROP_SECONDS_PER_VOXEL = 0.1, 2e-7  # to augment a crop in one process
+# Measured with the unetr3d bundle on one core of an AMD EPYC, BraTS, crops of 64 x 80 x 64 (2026-11-26):
+CASE_SECONDS = 0.5  # to load and prepare a case, once
+CUT_SECONDS_PER_VOXEL = 2.5e-9  # to cut a crop out of a prepared case
+AUGMENT_SECONDS_PER_VOXEL = 8e-8  # to vary it there
 MAX_CONTRAST_DROPOUT = 0.5  # half of the crops, at least, keep all contrasts that their case has
 OVERLAP, CPU_OVERLAP = 0.5, 0.25  # of neighbouring windows: nnU-Net's; MONAI's default
 
@@ -179,26 +179,28 @@ def cache_rate(cases: int, case_bytes: float, free: float) -> Choice:
 
 
 def num_workers(device: str, cores: int) -> Choice:
-    """Processes that augment beside the training."""
+    """Processes that cut crops beside the training."""
     if device == "cpu":
         return Choice(0, "a CPU's cores are the network's: further processes would take them away")
     chosen = max(0, min(cores - 1, MAX_WORKERS))
-    return Choice(chosen, f"all {cores} cores but one, up to nnU-Net's {MAX_WORKERS}")
+    return Choice(chosen, "they only cut crops; augmentation runs on the GPU, a batch at a time")
 
 
-def crop_seconds(voxels: float, workers: int, uncached: float = 0.0) -> float:
-    """Seconds that preparing a crop adds to a step; `workers` processes share the work, 0 is the training's own.
+def crop_seconds(voxels: float, device: str) -> float:
+    """Seconds that a crop adds to a step, to cut it and on a CPU to vary it.
 
-    uncached: share of the cases that are loaded anew for each crop. On a GPU this is an upper bound, because workers
-    prepare the next crops while the network computes.
+    On a GPU this is an upper bound: workers cut the next crops while the network computes.
     """
-    return (CROP_SECONDS + CROP_SECONDS_PER_VOXEL * voxels + uncached * CASE_SECONDS) / max(1, workers)
+    return voxels * _crop_seconds_per_voxel(device)
 
 
-def max_voxels(seconds: float, crops: int, train: float, workers: int) -> float:
+def max_voxels(seconds: float, crops: int, train: float, device: str) -> float:
     """Most voxels of a patch of which `crops` train in so many seconds; train: seconds for a voxel. May be negative."""
-    shared = max(1, workers)
-    return (seconds / crops - CROP_SECONDS / shared) / (train + CROP_SECONDS_PER_VOXEL / shared)
+    return seconds / crops / (train + _crop_seconds_per_voxel(device))
+
+
+def _crop_seconds_per_voxel(device: str) -> float:
+    return CUT_SECONDS_PER_VOXEL + (AUGMENT_SECONDS_PER_VOXEL if device == "cpu" else 0)
 
 
 def max_epochs(own: int, crops_per_epoch: int, fitting: int | None, timed: str = "") -> Choice:
