@@ -30,8 +30,13 @@ class ClipGradients:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if steps_now(engine):
-            torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+        if not steps_now(engine):
+            return
+        weights = list(engine.network.parameters())
+        norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+        if norm.is_cpu and norm <= self.max_norm:  # nothing to scale; a GPU would have to be waited for to know
+            return
+        torch.nn.utils.clip_grads_with_norm_(weights, self.max_norm, norm)
 
 
 def steps_now(engine: Engine) -> bool:

@@ -1,0 +1,22 @@
+"""Results as a Markdown table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def as_markdown(reports: list[dict[str, Any]]) -> str:
+    lines = ["| what | measured, medians | ratio (min to max of rounds) | goal | met |", "|---|---|---|---|---|"]
+    for report in reports:
+        lines += [_row(name, result) for name, result in report["results"].items()]
+    return "\n".join(lines)
+
+
+def _row(name: str, result: dict[str, Any]) -> str:
+    figures = ", ".join(f"{who} {numbers['median']:g}" for who, numbers in result["figures"].items())
+    ratio = result["ratio"]
+    spread = f" ({ratio['min']:.3g} to {ratio['max']:.3g})" if ratio["min"] < ratio["max"] else ""
+    goal = "" if result["goal"] is None else f"{'≤' if result['better'] == 'low' else '≥'} {result['goal']:g}"
+    met = {True: "yes", False: "**no**", None: ""}[result["met"]]
+    of = " / ".join(ratio["of"])
+    return f"| {name} | {figures} {result['unit']} | {of}: **{ratio['median']:.3g}**{spread} | {goal} | {met} |"

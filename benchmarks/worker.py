@@ -1,0 +1,91 @@
+"""A contestant in a process of its own, which waits between its rounds: `with Worker(...) as run: seconds = run(20)`."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+from .machine import ROOT
+from .task import open_config, wait_for
+
+
+class Worker:
+    """A training by config files, of which some iterations are run when asked."""
+
+    def __init__(self, names: list[str], overrides: dict[str, Any]) -> None:
+        words = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", json.dumps(names), json.dumps(overrides)]
+        self.process = subprocess.Popen(
+            words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stdin.close()  # type: ignore[union-attr]
+        self.process.wait()
+
+    def ask(self, iterations: int) -> dict[str, float]:
+        """{"seconds": of an iteration, "peak_mb": of the process so far}. Raises RuntimeError with the child's error."""
+        try:
+            print(iterations, file=self.process.stdin, flush=True)
+            for line in self.process.stdout:  # type: ignore[union-attr]
+                if line.startswith("{"):
+                    return json.loads(line)
+        except BrokenPipeError:
+            pass
+        raise RuntimeError(self.process.stderr.read().strip().splitlines()[-1])  # type: ignore[union-attr]
+
+
+class Training:
+    """unetr3d's own trainer, by its config, of which epochs of any length can be run one after the other."""
+
+    def __init__(self, names: list[str], overrides: dict[str, Any]) -> None:
+        import monai
+
+        os.makedirs(overrides["output_dir"], exist_ok=True)
+        self.parser = open_config(names, overrides | {"val_interval": 10**6, "crops_per_case": 10**6, "max_epochs": 1})
+        monai.utils.set_determinism(0)
+        self.device = overrides["device"]
+        self.trainer = self.parser.get_parsed_content("train#trainer")
+        from ignite.engine import Events
+
+        self.trainer.add_event_handler(Events.EPOCH_STARTED, lambda _: self._mark("began"))
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: self._mark("ended"))
+
+    def _mark(self, name: str) -> None:
+        wait_for(self.device) if name == "began" else None
+        setattr(self, name, time.perf_counter())
+
+    def run(self, iterations: int) -> float:
+        """Seconds of an iteration, with everything that the trainer does from the epoch's start to its last step."""
+        self.trainer.state.epoch_length = iterations
+        self.trainer.state.epoch = 0
+        self.trainer.state.iteration = 0
+        self.trainer.state.max_epochs = 1
+        self.trainer.run()
+        wait_for(self.device)
+        return (max(self.ended, time.perf_counter() if self.device.startswith("cuda") else 0) - self.began) / iterations
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process and of one of its children."""
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (own + children) / 1024
+
+
+def main() -> None:
+    names, overrides = (json.loads(word) for word in sys.argv[1:3])
+    training = Training(names, overrides)
+    for line in sys.stdin:
+        seconds = training.run(int(line))
+        print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
