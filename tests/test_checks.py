@@ -82,7 +82,7 @@ def test_a_mistyped_key_in_an_override_file_is_refused_by_the_files_name(tmp_pat
 
 @pytest.mark.parametrize("config", ["train.yaml", "evaluate.yaml", "inference.yaml"])
 def test_a_plan_for_training_passes_with_every_config(config, tmp_path):
-    plan = {"patch_size": [32, 32, 32], "batch_size": 2, "max_epochs": 3, "+train::random_transforms": []}
+    plan = {"patch_size": [32, 32, 32], "batch_size": 2, "max_epochs": 3, "+train::augmentation::transforms": []}
     check("--config_file", with_override(tmp_path, plan, config))
     check("--config_file=" + with_override(tmp_path, plan, config))
     assert "'batch_sise'" in refusal(check, "--config_file", with_override(tmp_path, {"batch_sise": 2}, config))
@@ -159,6 +159,9 @@ GOOD_AND_BAD = {
     "dice_weight": ([0, 0.5, 1], [-0.1, 1.1]),
     "overlap": ([0, 0.5], [1, -0.5]),
     "cache_rate": ([0, 1], [1.5, -1]),
+    "ema_decay": ([0, 0.0, 0.999], [1, -0.1, "0.9"]),
+    "compile": ([True, False], ["true", 1]),
+    "deterministic": ([True, False], ["false", None]),
     "patch_size": ([[128, 128, 128], (32, 48, 16)], [128, [128, 128], [100, 128, 128], [0, 16, 16], [16.0, 16, 16]]),
     "amp": ([True, False], ["false", "True", 1, None]),  # the runner hands over `--amp false` as a text, a true one
     "normalize_nonzero": ([True, False], ["false"]),

@@ -31,9 +31,10 @@ RUNS = {  # the files that a user gives to one run
 }
 EVERY_RUN = [(bundle, run) for bundle, runs in RUNS.items() for run in runs]
 COMMON_KNOBS = ("datalist", "dataset_dir", "output_dir", "max_epochs", "learning_rate", "batch_size", "num_workers")
+COMMON_KNOBS += ("deterministic", "ema_decay", "compile", "amp")
 KNOBS = {
     "pseudo2d": (*COMMON_KNOBS, "seed", "device"),
-    "unetr3d": (*COMMON_KNOBS, "seed", "device", "patch_size", "target_spacing", "dice_weight"),
+    "unetr3d": (*COMMON_KNOBS, "seed", "device", "patch_size", "target_spacing", "dice_weight", "cache_dir"),
 }
 
 
@@ -74,6 +75,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 
 
 SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
+SHARED += ("augment", "batches", "speed")
 COPIES = [f"scripts/{name}.py" for name in SHARED]
 
 
@@ -154,11 +156,13 @@ def test_a_volume_is_evaluated_as_it_is_segmented():
     assert evaluated == segmented
 
 
-def test_volumes_are_read_by_one_thread():
+def test_volumes_are_prepared_by_threads_with_a_reader_that_keeps_no_state():
     """MONAI's NibabelReader keeps the names of its last files: two threads read one contrast instead of four."""
-    train = config("unetr3d", "train.yaml")
-    for side in ("train", "validate"):
-        assert train[side]["dataset"]["_target_"] == "CacheDataset" and train[side]["dataset"]["num_workers"] <= 1
+    for name in ALONE:
+        content = config("unetr3d", f"{name}.yaml")
+        steps = content["train"]["deterministic_transforms"] if name == "train" else content["preprocessing"]["transforms"]
+        (load,) = [t for t in steps if t["_target_"] == "LoadImaged"]
+        assert load["reader"]["_target_"] == "scripts.readers.NiftiReader" and load["dtype"] is None
 
 
 # Names
@@ -235,7 +239,8 @@ def test_what_a_file_lets_a_user_set_is_used_in_it(path):
 
 def test_a_contrast_is_dropped_from_one_crop_in_ten_unless_the_knob_says_otherwise():
     train = config("unetr3d", "train.yaml")
-    (drop,) = [t for t in train["train"]["random_transforms"] if t["_target_"].endswith("RandDropContrastd")]
+    steps = train["train"]["augmentation"]["transforms"]
+    (drop,) = [t for t in steps if t["_target_"] == "scripts.augment.DropContrast"]
     assert drop["prob"] == "@contrast_dropout" and train["contrast_dropout"] == 0.1
 
 

@@ -77,7 +77,7 @@ def test_a_network_plans_trains_a_step_and_segments(network, volumes, tmp_path, 
     monkeypatch.setattr(sys, "argv", ["pytest"])
     run, masks = tmp_path / "run", tmp_path / "masks"
     common = {**chosen, "datalist": str(volumes.datalist), "device": "$torch.device('cpu')"}
-    short = {"max_epochs": 1, "crops_per_case": 1, "num_workers": 0, "cache_rate": 0.0, "output_dir": str(run)}
+    short = {"max_epochs": 1, "crops_per_case": 1, "num_workers": 0, "output_dir": str(run)}
     train = parsed("train.yaml", network, {**common, **short})
     train["train::sampler::num_samples"] = 1
     with as_scripts("unetr3d"):

@@ -23,65 +23,7 @@ def image(spacing: tuple[float, float, float], channels: int = 2) -> MetaTensor:
     return MetaTensor(values, affine=torch.diag(torch.tensor([*spacing, 1.0])))
 
 
-# AntiAliasd
-
-
-@pytest.mark.parametrize("target", [(1.0, 1.0, 3.0), (0.5, 0.5, 1.0)])
-def test_no_blur_where_voxels_do_not_become_coarser(target):
-    before = image((1.0, 1.0, 3.0))
-    after = transforms.AntiAliasd(["image"], target)({"image": before})["image"]
-    assert torch.equal(before.as_tensor(), after.as_tensor())
-
-
-def roughness(values: torch.Tensor, axis: int) -> float:
-    return float(values.as_tensor().diff(dim=axis + 1).std())
-
-
-def test_only_the_axis_that_becomes_coarser_is_blurred():
-    before = image((1.0, 1.0, 1.0))
-    after = transforms.AntiAliasd("image", (1.0, 3.0, 1.0))({"image": before})["image"]
-    assert roughness(after, 1) < 0.4 * roughness(before, 1)
-    for axis in (0, 2):  # less noise over all, but no smoother along the others
-        ratio = roughness(after, axis) / float(after.std())
-        assert ratio == pytest.approx(roughness(before, axis) / float(before.std()), rel=0.1)
-
-
-def test_the_blur_keeps_mean_affine_history_and_the_input():
-    before = image((1.0, 1.0, 1.0)) + 10
-    before.push_applied_operation({"class": "Test"})
-    copy = before.clone()
-    after = transforms.AntiAliasd("image", (2.0, 2.0, 2.0))({"image": before})["image"]
-    assert isinstance(after, MetaTensor) and torch.equal(after.affine, before.affine)
-    assert after.applied_operations == before.applied_operations
-    assert float(after[:, 4:8, 4:8, 4:8].mean()) == pytest.approx(10, abs=0.5)
-    assert torch.equal(before.as_tensor(), copy.as_tensor())
-
-
-# RandDropContrastd
-
-
-@given(st.integers(0, 1000))
-def test_one_contrast_is_dropped_and_the_input_is_not_changed(seed):
-    before = torch.ones(4, 2, 2, 2)
-    drop = transforms.RandDropContrastd("image", prob=1.0)
-    drop.set_random_state(seed=seed)
-    after = drop({"image": before})["image"]
-    assert sorted(after.mean(dim=(1, 2, 3)).tolist()) == [0, 1, 1, 1]
-    assert before.min() == 1
-
-
-def test_each_contrast_is_dropped_now_and_then_and_none_at_probability_0():
-    drop, keep = (transforms.RandDropContrastd("image", prob=p).set_random_state(seed=0) for p in (1.0, 0.0))
-    dropped = Counter(int((drop({"image": torch.ones(4, 1)})["image"] == 0).nonzero()[0, 0]) for _ in range(200))
-    assert set(dropped) == {0, 1, 2, 3} and min(dropped.values()) > 25
-    assert all(keep({"image": torch.ones(4, 1)})["image"].min() == 1 for _ in range(50))
-
-
-# The rest of the transforms
-
-
-def test_nonzero_marks_the_head_negative_values_included():
-    assert transforms.nonzero(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [True, False, True]
+# Transforms
 
 
 def test_a_result_is_named_after_its_case_if_there_is_one():
@@ -228,7 +170,7 @@ def test_label_values_become_regions_and_regions_become_label_values():
         [0, 1, 0, 1, 0, 0, 0, 0],
         [0, 0, 0, 1, 0, 0, 0, 0],
     ]
-    assert "values" not in made and made["label"].dtype == torch.float32
+    assert "values" not in made and made["label"].dtype == torch.uint8
     back = transforms.RegionsToLabelsd("label", "wt,tc,et")({"label": made["label"]})
     assert back["label"].flatten().tolist() == [0, 1, 2, 3, 0, 0, 0, 0]
 
@@ -238,13 +180,3 @@ def test_without_values_all_labels_are_tumour_and_one_region_is_0_and_1():
     made = transforms.Regionsd("label")({"label": mask})
     assert made["label"].flatten().tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
     assert transforms.RegionsToLabelsd("label", "wt")(made)["label"].flatten().tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
-
-
-def test_crops_are_centred_on_the_whole_tumour_and_on_the_head():
-    label = MetaTensor(torch.zeros(3, 2, 2, 2))
-    label[0, 0, 0, :] = 1  # oedema alone, in two voxels
-    image = MetaTensor(torch.zeros(4, 2, 2, 2))
-    image[2, 0] = 5.0  # the head: the first four voxels
-    found = transforms.TumourIndicesd("label", "image")({"label": label, "image": image})
-    assert sorted(int(i) for i in found["label_fg_indices"]) == [0, 1]
-    assert sorted(int(i) for i in found["label_bg_indices"]) == [2, 3]

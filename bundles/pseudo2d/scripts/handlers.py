@@ -64,13 +64,16 @@ class AverageWeights:
     def attach(self, engine: Engine) -> None:
         if self.decay == 0:
             return
-        self.weights = [w for w in engine.network.state_dict().values() if w.is_floating_point()]
-        self.others = [w.clone() for w in self.weights]  # the average; during validation, the weights of the last step
+        engine.add_event_handler(Events.STARTED, self._start)  # a trainer has no network yet when handlers are attached
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.COMPLETED, self._exchange)
         self.validator.add_event_handler(Events.STARTED, self._exchange)
         self.validator.add_event_handler(Events.COMPLETED, self._exchange)
         self.validator.add_event_handler(Events.EXCEPTION_RAISED, self._give_back)
+
+    def _start(self, engine: Engine) -> None:
+        self.weights = [w for w in engine.network.state_dict().values() if w.is_floating_point()]
+        self.others = [w.clone() for w in self.weights]  # the average; during validation, the weights of the last step
 
     def _step(self, engine: Engine) -> None:
         if not steps_now(engine):

@@ -1,0 +1,289 @@
+"""Prepared cases: made once, found by content, whole or not there, whoever else is at work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers_bundles import REPO, UNETR3D, as_scripts, cut_short, scripts
+from helpers_volumes import scan, store
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+
+cache = scripts("unetr3d", "cache")
+
+
+@pytest.fixture
+def item(tmp_path) -> dict:
+    return make_item(tmp_path / "data", 0)
+
+
+def make_item(folder: Path, seed: int) -> dict:
+    """A case of four contrasts and a mask; its files end in the seed."""
+    folder.mkdir(exist_ok=True)
+    images = [folder / f"{c}_{seed}.nii.gz" for c in range(4)]
+    for contrast, path in enumerate(images):
+        store(scan(contrast, seed), path)
+    label = folder / f"seg_{seed}.nii.gz"
+    store((scan(0, seed) > 700).astype(np.uint8) * 2, label)
+    item = {"case": f"case{seed}", "image": [str(p) for p in images], "channels": [0, 1, 2, 3]}
+    return item | {"label": str(label), "values": [[1, 2, 4]]}
+
+
+def preparing(**overrides):
+    """The transforms of train.yaml."""
+    parser = ConfigParser()
+    parser.read_config(str(UNETR3D / "configs" / "train.yaml"))
+    for key, value in {"target_spacing": [1.0, 1.0, 1.5], **overrides}.items():
+        parser[key] = value
+    with as_scripts("unetr3d"):
+        return parser.get_parsed_content("train#preprocessing")
+
+
+class Counted:
+    """Counts how often it prepares a case; its settings are those of what it wraps."""
+
+    def __init__(self, transform) -> None:
+        self.transform = transform
+        self.calls = 0
+
+    def __call__(self, item):
+        self.calls += 1
+        return self.transform(item)
+
+
+def prepared(items: list[dict], folder: Path, transform=None) -> tuple[list[Path], int]:
+    """Folders of the cases, and how many were prepared for it."""
+    counted = Counted(transform or preparing())
+    settings = cache.describe
+    cache.describe = lambda thing: settings(counted.transform if thing is counted else thing)
+    try:
+        return cache.prepare(items, counted, folder), counted.calls
+    finally:
+        cache.describe = settings
+
+
+# What is kept
+
+
+def test_the_arrays_are_what_the_transforms_made(item, tmp_path):
+    wanted = preparing()(dict(item))
+    dataset = cache.PreparedCases([item], preparing(), str(tmp_path / "cache"))
+    (case,) = list(dataset)
+    image, label = (torch.as_tensor(wanted[key]) for key in ("image", "label"))
+    assert case["case"] == "case0" and case["image"].dtype == torch.float16 and case["label"].dtype == torch.uint8
+    assert torch.allclose(case["image"].float(), image, atol=2e-3)
+    assert torch.equal(case["label"], label.to(torch.uint8)) and case["label"].any()
+    arrays = cache.load(dataset.folders[0])
+    assert isinstance(arrays["image"], np.memmap)
+    assert arrays["tumour"].tolist() == np.flatnonzero(case["label"][0]).tolist()
+
+
+def test_values_beyond_half_precision_are_kept_whole(item, tmp_path):
+    def raw(given: dict) -> dict:
+        return {"image": np.full((1, 2, 2, 2), 1e5, np.float32), "label": np.ones((1, 2, 2, 2))}
+
+    folder = cache.PreparedCases([item], raw, str(tmp_path / "cache")).folders[0]
+    assert cache.load(folder)["image"].dtype == np.float32 and cache.load(folder)["image"].max() == 1e5
+
+
+# What is found again
+
+
+def test_a_case_is_found_by_what_its_files_hold(item, tmp_path):
+    folder = tmp_path / "cache"
+    first, calls = prepared([item], folder)
+    assert calls == 1 and prepared([item], folder) == (first, 0)
+    for path in [*item["image"], item["label"]]:
+        os.utime(path)  # touched
+    assert prepared([item], folder) == (first, 0)
+    shutil.copytree(tmp_path / "data", tmp_path / "elsewhere")
+    moved = item | {"case": "other name", "label": item["label"].replace("data", "elsewhere")}
+    moved["image"] = [path.replace("data", "elsewhere") for path in item["image"]]
+    assert prepared([moved], folder) == (first, 0)
+
+
+def test_two_cases_of_one_content_share_it(item, tmp_path):
+    folders, _ = prepared([item, item | {"case": "twin"}], tmp_path / "cache")
+    assert folders[0] == folders[1]
+
+
+def test_one_voxel_or_one_label_value_more_is_another_case(item, tmp_path):
+    folder = tmp_path / "cache"
+    (first,), _ = prepared([item], folder)
+    for other in (item | {"values": [[2]]}, item | {"channels": [1, 0, 2, 3]}):
+        (found,), calls = prepared([other], folder)
+        assert found != first and calls == 1
+    values = scan(0, 0)
+    values[4, 5, 3] += 1
+    store(values, item["image"][0])
+    (changed,), calls = prepared([item], folder)
+    assert changed != first and calls == 1
+
+
+@pytest.mark.parametrize("other", [{"target_spacing": [1.0, 1.0, 3.0]}, {"normalize_nonzero": False}])
+def test_another_setting_is_another_recipe(other, item, tmp_path):
+    (first,), _ = prepared([item], tmp_path / "cache")
+    (found,), calls = prepared([item], tmp_path / "cache", preparing(**other))
+    assert found.parent != first.parent and calls == 1
+    assert len(list((tmp_path / "cache").glob("*/recipe.json"))) == 2
+
+
+def test_a_transform_is_described_alike_in_every_process():
+    code = (
+        "import sys, json; sys.path[:0] = ['tests', '.']; import test_cache as t;"
+        "print(json.dumps(t.cache.describe(t.preparing())))"
+    )
+    said = []
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], cwd=REPO, env=environment, capture_output=True, text=True
+        )
+        said.append(done.stdout.strip().splitlines()[-1])
+    assert said[0] == said[1] and "Resampled" in said[0] and "0x" not in said[0]
+
+
+def test_the_code_of_a_function_and_of_this_bundle_counts():
+    described = json.dumps(cache.describe(preparing()))
+    assert "Regionsd " in described  # a name, and a digest of its file
+    one, two = (cache.describe(Compose([f])) for f in (lambda x: x + 1, lambda x: x + 2))
+    assert one != two
+
+
+def test_what_is_known_of_files_may_be_damaged(item, tmp_path):
+    folder = tmp_path / "cache"
+    first, _ = prepared([item], folder)
+    for nonsense in ("{", "[]", json.dumps({os.path.abspath(item["label"]): 3})):
+        (folder / "files.json").write_text(nonsense)
+        assert prepared([item], folder) == (first, 0)
+
+
+# Others at work
+
+
+CHILD = """
+import sys, time; sys.path[:0] = ['tests', '.']
+import test_cache as t
+from pathlib import Path
+home, slow = Path(sys.argv[1]), float(sys.argv[2])
+items = [t.make_item(home / 'data', n) for n in range(4)] if not (home / 'data').exists() else t.listed(home)
+ready = t.preparing()
+save = t.cache.np.save
+def slowly(file, array):
+    save(file, array); file.flush(); time.sleep(slow)
+t.cache.np = type('np', (), {**vars(t.np), 'save': staticmethod(slowly)})
+folders = t.cache.prepare(items, ready, home / 'cache')
+print('done', *[f.name for f in folders])
+"""
+
+
+def listed(home: Path) -> list[dict]:
+    data = home / "data"
+    items = []
+    for seed in range(4):
+        images = [str(data / f"{c}_{seed}.nii.gz") for c in range(4)]
+        item = {"case": f"case{seed}", "image": images, "channels": [0, 1, 2, 3]}
+        items.append(item | {"label": str(data / f"seg_{seed}.nii.gz"), "values": [[1, 2, 4]]})
+    return items
+
+
+def start(home: Path, slow: float) -> subprocess.Popen:
+    words = [sys.executable, "-W", "ignore", "-c", CHILD, str(home), str(slow)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(words, cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def whole(folder: Path) -> bool:
+    """Whether a case's arrays can all be read to the end."""
+    arrays = {path.stem: np.array(np.load(path)) for path in folder.glob("*.npy")}
+    return set(arrays) == {"image", "label", "tumour"} and arrays["image"].shape[1:] == arrays["label"].shape[1:]
+
+
+def test_a_killed_run_leaves_no_half_case_and_the_next_one_finishes(tmp_path):
+    for seed in range(4):
+        make_item(tmp_path / "data", seed)
+    child = start(tmp_path, 0.4)
+    limit = time.monotonic() + 60
+    while not list((tmp_path / "cache").glob("*/.partial-*/image.npy")):
+        assert child.poll() is None and time.monotonic() < limit
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    partial = list((tmp_path / "cache").glob("*/.partial-*"))
+    assert partial
+    there = [f for f in (tmp_path / "cache").glob("*/*") if f.is_dir() and not f.name.startswith(".")]
+    assert len(there) < 4 and all(whole(folder) for folder in there)
+    folders, calls = prepared(listed(tmp_path), tmp_path / "cache")
+    assert calls == 4 - len(there) and all(whole(folder) for folder in folders)
+
+
+def test_runs_that_begin_together_end_with_the_same_cases(tmp_path):
+    for seed in range(4):
+        make_item(tmp_path / "data", seed)
+    children = [start(tmp_path, 0.05) for _ in range(3)]
+    said = [child.communicate(timeout=120) for child in children]
+    assert all(child.returncode == 0 for child in children), said
+    lines = {out.strip().splitlines()[-1] for out, _ in said}
+    assert len(lines) == 1 and next(iter(lines)).startswith("done")
+    (recipe,) = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+    assert len([p for p in recipe.iterdir() if p.is_dir()]) == 4  # and nothing half
+    assert all(whole(p) for p in recipe.iterdir() if p.is_dir())
+
+
+# What cannot be
+
+
+def test_a_damaged_scan_is_refused_in_one_line_that_names_it(item, tmp_path):
+    cut_short(Path(item["image"][2]), 0.6)
+    with pytest.raises(SystemExit, match="2_0.nii.gz is cut short or damaged") as refused:
+        prepared([item], tmp_path / "cache")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(item, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="cannot keep prepared cases in .*--cache_dir"):
+        prepared([item], tmp_path / "file" / "cache")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(SystemExit, match="No space left on device.*--cache_dir"):
+        prepared([item], tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*/.partial-*"))
+
+
+def test_old_remains_are_tidied_and_new_ones_left(item, tmp_path):
+    folder = tmp_path / "cache"
+    (case,), _ = prepared([item], folder)
+    old, new = time.time() - 2 * cache.DAY, time.time() - 60
+    for name, age in ((".partial-old", old), (".partial-new", new)):
+        (case.parent / name).mkdir()
+        os.utime(case.parent / name, (age, age))
+    for name, age in (("0" * 12, time.time() - 31 * cache.DAY), ("1" * 12, old)):
+        (folder / name).mkdir()
+        os.utime(folder / name, (age, age))
+    (folder / "notes").mkdir()
+    os.utime(folder / "notes", (0, 0))  # not ours
+    prepared([item], folder)
+    assert {p.name for p in case.parent.iterdir()} == {case.name, ".partial-new", "recipe.json"}
+    assert {p.name for p in folder.iterdir()} == {case.parent.name, "1" * 12, "files.json", "notes"}
+
+
+def test_the_folder_is_the_one_asked_for_or_beside_the_datalist_or_in_the_output(tmp_path, monkeypatch):
+    datalist = str(tmp_path / "datalist.json")
+    assert cache.folder("mine", datalist, "out") == "mine"
+    assert cache.folder("", datalist, "out") == str(tmp_path / "prepared")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert cache.folder("", datalist, "out") == os.path.join("out", "prepared")

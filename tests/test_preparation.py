@@ -1,0 +1,138 @@
+"""What is done once to each scan, beside the MONAI transforms that it replaces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers_bundles import scripts
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from monai.data import MetaTensor
+from monai.networks.layers import GaussianFilter
+from monai.transforms import Compose, CropForegroundd, Invertd, NormalizeIntensityd, Orientationd, Spacingd
+
+preparation = scripts("unetr3d", "preparation")
+
+
+def turned(spacing: tuple[float, ...]) -> np.ndarray:
+    """Voxels of that size, the first axis flipped, the head turned by 20 degrees, off the origin."""
+    turn = np.radians(20)
+    affine = np.eye(4)
+    affine[:3, :3] = [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+    affine[:3, :3] = affine[:3, :3] @ np.diag([-spacing[0], *spacing[1:]])
+    affine[:3, 3] = (12.5, -30, 7)
+    return affine
+
+
+def image(shape=(14, 17, 11), spacing=(1.0, 1.0, 1.0), channels: int = 2, affine=None) -> MetaTensor:
+    values = torch.randn(channels, *shape, generator=torch.Generator().manual_seed(0))
+    affine = turned(spacing) if affine is None else affine
+    return MetaTensor(values, affine=torch.as_tensor(affine))
+
+
+def by_monai(before: MetaTensor, target: tuple[float, ...], mode: str = "bilinear") -> MetaTensor:
+    """Blurred as far as an axis becomes coarser, then interpolated."""
+    sigma = [max(0.0, (t / float(s) - 1) / 2) for t, s in zip(target, before.pixdim, strict=True)]
+    if mode == "bilinear" and max(sigma) > preparation.NO_BLUR:
+        blurred = GaussianFilter(3, sigma)(before.as_tensor()[None])[0]
+        before = MetaTensor(blurred, meta=before.meta, applied_operations=before.applied_operations)
+    return Spacingd("image", pixdim=target, mode=mode, dtype=np.float32)({"image": before})["image"]
+
+
+def ours(before: MetaTensor, target: tuple[float, ...], mode: str = "bilinear") -> MetaTensor:
+    return preparation.Resampled("image", target, mode)({"image": before})["image"]
+
+
+GRIDS = [
+    ((14, 17, 11), (1.0, 1.0, 1.0), (2.0, 2.0, 2.0)),
+    ((14, 17, 11), (1.0, 1.0, 3.0), (1.0, 1.0, 1.0)),
+    ((13, 9, 6), (0.9, 1.1, 5.0), (2.0, 0.7, 1.5)),
+    ((30, 4, 2), (1.0, 1.0, 1.0), (3.7, 1.3, 1.0)),
+    ((9, 1, 5), (1.0, 2.0, 1.0), (1.5, 1.0, 4.0)),
+]
+
+
+@pytest.mark.parametrize(("shape", "spacing", "target"), GRIDS)
+def test_resampling_is_a_blur_and_monais_spacing(shape, spacing, target):
+    before = image(shape, spacing)
+    copy = before.clone()
+    wanted, found = by_monai(before, target), ours(before, target)
+    assert found.shape == wanted.shape and float((found - wanted).abs().max()) < 5e-5
+    assert torch.allclose(found.affine, wanted.affine, atol=1e-6)
+    assert torch.equal(before.as_tensor(), copy.as_tensor())  # what came in is not touched
+
+
+def test_a_mask_is_resampled_by_its_nearest_voxel():
+    before = MetaTensor((image() > 0.3).to(torch.uint8) * 3, affine=torch.as_tensor(turned((1.0, 1.0, 1.0))))
+    for target in ((2.0, 2.0, 2.0), (0.7, 1.3, 1.0)):
+        found = ours(before, target, "nearest")
+        assert set(found.unique().tolist()) <= {0, 3} and found.dtype == torch.uint8
+        wanted = by_monai(MetaTensor(before.float(), affine=before.affine), target, "nearest")
+        assert float((found.float() != wanted).float().mean()) < 0.2  # halfway between two voxels rounding decides
+    exact = ours(before, (1.0, 1.0, 0.5), "nearest")  # places that are a quarter apart: no tie but at the middle
+    assert torch.equal(exact[..., ::2].as_tensor(), before.as_tensor())
+
+
+def test_the_same_spacing_changes_nothing():
+    before = image(spacing=(1.0, 1.2, 3.0))
+    assert torch.equal(ours(before, (1.0, 1.2, 3.0)).as_tensor(), before.as_tensor())
+
+
+@pytest.mark.parametrize(("shape", "spacing", "target"), GRIDS)
+def test_the_way_back_is_monais(shape, spacing, target):
+    """Through Invertd, as inference goes it: crop, turn, resample, and back to the scan's own grid."""
+    scan = image(shape, spacing, channels=1)
+    scan[:, :1] = 0
+    back = []
+    for resample in (
+        preparation.Resampled("image", target),
+        Spacingd("image", pixdim=target, mode="bilinear", dtype=np.float32),
+    ):
+        crop = CropForegroundd("image", source_key="image", select_fn=lambda x: x != 0)
+        way = Compose([crop, Orientationd("image", axcodes="RAS", labels=None), resample])
+        ready = way({"image": scan.clone()})
+        answer = torch.rand(ready["image"].shape, generator=torch.Generator().manual_seed(1))
+        ready["pred"] = MetaTensor(answer, meta=ready["image"].meta, applied_operations=ready["image"].applied_operations)
+        inverse = Invertd("pred", transform=way, orig_keys="image", nearest_interp=False, to_tensor=True)
+        back.append(inverse(ready)["pred"])
+    found, wanted = back
+    assert found.shape == wanted.shape == scan.shape
+    assert torch.allclose(found.affine, scan.affine, atol=1e-6)
+    assert float((found - wanted).abs().max()) < 5e-5
+
+
+@pytest.mark.parametrize("nonzero", [True, False])
+@pytest.mark.parametrize("dtype", [torch.int16, torch.uint8, torch.float32])
+def test_z_scoring_is_monais(nonzero, dtype):
+    values = (torch.rand(3, 9, 8, 7, generator=torch.Generator().manual_seed(0)) * 200).to(dtype)
+    values[:, :3] = 0
+    values[1] = 0  # a contrast that is not there
+    before = MetaTensor(values, affine=torch.eye(4))
+    found = preparation.ZScored("image", nonzero=nonzero)({"image": before})["image"]
+    monais = NormalizeIntensityd("image", nonzero=nonzero, channel_wise=True)
+    wanted = monais({"image": MetaTensor(values.float(), affine=torch.eye(4))})["image"]
+    assert float((found - wanted).abs().max()) < 1e-4 and found.dtype == torch.float32
+    assert torch.equal(before.as_tensor(), values)
+
+
+def test_a_channel_of_one_value_is_only_moved():
+    before = MetaTensor(torch.full((1, 3, 3, 3), 7, dtype=torch.int16), affine=torch.eye(4))
+    assert not preparation.ZScored("image")({"image": before})["image"].any()
+
+
+def test_history_and_affine_outlive_z_scoring():
+    before = image()
+    before.push_applied_operation({"class": "Test"})
+    after = preparation.ZScored("image")({"image": before})["image"]
+    assert after.applied_operations == before.applied_operations and torch.equal(after.affine, before.affine)
+
+
+@given(
+    hnp.arrays(np.int16, (3, 3, 2, 2), elements=st.sampled_from([0, 0, 0, 1, -1, 256, -32768]))
+    | hnp.arrays(np.float32, (3, 3, 2, 2), elements=st.sampled_from([0.0, -0.0, 0.5, -2.0, float("nan")]))
+)
+def test_the_head_is_where_any_contrast_is_not_0(values):
+    found = preparation.nonzero(torch.from_numpy(values))
+    assert found.shape == (1, 3, 2, 2) and np.array_equal(found[0], (values != 0).any(axis=0))

@@ -1,0 +1,115 @@
+"""Reading scans: whatever MONAI reads, faster, and nothing that is damaged."""
+
+from __future__ import annotations
+
+import gzip
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from helpers_bundles import cut_short, in_two_gzip_members, scripts
+from monai.transforms import LoadImaged
+
+readers = scripts("unetr3d", "readers")
+SHAPE = (7, 5, 4)
+KINDS = ["int16", "uint8", "uint16", "int32", "float32", "float64", "int64", ">i2", ">f4"]
+
+
+def affine() -> np.ndarray:
+    found = np.array([[0, -1.1, 0.1, 5], [0.9, 0, 0, -3], [0, 0.2, 3, 1], [0, 0, 0, 1.0]])
+    return found
+
+
+def values(seed: int, kind: str = "int16", channels: int = 0) -> np.ndarray:
+    shape = (*SHAPE, channels) if channels else SHAPE
+    return np.random.default_rng(seed).integers(0, 200, shape).astype(kind)
+
+
+def save(path: Path, array: np.ndarray, kind=nibabel.Nifti1Image) -> Path:
+    image = kind(array, affine(), dtype=array.dtype)
+    if array.dtype.byteorder == ">":
+        image = kind(array, affine(), image.header.as_byteswapped(">"))
+    nibabel.save(image, path)
+    return path
+
+
+def load(paths, reader=None) -> torch.Tensor:
+    how = {"reader": reader, "dtype": None} if reader else {}
+    return LoadImaged("image", ensure_channel_first=True, **how)({"image": paths})["image"]
+
+
+def assert_as_monai(paths) -> None:
+    wanted, found = load(paths), load(paths, readers.NiftiReader())
+    assert found.shape == wanted.shape and torch.equal(found.float().as_tensor(), wanted.as_tensor())
+    assert torch.equal(found.affine, wanted.affine)
+    for key in ("original_affine", "spatial_shape", "filename_or_obj", "original_channel_dim"):
+        assert str(found.meta[key]) == str(wanted.meta[key]), key
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_type_is_read_as_monai_reads_it(kind, ending, tmp_path):
+    assert_as_monai(save(tmp_path / f"a{ending}", values(0, kind)))
+
+
+def test_four_files_become_four_channels(tmp_path):
+    assert_as_monai([save(tmp_path / f"{i}.nii.gz", values(i, kind)) for i, kind in enumerate(KINDS[:4])])
+
+
+def test_one_file_may_hold_all_contrasts(tmp_path):
+    assert_as_monai(save(tmp_path / "a.nii.gz", values(0, channels=4)))
+    assert_as_monai([save(tmp_path / "a.nii.gz", values(0, channels=4))])
+
+
+def test_nifti_2_and_scaled_integers(tmp_path):
+    assert_as_monai(save(tmp_path / "two.nii.gz", values(0), nibabel.Nifti2Image))
+    image = nibabel.Nifti1Image(values(0), affine())
+    image.header.set_slope_inter(0.5, -3)
+    nibabel.save(image, tmp_path / "scaled.nii.gz")
+    assert load(tmp_path / "scaled.nii.gz", readers.NiftiReader()).dtype == torch.float32
+    assert_as_monai(tmp_path / "scaled.nii.gz")
+
+
+def test_integers_stay_integers(tmp_path):
+    for kind, kept in (("int16", torch.int16), ("uint8", torch.uint8), ("uint16", torch.int32)):
+        assert load(save(tmp_path / f"{kind}.nii", values(0, kind)), readers.NiftiReader()).dtype == kept
+
+
+def test_several_gzips_in_one_file_and_without_isal(tmp_path, monkeypatch):
+    in_two_gzip_members(save(tmp_path / "a.nii.gz", values(0)))
+    assert_as_monai(tmp_path / "a.nii.gz")
+    monkeypatch.setattr(readers, "gunzip", gzip.decompress)
+    assert_as_monai(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("python_gzip", [False, True])
+def test_what_is_damaged_is_named_in_one_line(python_gzip, tmp_path, monkeypatch):
+    if python_gzip:
+        monkeypatch.setattr(readers, "gunzip", gzip.decompress)
+    short, plain = save(tmp_path / "short.nii.gz", values(0)), save(tmp_path / "plain.nii", values(0))
+    cut_short(short, 0.7)
+    cut_short(plain, 0.9)
+    (tmp_path / "text.nii").write_text("no image" * 100)
+    flipped = save(tmp_path / "flipped.nii.gz", values(0))
+    content = bytearray(gzip.compress(gzip.decompress(flipped.read_bytes()), 0))  # stored: damage keeps its length
+    content[len(content) // 2] ^= 255
+    flipped.write_bytes(content)
+    for path in (short, plain, tmp_path / "text.nii", flipped, tmp_path / "absent.nii"):
+        with pytest.raises(readers.Unreadable, match=path.name):
+            readers.read_nifti(path)
+        with pytest.raises(SystemExit, match=path.name) as refused:
+            load([path], readers.NiftiReader())
+        assert "\n" not in str(refused.value)
+
+
+def test_threads_do_not_mix_up_their_files(tmp_path):
+    scans = [[save(tmp_path / f"{n}_{i}.nii.gz", values(4 * n + i)) for i in range(4)] for n in range(6)]
+    wanted = [load(paths) for paths in scans]
+    reader = LoadImaged("image", reader=readers.NiftiReader(), dtype=None, ensure_channel_first=True)
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(5):
+            found = list(pool.map(lambda paths: reader({"image": paths})["image"], scans))
+            assert all(torch.equal(a.float().as_tensor(), b.as_tensor()) for a, b in zip(found, wanted, strict=True))
