@@ -143,14 +143,12 @@ def test_a_transform_is_described_alike_in_every_process():
         "import sys, json; sys.path[:0] = ['tests', '.']; import test_cache as t;"
         "print(json.dumps(t.cache.describe(t.preparing())))"
     )
-    said = []
-    for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code], cwd=REPO, env=environment, capture_output=True, text=True
-        )
-        said.append(done.stdout.strip().splitlines()[-1])
-    assert said[0] == said[1] and "Resampled" in said[0] and "0x" not in said[0]
+    environment = os.environ | {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True)
+    said = done.stdout.strip().splitlines()[-1]
+    assert json.loads(said) == json.loads(json.dumps(cache.describe(preparing())))
+    assert "Resampled" in said and "0x" not in said
 
 
 def test_the_code_of_a_function_and_of_this_bundle_counts():
@@ -230,7 +228,7 @@ def test_a_killed_run_leaves_no_half_case_and_the_next_one_finishes(tmp_path):
 def test_runs_that_begin_together_end_with_the_same_cases(tmp_path):
     for seed in range(4):
         make_item(tmp_path / "data", seed)
-    children = [start(tmp_path, 0.05) for _ in range(3)]
+    children = [start(tmp_path, 0.05) for _ in range(2)]
     said = [child.communicate(timeout=120) for child in children]
     assert all(child.returncode == 0 for child in children), said
     lines = {out.strip().splitlines()[-1] for out, _ in said}

@@ -60,6 +60,7 @@ class AverageWeights:
         self.decay = decay
         self.validator = validator
         self.steps = 0
+        self.exchanged = False  # whether the network holds the average
 
     def attach(self, engine: Engine) -> None:
         if self.decay == 0:
@@ -84,13 +85,15 @@ class AverageWeights:
 
     @torch.no_grad()
     def _exchange(self) -> None:
+        self.exchanged = not self.exchanged
         for weight, other in zip(self.weights, self.others, strict=True):
             kept = weight.clone()
             weight.copy_(other)
             other.copy_(kept)
 
     def _give_back(self, error: Exception) -> None:
-        self._exchange()
+        if self.exchanged:  # ignite calls twice, from the inner loop and the outer one
+            self._exchange()
         raise error
 
 

@@ -22,7 +22,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
@@ -178,6 +178,7 @@ def _contents(data: Sequence[dict], known_file: Path) -> list[dict]:
         known = json.loads(known_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
+    known = known if isinstance(known, dict) else {}
     paths = list(dict.fromkeys(path for item in data for key in KEYS for path in _paths(item[key])))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = dict(zip(paths, pool.map(lambda path: _file(path, known.get(os.path.abspath(path))), paths), strict=True))
@@ -246,8 +247,11 @@ def _passing(value: Any) -> bool:
     return type(value).__module__ in ("numpy.random.mtrand", "numpy.random", "_thread", "_thread._local", "threading")
 
 
-def _named(code: Any) -> Hashable:
+def _named(code: Any) -> str:
     name = _name(code)
+    if hasattr(code, "__code__"):  # two lambdas have one name
+        constants = [c for c in code.__code__.co_consts if isinstance(c, (int, float, str, bytes, type(None)))]
+        name += " " + _digest([code.__code__.co_code.hex(), repr(constants), code.__code__.co_names])[:16]
     if code.__module__.split(".")[0] != __name__.split(".")[0]:
         return name
     source = Path(inspect.getsourcefile(code) or "")
