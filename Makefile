@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test test-browser browser test-lowest clean
+.PHONY: demo test test-browser browser test-lowest bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,10 @@ test-lowest:
 	.venv-lowest/bin/python -c "import re, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print('\n'.join(re.sub('>=', '==', d) for d in p['dependencies']))" > .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable ".[test]"
 	.venv-lowest/bin/python -m pytest
+
+# Fails if a ratio of times, measured here, got worse than the committed one. On a machine with nothing else to do.
+bench: $(VENV)/.installed
+	$(PY) -W ignore -m benchmarks guard
 
 clean:
 	rm -rf .venv .venv-lowest demo build *.egg-info

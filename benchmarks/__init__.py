@@ -1,1 +1,1 @@
-"""What each step costs, against the network's own time and against other ways to do it: `python -m benchmarks --help`."""
+"""What each step costs, against the network's own time and other ways to do it: `python -m benchmarks --help`."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import inspect
 import json
 import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
-from . import inference, startup, training
-from .guard import COMMITTED, LOSS, losses, ratios, read
+from . import guard, inference, startup, training
 from .machine import machine
 from .profile import profile
 from .rounds import Result
@@ -28,95 +29,143 @@ BENCHMARKS = {
     "memory": startup.memory,
     "growth": startup.growth,
 }
-GUARDED = ("step", "loader", "inference", "memory")
 OTHERS = {
     "all": "every benchmark above",
     "profile": "draw where the time of an iteration goes; --out FILE.png",
-    "guard": f"fail if a ratio got more than {LOSS:.0%} worse than the committed one; --update commits new ones",
-    "table": "print the results of JSON files (--from FILE, ...) as a Markdown table",
+    "guard": f"fail if a ratio got more than {guard.LOSS:.0%} worse than the committed one; --update commits new ones",
+    "table": "print results as a Markdown table: table FILE.json [FILE.json ...]",
 }
 
 
-def main() -> None:
-    given = arguments()
+def main(words: list[str] | None = None) -> int:
+    """Run one command; returns the exit status. Bad input is one line on stderr and status 1."""
     try:
-        run(given)
+        return run(arguments(sys.argv[1:] if words is None else words))
     except BenchmarkError as error:
-        sys.exit(f"benchmarks: {error}")
+        print(f"benchmarks: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"benchmarks: {error.filename or ''}: {error.strerror or error}. Check the path.", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("benchmarks: stopped by the keyboard", file=sys.stderr)
+        return 130
+    return 1
 
 
-def arguments() -> argparse.Namespace:
-    summary = {name: (inspect.getdoc(make) or "").splitlines()[0] for name, make in BENCHMARKS.items()} | OTHERS
+class Parser(argparse.ArgumentParser):
+    """argparse would print its usage first, and exit with status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BenchmarkError(f"{message}. `python -m benchmarks --help` lists what there is.")
+
+
+def arguments(words: list[str]) -> argparse.Namespace:
+    """The words of the command line, checked as far as that is possible before anything is measured."""
+    summary = {name: summary_of(name) for name in BENCHMARKS} | OTHERS
     listing = "\n".join(f"  {name:12s} {text}" for name, text in summary.items())
     layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m benchmarks", description=f"benchmarks:\n{listing}", formatter_class=layout)
-    parser.add_argument("names", nargs="+", choices=[*summary], metavar="NAME")
+    parser = Parser("python -m benchmarks", description=f"benchmarks:\n{listing}", formatter_class=layout)
+    parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--data", default="", help="folder of BraTS-named cases; without it, phantoms")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="few iterations: to see that it runs, not how fast")
-    parser.add_argument("--out", help="JSON file to write (a picture for profile)")
-    parser.add_argument("--from", dest="sources", nargs="*", default=[], help="JSON files for table")
+    parser.add_argument("--out", default="", help="JSON file to write (a picture for profile)")
     parser.add_argument("--update", action="store_true", help="with guard: write the measured ratios")
-    return parser.parse_args()
-
-
-def run(given: argparse.Namespace) -> None:
+    given = parser.parse_args(words)
     if given.names == ["table"]:
-        print(as_markdown([json.loads(Path(path).read_text()) for path in given.sources]))
-        return
+        raise BenchmarkError("table needs the JSON files that --out wrote: table FILE.json [FILE.json ...]")
+    if given.names[0] != "table":
+        check(given, list(summary))
+    return given
+
+
+def check(given: argparse.Namespace, known: list[str]) -> None:
+    """Raises BenchmarkError for what could not be measured, or not be written hours later."""
+    for name in given.names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(known)}."
+            raise BenchmarkError(f"no benchmark '{name}'. {hint}")
+        if name in ("profile", "guard", "table") and len(given.names) > 1:
+            raise BenchmarkError(f"'{name}' runs by itself. Give it alone.")
     if given.rounds < 1:
         raise BenchmarkError(f"--rounds is {given.rounds}. It must be 1 or more.")
     if given.data and not os.path.isdir(given.data):
         raise BenchmarkError(f"{given.data}: no such folder. Check --data.")
+    if given.data and given.names == ["guard"]:
+        raise BenchmarkError("guard compares with ratios that were measured on phantoms. Leave --data out.")
+    if given.update and given.names != ["guard"]:
+        raise BenchmarkError("--update is for guard alone.")
+    folder = os.path.dirname(os.path.abspath(given.out))
+    if not os.path.isdir(folder) or os.path.isdir(given.out):
+        raise BenchmarkError(f"cannot write --out {given.out}. Name a file in a folder that is there.")
+    check_device(given.device)
+
+
+def check_device(device: str) -> None:
+    import torch
+
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise BenchmarkError(f"--device is '{device}'. It must be cpu or cuda.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BenchmarkError("--device cuda: torch sees no GPU here.")
+
+
+def summary_of(name: str) -> str:
+    return (inspect.getdoc(BENCHMARKS[name]) or "").splitlines()[0]
+
+
+def run(given: argparse.Namespace) -> int:
+    """Do what was asked for; returns the exit status."""
+    if given.names[0] == "table":
+        print(as_markdown([read(path) for path in given.names[1:]]))
+        return 0
     with tempfile.TemporaryDirectory(prefix="benchmarks-", ignore_cleanup_errors=True) as scratch:
-        task = Task(Path(scratch), given.device, os.path.abspath(given.data) if given.data else "", given.rounds, given.quick)
+        data = os.path.abspath(given.data) if given.data else ""
+        task = Task(Path(scratch), given.device, data, given.rounds, given.quick)
         if given.names == ["profile"]:
             print(json.dumps(profile(task, given.out or "profile.png"), indent=1))
         elif given.names == ["guard"]:
-            guard(task, given.update)
+            return guard.run(measure(task, list(guard.GUARDED), given.out), task.device, given.update)
         else:
-            names = [n for n in BENCHMARKS if n in given.names or "all" in given.names]
-            measure(task, names, given.out)
+            measure(task, [name for name in BENCHMARKS if name in given.names or "all" in given.names], given.out)
+    return 0
 
 
-def measure(task: Task, names: list[str], out: str | None) -> list[Result]:
-    """Run benchmarks, say each result as soon as it is there, and write them all."""
+def read(path: str) -> dict:
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+        report["results"], report["machine"]
+    except (ValueError, KeyError, TypeError):
+        raise BenchmarkError(f"{path} holds no results of a benchmark. Give a file that --out wrote.") from None
+    return report
+
+
+def measure(task: Task, names: list[str], out: str) -> list[Result]:
+    """Run benchmarks, say each result as soon as it is there, and write all that there are so far."""
     found: list[Result] = []
     for name in names:
-        print(f"{name}: {(inspect.getdoc(BENCHMARKS[name]) or '').splitlines()[0]}", file=sys.stderr, flush=True)
+        print(f"{name}: {summary_of(name)}", file=sys.stderr, flush=True)
         for result in BENCHMARKS[name](task):
             found.append(result)
             print(one_line(result), flush=True)
         if out:
             data = Path(task.data).name or "phantoms"
             report = {"machine": machine(task.device), "device": task.device, "rounds": task.rounds, "data": data}
-            report |= {"plan": task.plan, "results": {one.name: one.plain() for one in found}}
-            Path(out).write_text(json.dumps(report, indent=1) + "\n")
+            report |= {"quick": task.quick, "plan": task.plan, "results": {one.name: one.plain() for one in found}}
+            Path(out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return found
 
 
 def one_line(result: Result) -> str:
-    figures = ", ".join(f"{name} {result.plain()['figures'][name]['median']:g}" for name in result.figures)
-    quotient = result.quotient
+    plain, quotient = result.plain(), result.quotient
+    figures = ", ".join(f"{name} {numbers['median']:g}" for name, numbers in plain["figures"].items())
     goal = "" if result.goal is None else f"; goal {'<=' if result.better == 'low' else '>='} {result.goal:g}"
     verdict = {True: ": met", False: ": missed", None: ""}[result.met]
     ratio = f"ratio {quotient['median']:.3f} ({quotient['min']:.3f} to {quotient['max']:.3f})"
-    return f"{result.name}: {figures} {result.unit}; {ratio}{goal}{verdict}"
-
-
-def guard(task: Task, update: bool) -> None:
-    found = ratios(measure(task, list(GUARDED), None))
-    if update:
-        content = {"note": "written by `python -m benchmarks guard --update`", "machine": machine(task.device), "ratios": found}
-        COMMITTED.write_text(json.dumps(content, indent=1) + "\n")
-        print(f"wrote {COMMITTED.name}")
-        return
-    lines = losses(read(), found)
-    if lines:
-        sys.exit("\n".join(f"benchmarks: {line}" for line in lines))
-    print(f"no ratio got more than {LOSS:.0%} worse")
+    notes = "".join(f"; {name} {value}" for name, value in result.notes.items())
+    return f"{result.name}: {figures} {result.unit}; {ratio}{goal}{verdict}{notes}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

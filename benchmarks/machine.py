@@ -42,7 +42,10 @@ def _version(package: str) -> str | None:
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git here, or no repository: then nothing is known
+        return ""
     return done.stdout.strip()
 
 

@@ -13,74 +13,112 @@ from monai.engines import IterationEvents
 from .task import ZOO, Task, wait_for
 from .worker import Training
 
-PARTS = ("make the batch", "augment it", "forward", "loss", "backward", "clip and step", "handlers and rest")
-COLOURS = ("#E69F00", "#F0E442", "#0072B2", "#56B4E9", "#004B7A", "#009E73", "#999999")  # Okabe and Ito's
-ITERATIONS, QUICK_ITERATIONS = 30, 5
+# a part of an iteration -> the colour that shows it, of Okabe and Ito's
+PARTS = {
+    "make the batch": "#E69F00",  # the zoo's way augments each sample here
+    "augment the batch": "#F0E442",
+    "forward": "#0072B2",
+    "loss": "#56B4E9",
+    "backward": "#004B7A",
+    "clip": "#CC79A7",
+    "optimiser": "#009E73",
+    "handlers and rest": "#999999",
+}
+DARK = ("#0072B2", "#004B7A", "#009E73")  # black could not be read on them
+MOMENTS = ("begin", "batch", "ready", "forward", "loss", "backward", "clip", "step", "end")  # around the parts
+ITERATIONS, QUICK_ITERATIONS = 10, 3  # of a round
+UNCOUNTED = 2  # at a round's begin
 
 
 def profile(task: Task, picture: str) -> dict[str, dict[str, float]]:
-    """Draw the picture; returns the median milliseconds of each part, for each pipeline."""
-    count = QUICK_ITERATIONS if task.quick else ITERATIONS
+    """Draw the picture; returns the median milliseconds of each part, for each pipeline. They run in turn."""
+    count = UNCOUNTED + (QUICK_ITERATIONS if task.quick else ITERATIONS)
     zoo = task.overrides(output_dir=str(task.scratch / "run_zoo"))
-    found = {
-        "zoo-style": parts(Training(["train.yaml", str(ZOO)], zoo), count),
-        "ours": parts(Training(["train.yaml"], task.overrides()), count),
+    stopwatches = {
+        "zoo-style": Stopwatch(Training(["train.yaml", str(ZOO)], zoo)),
+        "ours": Stopwatch(Training(["train.yaml"], task.overrides())),
     }
+    for _ in range(task.rounds):
+        for stopwatch in stopwatches.values():
+            stopwatch.training.run(count)
+    found = {name: stopwatch.medians() for name, stopwatch in stopwatches.items()}
     draw(found, picture, task.device)
     return found
 
 
-def parts(training: Training, count: int) -> dict[str, float]:
-    """Median milliseconds of each part of an iteration."""
-    trainer, stamps = training.trainer, {}
-    rows: list[dict[str, float]] = []
+class Stopwatch:
+    """Takes the time at each of MOMENTS of a trainer's iterations; a GPU is waited for at each, so nothing overlaps."""
 
-    def stamp(name: str) -> None:
-        wait_for(training.device)
-        stamps[name] = time.perf_counter()
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.moments: dict[str, float] = {}
+        self.rows: list[dict[str, float]] = []
+        trainer = training.trainer
+        trainer.prepare_batch = self._around(trainer.prepare_batch, "batch", "ready")
+        self.fire = trainer.fire_event
+        trainer.fire_event = self._fire  # before the handlers of an event, so that those have a part of their own
+        trainer.add_event_handler(Events.GET_BATCH_STARTED, lambda _: self.take("begin"))
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._row)
 
-    def row(_: Any) -> None:
-        stamp("end")
-        order = ("begin", "batch", "ready", "forward", "loss", "backward", "step", "end")
-        rows.append({part: 1000 * (stamps[b] - stamps[a]) for part, a, b in zip(PARTS, order, order[1:], strict=True)})
+    def take(self, moment: str) -> None:
+        wait_for(self.training.device)
+        self.moments[moment] = time.perf_counter()
 
-    prepare = trainer.prepare_batch
+    def _around(self, function: Any, before: str, after: str) -> Any:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            self.take(before)
+            result = function(*args, **kwargs)
+            self.take(after)
+            return result
 
-    def prepared(*args: Any, **kwargs: Any) -> Any:
-        stamp("batch")
-        batch = prepare(*args, **kwargs)
-        stamp("ready")
-        return batch
+        return wrapped
 
-    trainer.prepare_batch = prepared
-    trainer.add_event_handler(Events.GET_BATCH_STARTED, lambda _: stamp("begin"))
-    for event, name in (("FORWARD", "forward"), ("LOSS", "loss"), ("BACKWARD", "backward"), ("MODEL", "step")):
-        trainer.add_event_handler(getattr(IterationEvents, f"{event}_COMPLETED"), lambda _, name=name: stamp(name))
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, row)
-    training.run(count + 3)
-    return {part: round(statistics.median(one[part] for one in rows[3:]), 2) for part in PARTS}
+    def _fire(self, event: Any) -> None:
+        names = {"FORWARD": "forward", "LOSS": "loss", "BACKWARD": "backward", "MODEL": "step"}
+        self.take(names[event.name.removesuffix("_COMPLETED")])
+        self.fire(event)
+        if event == IterationEvents.BACKWARD_COMPLETED:
+            self.take("clip")
+
+    def _row(self, engine: Any) -> None:
+        self.take("end")
+        if engine.state.iteration > UNCOUNTED:
+            self.rows.append(durations(self.moments))
+
+    def medians(self) -> dict[str, float]:
+        return {part: round(statistics.median(row[part] for row in self.rows), 2) for part in PARTS}
+
+
+def durations(moments: dict[str, float]) -> dict[str, float]:
+    """Seconds at each of MOMENTS -> milliseconds of each of PARTS."""
+    steps = zip(PARTS, MOMENTS[:-1], MOMENTS[1:], strict=True)
+    return {part: 1000 * (moments[after] - moments[before]) for part, before, after in steps}
 
 
 def draw(found: dict[str, dict[str, float]], picture: str, device: str) -> None:
     """One bar for each pipeline; the numbers are milliseconds."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(11, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     names = list(found)[::-1]
     widest = max(sum(one.values()) for one in found.values())
     for place, name in enumerate(names):
         left = 0.0
-        for part, colour in zip(PARTS, COLOURS, strict=True):
+        for part, colour in PARTS.items():
             width = found[name][part]
-            axes.barh(place, width, left=left, color=colour, edgecolor="white", label=part if place == 0 else None)
+            label = part if place == 0 else None
+            axes.barh(place, width, height=0.6, left=left, color=colour, edgecolor="white", label=label)
             if width > 0.03 * widest:
-                white = colour in ("#0072B2", "#004B7A", "#009E73")
-                axes.text(left + width / 2, place, f"{width:.0f}", ha="center", va="center", color="white" if white else "black")
+                ink = "white" if colour in DARK else "black"
+                axes.text(left + width / 2, place, f"{width:.0f}", ha="center", va="center", color=ink)
             left += width
         axes.text(left + 0.005 * widest, place, f"{left:.0f} ms", va="center", fontweight="bold")
+        thin = ", ".join(f"{part} {n:.1f}" for part, n in found[name].items() if n <= 0.03 * widest)
+        axes.text(0, place - 0.34, thin, va="top", fontsize=8, color="#444444")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlim(0, 1.1 * widest)
+    axes.set_ylim(-0.6, len(names) - 0.6)
     axes.set_xlabel(f"milliseconds of one training iteration on {device} (medians)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=len(PARTS), fontsize=8, frameon=False)

@@ -42,14 +42,14 @@ class Result:
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
-        figures = {name: summary(times) | {"rounds": [rounded(t) for t in times]} for name, times in self.figures.items()}
+        figures = {name: summary(f) | {"rounds": [rounded(number) for number in f]} for name, f in self.figures.items()}
         ratio = {"of": list(self.ratio), **self.quotient}
         verdict = {"goal": self.goal, "better": self.better, "met": self.met}
         return {"unit": self.unit, "figures": figures, "ratio": ratio, **verdict, "notes": self.notes}
 
 
 def in_turn(contestants: dict[str, Callable[[], float]], rounds: int, warm_up: int = 1) -> Times:
-    """Ask each contestant for its figure, one after the other, `rounds` times; what it answers to the warm-up is lost."""
+    """Ask each contestant for its figure, one after the other, `rounds` times; those of the warm-up are lost."""
     for _ in range(warm_up):
         for measure in contestants.values():
             measure()

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from .worker import peak_mb
 
 GOAL_SECONDS = 10.0
 SIZES = (4, 40, 400, 4000)
+FLAT = 1.2  # largest / smallest: what single runs differ by anyway
+FASTER = 1.5  # what a further case may cost more among many cases than among few, before we call it faster than linear
 
 
 class StopAfter:
@@ -37,11 +40,15 @@ class StopAfter:
 
     def _start(self, engine: Engine) -> None:
         if engine.state.iteration == 1:
-            self.began = time.time()
+            self.began = self.after_first = time.time()
 
     def _stop(self, engine: Engine) -> None:
-        if engine.state.iteration >= self.iterations:
-            said = {"began": self.began, "iteration_s": (time.time() - self.began) / self.iterations, "peak_mb": peak_mb()}
+        iteration = engine.state.iteration
+        if iteration == 1 < self.iterations:  # memory is taken and pages are mapped in the first one
+            self.after_first = time.time()
+        if iteration >= self.iterations:
+            seconds = (time.time() - self.after_first) / max(1, iteration - 1)
+            said = {"began": self.began, "iteration_s": seconds, "peak_mb": peak_mb()}
             print(json.dumps(said), flush=True)
             os._exit(0)
 
@@ -59,8 +66,9 @@ def train(task: Task, files: list[str], iterations: int, **overrides: Any) -> di
     words = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
     words += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     began = time.time()
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, check=False)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"began"')]
     if not said:
         raise BenchmarkError(f"the training ended early: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
@@ -112,8 +120,9 @@ def inference_peak(task: Task) -> float:
 
 
 def growth(task: Task) -> list[Result]:
-    """Start, iteration and memory of trainings on 4 to 4,000 small synthetic cases, twice each: unprepared, prepared."""
-    found = []
+    """Start, iteration and memory of trainings on 4 to 4,000 small synthetic cases, unprepared and then prepared."""
+    found: list[Result] = []
+    seen: dict[str, list[float]] = {}
     for size in SIZES[:2] if task.quick else SIZES:
         folder = task.scratch / f"cases_{size}"
         datalist = make_cases(folder, size)
@@ -122,7 +131,25 @@ def growth(task: Task) -> list[Result]:
         cold = train(task, [], 20, **settings)
         warm = train(task, [], 20, **settings)
         figures = {"start, nothing prepared": [cold["start_s"]], "start, prepared": [warm["start_s"]]}
-        notes = {name: round(warm[name], 4) for name in ("iteration_s", "peak_mb")}
+        notes: dict[str, Any] = {name: round(warm[name], 4) for name in ("iteration_s", "peak_mb")}
         found.append(Result(f"growth, {size} cases", "s", figures, tuple(figures), None, "high", notes))
+        for name, value in (figures | {name: [value] for name, value in notes.items()}).items():
+            seen.setdefault(name, []).append(value[0])
         shutil.rmtree(folder)
+    found[-1].notes["growth"] = {name: trend(SIZES, values) for name, values in seen.items()}
     return found
+
+
+def trend(sizes: Sequence[int], values: Sequence[float]) -> str:
+    """Say how values grow with sizes: flat, linear (each further case costs no more than before it), or faster.
+
+    Compares what a further case costs in the last step with what it cost in the steps before; two sizes show no trend.
+    """
+    if max(values) <= FLAT * min(values):
+        return "flat"
+    pairs = list(zip(sizes, values, strict=False))
+    costs = [(v2 - v1) / (n2 - n1) for (n1, v1), (n2, v2) in zip(pairs, pairs[1:], strict=False)]
+    if len(costs) < 2 or max(costs[:-1]) <= 0:
+        return f"{costs[-1]:.3g} a case"
+    faster = costs[-1] > FASTER * max(costs[:-1])
+    return f"{costs[-1]:.3g} a case, " + ("faster than linear" if faster else "linear or less")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -72,7 +71,8 @@ class Task:
 
 
 def autoconf(*words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "autoconf", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "autoconf", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchmarkError((done.stderr.strip() or f"autoconf {words[0]} failed").splitlines()[-1])
 
@@ -100,7 +100,3 @@ def wait_for(device: str) -> None:
     """A GPU works on after it was asked: before a clock is read it must be done."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
-
-
-def as_json(overrides: dict[str, Any]) -> str:
-    return json.dumps(overrides)

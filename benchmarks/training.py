@@ -15,6 +15,7 @@ from .task import ZOO, Task, open_config, wait_for
 from .worker import Training, Worker
 
 STEPS, QUICK_STEPS = 20, 4  # iterations of a round
+BATCHES, QUICK_BATCHES = 48, 16  # of a round of `loader`: TorchIO makes 16 patches at a time, then hands them out
 
 
 def steps(task: Task) -> int:
@@ -88,7 +89,7 @@ def throughput(task: Task) -> list[Result]:
 
 
 def loader(task: Task) -> list[Result]:
-    """Seconds to make one batch of data on the device, by ours and by each peer that is installed."""
+    """Seconds to make one varied batch, by ours and by each peer that is installed."""
     from .peers import nnunet, torchio_queue
 
     own = open_config(["train.yaml"], task.overrides(crops_per_case=10**6))
@@ -102,7 +103,7 @@ def loader(task: Task) -> list[Result]:
             sources[peer.NAME] = peer.batches(cases, size, batch_size)
         else:
             notes[peer.NAME] = f"skipped: {peer.PACKAGE} is not installed"
-    count = 2 * steps(task)
+    count = QUICK_BATCHES if task.quick else BATCHES
     contestants = {name: lambda source=source: pull(source, count, task.device) for name, source in sources.items()}
     figures = in_turn(contestants, task.rounds)
     first = {name: figures[name] for name in ("ours", "zoo-style")}

@@ -1,17 +1,19 @@
-"""A contestant in a process of its own, which waits between its rounds: `with Worker(...) as run: seconds = run(20)`."""
+"""A contestant in a process of its own, which waits between its rounds."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
 from .machine import ROOT
-from .task import open_config, wait_for
+from .task import BenchmarkError, open_config, wait_for
 
 
 class Worker:
@@ -19,27 +21,31 @@ class Worker:
 
     def __init__(self, names: list[str], overrides: dict[str, Any]) -> None:
         words = [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", json.dumps(names), json.dumps(overrides)]
+        # a pipe that nobody reads would fill up and stop the process
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True
         )
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.stdin.close()  # type: ignore[union-attr]
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()  # type: ignore[union-attr]
         self.process.wait()
+        self.said.close()
 
     def ask(self, iterations: int) -> dict[str, float]:
-        """{"seconds": of an iteration, "peak_mb": of the process so far}. Raises RuntimeError with the child's error."""
-        try:
+        """{"seconds": of an iteration, "peak_mb": so far}. Raises BenchmarkError with the last line of its error."""
+        with contextlib.suppress(BrokenPipeError):
             print(iterations, file=self.process.stdin, flush=True)
             for line in self.process.stdout:  # type: ignore[union-attr]
                 if line.startswith("{"):
                     return json.loads(line)
-        except BrokenPipeError:
-            pass
-        raise RuntimeError(self.process.stderr.read().strip().splitlines()[-1])  # type: ignore[union-attr]
+        self.process.wait()
+        self.said.seek(0)
+        raise BenchmarkError(f"a training ended early: {(self.said.read().strip().splitlines() or ['?'])[-1]}")
 
 
 class Training:
@@ -55,12 +61,17 @@ class Training:
         self.trainer = self.parser.get_parsed_content("train#trainer")
         from ignite.engine import Events
 
-        self.trainer.add_event_handler(Events.EPOCH_STARTED, lambda _: self._mark("began"))
-        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: self._mark("ended"))
+        self.trainer.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end)
 
-    def _mark(self, name: str) -> None:
-        wait_for(self.device) if name == "began" else None
-        setattr(self, name, time.perf_counter())
+    def _begin(self, _: Any) -> None:
+        wait_for(self.device)
+        self.began = time.perf_counter()
+
+    def _end(self, engine: Any) -> None:
+        if engine.state.iteration == engine.state.epoch_length:  # before the epoch's own handlers draw and save
+            wait_for(self.device)
+            self.ended = time.perf_counter()
 
     def run(self, iterations: int) -> float:
         """Seconds of an iteration, with everything that the trainer does from the epoch's start to its last step."""
@@ -69,8 +80,7 @@ class Training:
         self.trainer.state.iteration = 0
         self.trainer.state.max_epochs = 1
         self.trainer.run()
-        wait_for(self.device)
-        return (max(self.ended, time.perf_counter() if self.device.startswith("cuda") else 0) - self.began) / iterations
+        return (self.ended - self.began) / iterations
 
 
 def peak_mb() -> float:

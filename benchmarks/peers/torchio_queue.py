@@ -1,29 +1,32 @@
-"""TorchIO's queue of patches, with its own transforms, on the cases as unetr3d prepares them."""
+"""TorchIO's queue of patches, with its own transforms, on the cases as unetr3d prepares them.
+
+Whole volumes are varied, and then cut: VOLUMES_PATCHES patches from each. TorchIO has no transforms for brightness, and
+none that drops a contrast; the others are set as ours are. Everything runs in this process.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .nnunet import volumes
+
 NAME, PACKAGE = "TorchIO", "torchio"
+QUEUE, VOLUMES_PATCHES = 16, 8  # patches in the queue, and of each volume: as crops_per_case
 
 
 def batches(cases: Dataset, patch_size: Sequence[int], batch_size: int) -> Iterator:
-    """(image, label) batches without end. cases: prepared ones, whose volumes are read from their files."""
+    """(image (B, 4, *patch_size) float32, label (B, 1, *patch_size) float32) without end.
+
+    cases: prepared ones; their volumes are held in memory, the fastest that TorchIO can have.
+    """
     import torchio as tio
 
-    from scripts.cache import load  # the bundle's, on the path
-
-    subjects = []
-    for folder in cases.folders:
-        arrays = load(folder)
-        image = tio.ScalarImage(tensor=torch.from_numpy(arrays["image"].astype("float32")))
-        subjects.append(tio.Subject(image=image, label=tio.LabelMap(tensor=torch.from_numpy(arrays["label"].copy()))))
     vary = tio.Compose(
         [
-            tio.CropOrPad([max(n, side) for n, side in zip(patch_size, subjects[0].spatial_shape, strict=True)]),
             tio.RandomAffine(scales=0.15, degrees=20, p=0.5, default_pad_value=0),
             tio.RandomFlip(axes=(0, 1, 2), flip_probability=0.5),
             tio.RandomBlur(std=(0.3, 1.0), p=0.15),
@@ -31,9 +34,21 @@ def batches(cases: Dataset, patch_size: Sequence[int], batch_size: int) -> Itera
             tio.RandomNoise(std=(0, 0.15), p=0.2),
         ]
     )
+    subjects = [subject(cases, number, patch_size) for number in range(len(cases))]
     sampler = tio.LabelSampler(tuple(patch_size), label_name="label", label_probabilities={0: 1, 1: 2})
-    queue = tio.Queue(tio.SubjectsDataset(subjects, transform=vary), 16, 8, sampler, num_workers=0, verbose=False)
-    loader_class = getattr(tio, "SubjectsLoader", torch.utils.data.DataLoader)
+    data = tio.SubjectsDataset(subjects, transform=vary)
+    queue = tio.Queue(data, QUEUE, VOLUMES_PATCHES, sampler, num_workers=0, verbose=False)
     while True:
-        for batch in loader_class(queue, batch_size=batch_size):
+        for batch in tio.SubjectsLoader(queue, batch_size=batch_size):
             yield batch["image"][tio.DATA], batch["label"][tio.DATA].float()
+
+
+def subject(cases: Dataset, number: int, patch_size: Sequence[int]) -> object:
+    """A case as TorchIO's Subject, surrounded by zeros where it is smaller than a patch."""
+    import torchio as tio
+
+    image, label = volumes(cases, number)
+    missing = [max(0, wanted - side) for wanted, side in zip(patch_size, image.shape[1:], strict=True)]
+    margins = [(0, 0), *((n // 2, n - n // 2) for n in missing)]
+    image, label = (torch.from_numpy(np.pad(array, margins)) for array in (image, label[:1]))
+    return tio.Subject(image=tio.ScalarImage(tensor=image), label=tio.LabelMap(tensor=label))

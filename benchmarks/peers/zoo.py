@@ -1,4 +1,7 @@
-"""The transforms that a zoo-style bundle of this kind needs beside MONAI's own; unetr3d had them until it was made fast."""
+"""The transforms that a zoo-style bundle of this kind needs beside MONAI's own.
+
+unetr3d had the same ones before its cases were prepared once and its batches varied as a whole.
+"""
 
 from __future__ import annotations
 
