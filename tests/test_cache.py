@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,18 @@ def test_values_beyond_half_precision_are_kept_whole(item, tmp_path):
 
     folder = cache.PreparedCases([item], raw, str(tmp_path / "cache")).folders[0]
     assert cache.load(folder)["image"].dtype == np.float32 and cache.load(folder)["image"].max() == 1e5
+
+
+def test_the_training_that_follows_has_all_its_threads(item, tmp_path):
+    """torch.set_num_threads in a worker holds for MKL in the whole process, and for every thread to come."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        prepared([item], tmp_path / "cache")
+        with ThreadPoolExecutor(1) as pool:
+            assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 # What is found again

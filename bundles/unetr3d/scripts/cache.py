@@ -115,6 +115,7 @@ def _prepare_missing(jobs: list[tuple[dict, Path]], transform: Callable[[dict], 
         return
     began = time.monotonic()
     keep_freed_memory()
+    threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(os.cpu_count() or 1, initializer=torch.set_num_threads, initargs=(1,))
     try:
         done = pool.map(lambda job: _prepare_one(*job, transform), jobs)
@@ -122,6 +123,7 @@ def _prepare_missing(jobs: list[tuple[dict, Path]], transform: Callable[[dict], 
             pass
     finally:
         pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # the workers' 1 holds for threads to come, and for MKL everywhere
     where = jobs[0][1].parent
     seconds = time.monotonic() - began
     print(f"prepared {len(jobs)} of {cases} cases in {seconds:.1f} s; kept in {where}", file=sys.stderr, flush=True)
