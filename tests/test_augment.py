@@ -73,6 +73,21 @@ def test_affine_is_monais(axes, mode):
         assert np.mean([(a != torch.as_tensor(b)).float().mean() for a, b in zip(found, wanted, strict=True)]) < 1e-3
 
 
+def test_a_single_sample_shared_out_among_threads_is_the_same():
+    image = batch(3, samples=1)
+    grid = augment.affine_grid(
+        augment.affine_matrices(torch.tensor([[0.2, -0.1, 0.3]]), torch.full((1, 3), 0.9)), image
+    )
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):  # its first axis has 14 voxels: 3 do not share them evenly
+            torch.set_num_threads(threads)
+            found.append([augment.sample(image, grid, mode) for mode in ("bilinear", "nearest")])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
 @BOTH
 def test_flip_is_monais(axes):
     images, dims = batch(axes), [[2], [], [2, 3]]

@@ -94,7 +94,9 @@ def test_the_way_back_is_monais(shape, spacing, target):
         way = Compose([crop, Orientationd("image", axcodes="RAS", labels=None), resample])
         ready = way({"image": scan.clone()})
         answer = torch.rand(ready["image"].shape, generator=torch.Generator().manual_seed(1))
-        ready["pred"] = MetaTensor(answer, meta=ready["image"].meta, applied_operations=ready["image"].applied_operations)
+        ready["pred"] = MetaTensor(
+            answer, meta=ready["image"].meta, applied_operations=ready["image"].applied_operations
+        )
         inverse = Invertd("pred", transform=way, orig_keys="image", nearest_interp=False, to_tensor=True)
         back.append(inverse(ready)["pred"])
     found, wanted = back

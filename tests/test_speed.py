@@ -21,7 +21,10 @@ def networks() -> dict[str, tuple[nn.Module, torch.Tensor]]:
     return {
         "unetr": (UNETR(4, 1, (32, 32, 32), 4, 16, 32, 2, norm_name="instance", res_block=True), volume),
         "segresnet": (SegResNet(3, 8, 4, 1), volume),
-        "dynunet": (DynUNet(3, 4, 1, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8], norm_name=affine, res_block=True), volume),
+        "dynunet": (
+            DynUNet(3, 4, 1, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8], norm_name=affine, res_block=True),
+            volume,
+        ),
         "unet": (UNet(2, 1, 1, (4, 8), (2,), num_res_units=2), image),
     }
 

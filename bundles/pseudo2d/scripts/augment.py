@@ -1,13 +1,13 @@
 """Vary a whole batch of images and masks at once, on the device where it lies.
 
-MONAI's random transforms take one sample at a time, with its metadata, on a CPU. Here each transform first *decides*: it
-draws for which samples of the batch it is due, and with which numbers, from torch's CPU generator (so one seed repeats a
-run on any device, and a GPU is never waited for). Then a pure function *does* it to the samples that were drawn. What is
-not drawn costs nothing.
+MONAI's random transforms take one sample at a time, with its metadata, on a CPU. Here each transform first *decides*:
+it draws for which samples of the batch it is due, and with which numbers, from torch's CPU generator (so one seed
+repeats a run on any device, and a GPU is never waited for). Then a pure function *does* it to the samples that were
+drawn. What is not drawn costs nothing.
 
 Images are (B, C, H, W) or (B, C, H, W, D) float32, masks (B, R, ...) of any type; both come back in the shape and type
-they had. The tensors that are handed in may be overwritten. Masks take part in what moves voxels, by their nearest voxel,
-so they never hold a new value. What each transform computes follows the MONAI transform that it names, to which
+they had. The tensors that are handed in may be overwritten. Masks take part in what moves voxels, by their nearest
+voxel, so they never hold a new value. What each transform computes follows the MONAI transform that it names, to which
 tests/test_augment.py compares it.
 
 This file is the same in every bundle of the project; a test compares the copies.
@@ -192,7 +192,7 @@ class Noise:
 
 
 class DropContrast:
-    """Set one channel to 0, its mean after z-scoring, so that the network learns not to lean on one MR contrast alone."""
+    """Set one channel to 0, its mean after z-scoring, so that the network does not learn to lean on one MR contrast."""
 
     def __init__(self, prob: float) -> None:
         self.prob = _share("prob", prob)
@@ -227,9 +227,7 @@ def between(*shape: int, limits: Sequence[float]) -> torch.Tensor:
 # Doing
 
 
-def apply_to(
-    batch: torch.Tensor, which: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
+def apply_to(batch: torch.Tensor, which: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Change some samples of a batch: all of them together, or none if `which` is empty. Overwrites the batch."""
     if len(which) == 0:
         return batch
@@ -241,7 +239,7 @@ def apply_to(
 
 
 def affine_matrices(angles: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """(N, axes, axes): turn, then stretch, as MONAI composes them. angles: (N, 3) or (N, 1) radians; factors: (N, axes).
+    """(N, axes, axes): turn, then stretch, as MONAI has it. angles: (N, 3) or (N, 1) radians; factors: (N, axes).
 
     A voxel of the result at x from the centre comes from `matrix @ x`.
     """
@@ -265,8 +263,16 @@ def affine_grid(matrices: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def sample(batch: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
     """Values of (N, C, ...) at a grid; 0 outside. Keeps the type."""
-    found = torch.nn.functional.grid_sample(batch.float(), grid, mode=mode, padding_mode="zeros", align_corners=False)
-    return found.to(batch.dtype)
+    parts = torch.get_num_threads() if batch.is_cpu and len(batch) == 1 else 1
+    if parts > 1 and grid.shape[1] % parts == 0:  # torch shares samples out among threads, but never a single one
+        values = batch.float().expand(parts, *batch.shape[1:])
+        found = _sampled(values, grid.reshape(parts, -1, *grid.shape[2:]), mode)
+        return torch.cat(found.unbind(0), dim=1)[None].to(batch.dtype)
+    return _sampled(batch.float(), grid, mode).to(batch.dtype)
+
+
+def _sampled(values: torch.Tensor, grid: torch.Tensor, mode: str) -> torch.Tensor:
+    return torch.nn.functional.grid_sample(values, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def flip(batch: torch.Tensor, dims: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -5,9 +5,9 @@
     CACHE/files.json                                     content of the scans' files, as far as it is known
 
 A case is found again by what its files hold (not by their names or dates) and by the transforms with all their
-settings, the code of those that belong to this bundle, and the version of MONAI. Whatever differs lies elsewhere: nothing
-can be stale. A case appears under its name in one step, whole, so that any number of runs may share the folder and any of
-them may be killed. The folder can be deleted at any time.
+settings, the code of those that belong to this bundle, and the version of MONAI. Whatever differs lies elsewhere:
+nothing can be stale. A case appears under its name in one step, whole, so that any number of runs may share the folder
+and any of them may be killed. The folder can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def whole(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def folder(cache_dir: str, datalist: str, output_dir: str) -> str:
-    """Where prepared cases are kept: `cache_dir`; else beside the datalist; else, if none can write there, the output."""
+    """Where prepared cases are kept: `cache_dir`, or beside the datalist, or in the output if that cannot be written."""
     beside = os.path.dirname(os.path.abspath(datalist))
     return cache_dir or os.path.join(beside if os.access(beside, os.W_OK) else output_dir, "prepared")
 
@@ -183,7 +183,9 @@ def _contents(data: Sequence[dict], known_file: Path) -> list[dict]:
     known = known if isinstance(known, dict) else {}
     paths = list(dict.fromkeys(path for item in data for key in KEYS for path in _paths(item[key])))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = dict(zip(paths, pool.map(lambda path: _file(path, known.get(os.path.abspath(path))), paths), strict=True))
+        found = dict(
+            zip(paths, pool.map(lambda path: _file(path, known.get(os.path.abspath(path))), paths), strict=True)
+        )
     new = {os.path.abspath(path): entry for path, entry in found.items()}
     if any(known.get(path) != entry for path, entry in new.items()):
         _write(known_file, json.dumps(known | new))

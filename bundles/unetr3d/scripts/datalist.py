@@ -187,7 +187,7 @@ def _channels_needed(items: list[dict]) -> dict[str, int]:
 
 
 def _grids(channels: dict[str, int]) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
-    """Shape and affine of every file. Waiting for files takes longer than reading their headers: threads wait together."""
+    """Shape and affine of every file. To wait for files takes longer than to read headers: threads wait together."""
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
         found = pool.map(_grid, channels, channels.values())
@@ -222,8 +222,8 @@ def _grid(path: str, channels: int = 0) -> tuple[tuple[int, ...], np.ndarray]:
 def _damaged(path: str, image: nibabel.Nifti1Image) -> bool:
     """Tell whether a file is shorter than its header promises.
 
-    A gzip ends with the size of what it holds; only where that is another size (several gzips in one file, or a piece of
-    one) it is unpacked, to know. Damage inside it shows when the case is read: the reader compares the checksum.
+    A gzip ends with the size of what it holds; only where that is another size (several gzips in one file, or a piece
+    of one) it is unpacked, to know. Damage inside it shows when the case is read: the reader compares the checksum.
     """
     promised = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
     if not path.lower().endswith(".gz"):

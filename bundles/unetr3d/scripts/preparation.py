@@ -18,7 +18,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 
 SAME_GRID = 1e-4  # of a voxel: how far the new grid may lie from the old one to be the same (MONAI's AFFINE_TOL)
 NO_BLUR = 0.01  # voxels of standard deviation, below which a Gaussian changes nothing
-ROWS = 4  # of a banded matrix that are multiplied at once; measured
+ROWS = 8  # of a banded matrix that are multiplied at once; measured
 TRUNCATED = 4.0  # standard deviations, where MONAI's Gaussian ends
 
 
@@ -158,9 +158,7 @@ class Axis:
         if sigma > NO_BLUR:
             kernel = gaussian_1d(torch.tensor(sigma), TRUNCATED).double().numpy()
             reach = len(kernel) // 2
-            blur = sum(
-                kernel[reach + k] * np.eye(self.old, k=k) for k in range(-reach, reach + 1) if abs(k) < self.old
-            )
+            blur = sum(kernel[reach + k] * np.eye(self.old, k=k) for k in range(-reach, reach + 1) if abs(k) < self.old)
             weights = weights @ blur
         return torch.from_numpy(weights).float()
 

@@ -86,7 +86,9 @@ class NiftiReader(NibabelReader):
 
     def get_data(self, img: list[nibabel.Nifti1Image]) -> tuple[np.ndarray, dict]:
         arrays = [voxels(image) for image in img]
-        meta = {key: value for key, value in self._get_meta_dict(img[0]).items() if np.asarray(value).dtype.kind in "iuf"}
+        meta = {
+            key: value for key, value in self._get_meta_dict(img[0]).items() if np.asarray(value).dtype.kind in "iuf"
+        }
         meta |= {"affine": self._get_affine(img[0]), "original_affine": self._get_affine(img[0])}
         meta |= {"spatial_shape": np.asarray(img[0].shape[:3]), "space": "RAS", "as_closest_canonical": False}
         if len(arrays) == 1:
@@ -98,6 +100,6 @@ class NiftiReader(NibabelReader):
 
 
 def _copy(to: np.ndarray, array: np.ndarray) -> None:
-    """From a file's order of voxels, the first axis fastest, to C order; a plane at a time fits the processor's cache."""
+    """From a file's order of voxels, the first axis fastest, to C order; a plane at a time fits into the cache."""
     for place in range(array.shape[1]):
         to[:, place] = array[:, place]
