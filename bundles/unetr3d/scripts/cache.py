@@ -76,7 +76,7 @@ def whole(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def folder(cache_dir: str, datalist: str, output_dir: str) -> str:
-    """Where prepared cases are kept: `cache_dir`, or beside the datalist, or in the output if that cannot be written."""
+    """Where prepared cases are kept: `cache_dir`, or beside the datalist, or in the output if that is not writable."""
     beside = os.path.dirname(os.path.abspath(datalist))
     return cache_dir or os.path.join(beside if os.access(beside, os.W_OK) else output_dir, "prepared")
 
