@@ -22,7 +22,7 @@ def ready(network: nn.Module, device: torch.device | str, compile: bool = False)
 
     On a CPU: convolutions of one voxel as matrix products, and instance norms that return no view.
     On a GPU: channels last, as its matrix units want them. compile: fuse small steps with TorchInductor; the first
-    steps then take minutes, all others less.
+    step then waits until that is done.
     State dicts made before and after fit each other.
     """
     device = torch.device(device)
@@ -82,7 +82,7 @@ def _channels_last(network: nn.Module) -> torch.memory_format:
 
 
 def _multiply(module: nn.Conv2d | nn.Conv3d, inputs: torch.Tensor) -> torch.Tensor:
-    """(B, C, ...) -> (B, O, ...). A CPU's convolution would first bring 20 times as many bytes into another order."""
+    """(B, C, ...) -> (B, O, ...). A CPU's convolution would first bring all of them into another order."""
     found = torch.matmul(module.weight.flatten(1), inputs.flatten(2))
     if module.bias is not None:
         found = found + module.bias[:, None].to(found.dtype)
