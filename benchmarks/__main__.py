@@ -14,10 +14,10 @@ from typing import NoReturn
 
 from . import guard, inference, startup, training
 from .machine import machine
-from .profile import profile
 from .rounds import Result
 from .table import as_markdown
 from .task import BenchmarkError, Task
+from .timeline import profile
 
 BENCHMARKS = {
     "step": training.step,
