@@ -12,7 +12,7 @@ import yaml
 from helpers_bundles import REPO
 
 from benchmarks import __main__ as command
-from benchmarks import guard, inference, profile, training
+from benchmarks import guard, inference, timeline, training
 from benchmarks.machine import machine
 from benchmarks.peers import nnunet
 from benchmarks.rounds import Result, in_turn, quotients, rounded, summary
@@ -27,7 +27,7 @@ class FakeClock:
 
     def __init__(self, monkeypatch) -> None:
         self.now = 0.0
-        for module in (inference, training, profile):
+        for module in (inference, training, timeline):
             monkeypatch.setattr(module.time, "perf_counter", lambda: self.now)
 
     def work(self, seconds: float) -> None:
@@ -111,9 +111,9 @@ def test_pulling_batches_is_timed_by_the_batch(monkeypatch):
 
 
 def test_the_parts_of_an_iteration_add_up_to_all_of_it():
-    moments = {moment: float(i * i) for i, moment in enumerate(profile.MOMENTS)}
-    parts = profile.durations(moments)
-    assert list(parts) == list(profile.PARTS)
+    moments = {moment: float(i * i) for i, moment in enumerate(timeline.MOMENTS)}
+    parts = timeline.durations(moments)
+    assert list(parts) == list(timeline.PARTS)
     assert sum(parts.values()) == 1000 * (moments["end"] - moments["begin"])
     assert parts["make the batch"] == 1000.0 and parts["handlers and rest"] == 15000.0
 
