@@ -75,7 +75,9 @@ class Stopwatch:
 
     def _fire(self, event: Any) -> None:
         names = {"FORWARD": "forward", "LOSS": "loss", "BACKWARD": "backward", "MODEL": "step"}
-        self.take(names[event.name.removesuffix("_COMPLETED")])
+        moment = names.get(event.name.removesuffix("_COMPLETED"))
+        if moment:  # others, such as a saved checkpoint, are no part of an iteration
+            self.take(moment)
         self.fire(event)
         if event == IterationEvents.BACKWARD_COMPLETED:
             self.take("clip")
