@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers_bundles import NAMES, scripts
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
@@ -78,3 +78,20 @@ def test_added_batches_are_one_step(bundle):
 def test_a_validation_that_fails_gives_the_weights_back(bundle):
     found = train(bundle, 0.9, broken=True)
     assert found["end"] == [found["step"][-1]]
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_weights_under_two_names_are_exchanged_once(bundle):
+    """MONAI's DynUNet lists each of its blocks a second time, below `skip_layers`."""
+    network = torch.nn.ModuleDict({"block": torch.nn.Linear(1, 1, bias=False)})
+    network["skip"] = network["block"]
+    torch.nn.init.constant_(network["block"].weight, 3.0)
+    trainer, validator = Engine(lambda *_: None), Engine(lambda *_: None)
+    trainer.network = network
+    scripts(bundle, "handlers").AverageWeights(0.9, validator).attach(trainer)
+    trainer.fire_event(Events.STARTED)
+    torch.nn.init.constant_(network["block"].weight, 5.0)
+    validator.fire_event(Events.STARTED)
+    assert network["block"].weight.item() == 3.0
+    validator.fire_event(Events.COMPLETED)
+    assert network["block"].weight.item() == 5.0

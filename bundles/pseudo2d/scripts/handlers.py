@@ -73,7 +73,8 @@ class AverageWeights:
         self.validator.add_event_handler(Events.EXCEPTION_RAISED, self._give_back)
 
     def _start(self, engine: Engine) -> None:
-        self.weights = [w for w in engine.network.state_dict().values() if w.is_floating_point()]
+        floats = [w for w in engine.network.state_dict().values() if w.is_floating_point()]
+        self.weights = list({w.data_ptr(): w for w in floats}.values())  # a DynUNet names its blocks twice
         self.others = [w.clone() for w in self.weights]  # the average; during validation, the weights of the last step
 
     def _step(self, engine: Engine) -> None:
