@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from monai.data import MetaTensor
 from monai.networks.layers import GaussianFilter
 from monai.transforms import Compose, CropForegroundd, Invertd, NormalizeIntensityd, Orientationd, Spacingd
+from torch.overrides import TorchFunctionMode
 
 preparation = scripts("unetr3d", "preparation")
 
@@ -75,6 +76,27 @@ def test_a_mask_is_resampled_by_its_nearest_voxel():
     assert torch.equal(exact[..., ::2].as_tensor(), before.as_tensor())
 
 
+class OneDevice(TorchFunctionMode):
+    """A GPU's rule, on any machine: no product and no selection of tensors that lie on two devices."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        names = ("matmul", "__matmul__", "__rmatmul__", "index_select")
+        devices = {a.device for a in args if isinstance(a, torch.Tensor)}
+        assert getattr(function, "__name__", "") not in names or len(devices) == 1, f"{function}: {devices}"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_what_a_gpu_predicted_goes_back_on_the_gpu(mode):
+    """The `meta` device stands for it: like a GPU's, its tensors are none of the CPU's."""
+    resample = preparation.Resampled("image", (2.0, 1.5, 0.8), mode)
+    ready = resample({"image": image()})["image"]
+    answer = MetaTensor(ready.as_tensor().to("meta"), meta=ready.meta, applied_operations=ready.applied_operations)
+    with OneDevice():
+        back = resample.inverse({"image": answer})["image"]
+    assert back.device.type == "meta" and back.shape == image().shape
+
+
 def test_the_same_spacing_changes_nothing():
     before = image(spacing=(1.0, 1.2, 3.0))
     assert torch.equal(ours(before, (1.0, 1.2, 3.0)).as_tensor(), before.as_tensor())
@@ -119,9 +141,16 @@ def test_z_scoring_is_monais(nonzero, dtype):
     assert torch.equal(before.as_tensor(), values)
 
 
-def test_a_channel_of_one_value_is_only_moved():
-    before = MetaTensor(torch.full((1, 3, 3, 3), 7, dtype=torch.int16), affine=torch.eye(4))
-    assert not preparation.ZScored("image")({"image": before})["image"].any()
+@pytest.mark.parametrize("value", [7, 0.1, 1000.3, -0.37])
+@pytest.mark.parametrize("nonzero", [True, False])
+def test_a_channel_of_one_value_is_only_moved(value, nonzero):
+    """Rounding of the mean is no contrast; the faintest real one is."""
+    before = MetaTensor(torch.full((1, 60, 50, 40), value), affine=torch.eye(4))
+    scored = preparation.ZScored("image", nonzero=nonzero)
+    assert float(scored({"image": before})["image"].abs().max()) < 1e-4 * max(1, abs(value))
+    faint = before.float()
+    faint[:, ::2] *= 1.001
+    assert float(scored({"image": faint})["image"].std()) == pytest.approx(1, abs=1e-3)
 
 
 def test_history_and_affine_outlive_z_scoring():

@@ -18,6 +18,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 
 SAME_GRID = 1e-4  # of a voxel: how far the new grid may lie from the old one to be the same (MONAI's AFFINE_TOL)
 NO_BLUR = 0.01  # voxels of standard deviation, below which a Gaussian changes nothing
+NO_CONTRAST = 1e-6  # of the mean: a deviation that rounding to float32 explains
 ROWS = 8  # of a banded matrix that are multiplied at once; measured
 TRUNCATED = 4.0  # standard deviations, where MONAI's Gaussian ends
 
@@ -61,10 +62,11 @@ class ZScored(MapTransform):
         count = int(torch.count_nonzero(out)) if self.nonzero else out.numel()
         if count == 0:
             return
-        out -= out.sum() / count  # voxels of 0 add nothing
+        mean = float(out.sum(dim=-1).sum(dtype=torch.float64)) / count  # voxels of 0 add nothing
+        out -= mean
         out *= inside
         deviation = float(torch.linalg.vector_norm(out)) / count**0.5
-        if deviation > 0:
+        if deviation > NO_CONTRAST * abs(mean):
             out /= deviation
 
 
@@ -178,12 +180,12 @@ def along_axes(affine: np.ndarray, new_affine: np.ndarray) -> tuple[np.ndarray, 
 
 
 def multiply(image: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Apply a (new, old) matrix along each axis of (C, H, W, D) float32."""
+    """Apply a (new, old) matrix along each axis of (C, H, W, D) float32, on the device of the image."""
     first, second, third = matrices
     channels, _, wide, deep = image.shape
     image = _multiply_banded(first, image.flatten(2)).reshape(-1, wide, deep)
     image = _multiply_banded(second, image)
-    return (image @ third.T).reshape(channels, len(first), len(second), len(third))
+    return (image @ third.T.to(image.device)).reshape(channels, len(first), len(second), len(third))
 
 
 def _multiply_banded(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -196,12 +198,13 @@ def _multiply_banded(matrix: torch.Tensor, columns: torch.Tensor) -> torch.Tenso
         rows = matrix[start : start + ROWS]
         used = rows.any(dim=0).nonzero().flatten()
         low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
-        found[:, start : start + ROWS] = rows[:, low:high] @ columns[:, low:high]
+        found[:, start : start + ROWS] = rows[:, low:high].to(columns.device) @ columns[:, low:high]
     return found
 
 
 def take_nearest(image: torch.Tensor, places: Sequence[np.ndarray]) -> torch.Tensor:
     """The voxel nearest to each place along each axis of (C, H, W, D); halfway, the even one, as torch rounds."""
     for axis, at in enumerate(places):
-        image = image.index_select(axis + 1, torch.from_numpy(np.rint(at).astype(np.int64)))
+        nearest = torch.from_numpy(np.rint(at).astype(np.int64))
+        image = image.index_select(axis + 1, nearest.to(image.device))
     return image
