@@ -32,6 +32,11 @@ except ImportError:
 
 KEPT = ("uint8", "int8", "int16", "int32", "float32")  # torch computes with these; others become the next wider one
 WIDER = {"uint16": "int32"}
+SHORTEST = 348  # bytes of a NIfTI-1 header
+BAD_NIFTI = (
+    *(nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError),
+    *(nibabel.wrapstruct.WrapStructError, ValueError, OverflowError),
+)
 
 
 class Unreadable(ValueError):
@@ -49,13 +54,19 @@ def read_nifti(path: str | PathLike) -> nibabel.Nifti1Image:
         content = gunzip(packed) if packed[:2] == b"\x1f\x8b" else packed
     except FileNotFoundError as error:
         raise Unreadable(f"{path} is not there") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise Unreadable(f"{path} cannot be read ({error.strerror})") from error
     except BAD_GZIP as error:
         raise Unreadable(f"{path} is cut short or damaged") from error
+    if len(content) < SHORTEST:
+        raise Unreadable(f"{path} is cut short or damaged")
     kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
     try:
         image = kind.from_bytes(content)
         promised = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, ValueError) as error:
+        if min(image.shape) < 1:
+            raise ValueError(f"its shape is {image.shape}")
+    except BAD_NIFTI as error:
         raise Unreadable(f"{path} cannot be read as NIfTI ({error})") from error
     if len(content) < promised:
         raise Unreadable(f"{path} is cut short or damaged")
@@ -80,9 +91,15 @@ class NiftiReader(NibabelReader):
         paths = ensure_tuple(data)
         with ThreadPoolExecutor(len(paths)) as pool:
             try:
-                return list(pool.map(read_nifti, paths))
+                images = list(pool.map(read_nifti, paths))
             except Unreadable as error:
                 refuse(f"{error}. Copy or download it again.")
+        for path, image in zip(paths, images, strict=True):
+            if image.shape != images[0].shape:
+                refuse(
+                    f"{path} has shape {image.shape} but {paths[0]} has {images[0].shape}. Bring both onto one grid."
+                )
+        return images
 
     def get_data(self, img: list[nibabel.Nifti1Image]) -> tuple[np.ndarray, dict]:
         arrays = [voxels(image) for image in img]
