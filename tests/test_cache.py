@@ -125,6 +125,23 @@ def test_a_case_is_found_by_what_its_files_hold(item, tmp_path):
     assert prepared([moved], folder) == (first, 0)
 
 
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another_case(item, tmp_path):
+    """As when a data set is unpacked again: an archive sets the times of what it held."""
+    plain = tmp_path / "plain.nii"
+    item["image"][0] = str(plain)
+    store(scan(0, 0), plain)
+    (first,), _ = prepared([item], tmp_path / "cache")
+    before = plain.stat()
+    values = scan(0, 0)
+    values[4, 5, 3] += 1
+    store(values, tmp_path / "new.nii")
+    os.replace(tmp_path / "new.nii", plain)
+    os.utime(plain, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (plain.stat().st_size, plain.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    (found,), calls = prepared([item], tmp_path / "cache")
+    assert found != first and calls == 1
+
+
 def test_two_cases_of_one_content_share_it(item, tmp_path):
     folders, _ = prepared([item, item | {"case": "twin"}], tmp_path / "cache")
     assert folders[0] == folders[1]
@@ -171,10 +188,43 @@ def test_the_code_of_a_function_and_of_this_bundle_counts():
     assert one != two
 
 
+class Scaled:
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def apply(self, given: dict) -> dict:
+        return given
+
+
+def adding(by: float):
+    return lambda x: x + by
+
+
+def adding_by_default(by: float):
+    return lambda x, more=by: x + more
+
+
+@pytest.mark.parametrize(
+    "two",
+    [
+        (Scaled(1).apply, Scaled(2).apply),
+        (adding(1), adding(2)),
+        (adding_by_default(1), adding_by_default(2)),
+        (lambda x: x in (1, 2), lambda x: x in (1, 3)),
+        (lambda x: [lambda y: y + 1], lambda x: [lambda y: y + 2]),
+    ],
+    ids=["method", "closure", "default", "tuple", "inner"],
+)
+def test_all_that_a_function_computes_with_counts(two):
+    one, other = (json.dumps(cache.describe(function)) for function in two)
+    assert one != other and "0x" not in one
+
+
 def test_what_is_known_of_files_may_be_damaged(item, tmp_path):
     folder = tmp_path / "cache"
     first, _ = prepared([item], folder)
-    for nonsense in ("{", "[]", json.dumps({os.path.abspath(item["label"]): 3})):
+    label, entry = os.path.abspath(item["label"]), json.loads((folder / "files.json").read_text())
+    for nonsense in ("{", "[]", *(json.dumps({label: odd}) for odd in (3, entry[label][:-1], [*entry[label][:-1], 3]))):
         (folder / "files.json").write_text(nonsense)
         assert prepared([item], folder) == (first, 0)
 
@@ -282,6 +332,9 @@ def test_old_remains_are_tidied_and_new_ones_left(item, tmp_path):
     for name, age in ((".partial-old", old), (".partial-new", new)):
         (case.parent / name).mkdir()
         os.utime(case.parent / name, (age, age))
+    for file in (folder / ".partial-index", case.parent / ".partial-recipe"):  # killed while it wrote a small file
+        file.write_text("{")
+        os.utime(file, (old, old))
     for name, age in (("0" * 12, time.time() - 31 * cache.DAY), ("1" * 12, old)):
         (folder / name).mkdir()
         os.utime(folder / name, (age, age))

@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import monai
@@ -162,12 +163,16 @@ def tumour_indices(label: np.ndarray) -> np.ndarray:
 def _tidy(cache: Path) -> None:
     """Remove what a killed run left a day ago, and recipes that no run has used for a month."""
     now = time.time()
-    for path in (*cache.glob("*/.partial-*"), *cache.glob("[0-9a-f]" * 12)):
+    for path in (*cache.glob(".partial-*"), *cache.glob("*/.partial-*"), *cache.glob("[0-9a-f]" * 12)):
         age = DAY if path.name.startswith(".") else UNUSED_DAYS * DAY
         try:
-            if now - path.stat().st_mtime > age:
+            if now - path.stat().st_mtime <= age:
+                continue
+            if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-        except FileNotFoundError:  # another run tidied
+            else:
+                path.unlink()
+        except OSError:  # another run tidied, or it is another user's
             pass
 
 
@@ -195,13 +200,17 @@ def _contents(data: Sequence[dict], known_file: Path) -> list[dict]:
 
 
 def _file(path: str, known: Any) -> list:
-    """[size, time of change, digest of the content]; the digest is read anew only if size or time differ."""
+    """[size, two times of change, digest of the content]; the digest is read anew only if one of the others differs.
+
+    The time of content may be set at will, as archives do when they are unpacked, that of the entry (ctime) may not.
+    """
     status = os.stat(path)
-    if isinstance(known, list) and known[:2] == [status.st_size, status.st_mtime_ns]:
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    if isinstance(known, list) and known[:-1] == stamp and isinstance(known[-1], str):
         return known
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    return [status.st_size, status.st_mtime_ns, digest]
+    return [*stamp, digest]
 
 
 def _paths(value: str | Sequence[str]) -> list[str]:
@@ -240,6 +249,8 @@ def describe(thing: Any) -> Any:
         return {"call": describe(thing.func), "with": describe([thing.args, thing.keywords])}
     if isinstance(thing, (torch.dtype, np.dtype, torch.device, os.PathLike)):
         return str(thing)
+    if inspect.ismethod(thing):
+        return {"call": _named(thing.__func__), "of": describe(thing.__self__)}
     if isinstance(thing, type) or inspect.isroutine(thing):
         return _named(thing)
     held = {key: value for key, value in getattr(thing, "__dict__", {}).items() if not _passing(value)}
@@ -254,12 +265,23 @@ def _passing(value: Any) -> bool:
 def _named(code: Any) -> str:
     name = _name(code)
     if hasattr(code, "__code__"):  # two lambdas have one name
-        constants = [c for c in code.__code__.co_consts if isinstance(c, (int, float, str, bytes, type(None)))]
-        name += " " + _digest([code.__code__.co_code.hex(), repr(constants), code.__code__.co_names])[:16]
+        name += " " + _digest([_steps(code.__code__), _given(code)])[:16]
     if code.__module__.split(".")[0] != __name__.split(".")[0]:
         return name
     source = Path(inspect.getsourcefile(code) or "")
     return f"{name} {hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()}"
+
+
+def _steps(code: CodeType) -> list:
+    """What a function does, the functions within it included, wherever its file lies."""
+    constants = [_steps(c) if isinstance(c, CodeType) else [type(c).__name__, describe(c)] for c in code.co_consts]
+    return [code.co_code.hex(), code.co_names, constants]
+
+
+def _given(function: Any) -> Any:
+    """What a function computes with that is no argument: its defaults, and what it took from around it."""
+    around = [cell.cell_contents for cell in function.__closure__ or () if cell.cell_contents is not function]
+    return describe([function.__defaults__, function.__kwdefaults__, around])
 
 
 def _name(code: Any) -> str:
