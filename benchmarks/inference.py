@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -82,8 +83,6 @@ def weights(task: Task) -> str:
 
 def few(task: Task, cases: int) -> str:
     """A datalist whose `testing` section holds so many cases, each again if there are fewer."""
-    import json
-
     content: dict[str, Any] = json.loads(Path(task.datalist).read_text())
     every = content["training"] + content["testing"]
     chosen = [every[i % len(every)] | {"case": f"{i}_{every[i % len(every)]['case']}"} for i in range(cases)]

@@ -19,7 +19,7 @@ from .inference import CASES, QUICK_CASES, few, weights
 from .machine import ROOT
 from .rounds import Result
 from .synthetic import make_cases
-from .task import BUNDLE, ZOO, BenchmarkError, Task
+from .task import BUNDLE, ZOO, BenchmarkError, Task, last_line
 from .worker import peak_mb
 
 GOAL_SECONDS = 10.0
@@ -71,7 +71,7 @@ def train(task: Task, files: list[str], iterations: int, **overrides: Any) -> di
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"began"')]
     if not said:
-        raise BenchmarkError(f"the training ended early: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        raise BenchmarkError(f"the training ended early: {last_line(done.stderr)}")
     return {"start_s": said[0]["began"] - began, "iteration_s": said[0]["iteration_s"], "peak_mb": said[0]["peak_mb"]}
 
 
@@ -115,7 +115,7 @@ def inference_peak(task: Task) -> float:
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
     said = [line for line in done.stdout.splitlines() if line.startswith("peak_mb ")]
     if not said:
-        raise BenchmarkError(f"inference ended early: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        raise BenchmarkError(f"inference ended early: {last_line(done.stderr)}")
     return float(said[0].split()[1])
 
 

@@ -74,7 +74,7 @@ def autoconf(*words: str) -> None:
     command = [sys.executable, "-m", "autoconf", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchmarkError((done.stderr.strip() or f"autoconf {words[0]} failed").splitlines()[-1])
+        raise BenchmarkError(last_line(done.stderr.strip() or f"autoconf {words[0]} failed"))
 
 
 def open_config(names: list[str], overrides: dict[str, Any]) -> Any:
@@ -94,6 +94,11 @@ def open_config(names: list[str], overrides: dict[str, Any]) -> Any:
         if key.split("#")[0].split("::")[0] in parser.config:
             parser[key] = value
     return parser
+
+
+def last_line(said: str) -> str:
+    """Of what a program said on stderr: usually why it ended."""
+    return (said.strip().splitlines() or ["?"])[-1]
 
 
 def wait_for(device: str) -> None:

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from .machine import ROOT
-from .task import BenchmarkError, open_config, wait_for
+from .task import BenchmarkError, last_line, open_config, wait_for
 
 
 class Worker:
@@ -45,7 +45,7 @@ class Worker:
                     return json.loads(line)
         self.process.wait()
         self.said.seek(0)
-        raise BenchmarkError(f"a training ended early: {(self.said.read().strip().splitlines() or ['?'])[-1]}")
+        raise BenchmarkError(f"a training ended early: {last_line(self.said.read())}")
 
 
 class Training:

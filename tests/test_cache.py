@@ -31,13 +31,18 @@ def item(tmp_path) -> dict:
 def make_item(folder: Path, seed: int) -> dict:
     """A case of four contrasts and a mask; its files end in the seed."""
     folder.mkdir(exist_ok=True)
-    images = [folder / f"{c}_{seed}.nii.gz" for c in range(4)]
-    for contrast, path in enumerate(images):
+    item = item_of(folder, seed)
+    for contrast, path in enumerate(item["image"]):
         store(scan(contrast, seed), path)
-    label = folder / f"seg_{seed}.nii.gz"
-    store((scan(0, seed) > 700).astype(np.uint8) * 2, label)
-    item = {"case": f"case{seed}", "image": [str(p) for p in images], "channels": [0, 1, 2, 3]}
-    return item | {"label": str(label), "values": [[1, 2, 4]]}
+    store((scan(0, seed) > 700).astype(np.uint8) * 2, item["label"])
+    return item
+
+
+def item_of(folder: Path, seed: int) -> dict:
+    """The item of a case that is there."""
+    images = [str(folder / f"{c}_{seed}.nii.gz") for c in range(4)]
+    item = {"case": f"case{seed}", "image": images, "channels": [0, 1, 2, 3]}
+    return item | {"label": str(folder / f"seg_{seed}.nii.gz"), "values": [[1, 2, 4]]}
 
 
 def preparing(**overrides):
@@ -249,13 +254,7 @@ print('done', *[f.name for f in folders])
 
 
 def listed(home: Path) -> list[dict]:
-    data = home / "data"
-    items = []
-    for seed in range(4):
-        images = [str(data / f"{c}_{seed}.nii.gz") for c in range(4)]
-        item = {"case": f"case{seed}", "image": images, "channels": [0, 1, 2, 3]}
-        items.append(item | {"label": str(data / f"seg_{seed}.nii.gz"), "values": [[1, 2, 4]]})
-    return items
+    return [item_of(home / "data", seed) for seed in range(4)]
 
 
 def start(home: Path, slow: float) -> subprocess.Popen:

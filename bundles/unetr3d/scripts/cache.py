@@ -98,13 +98,14 @@ def prepare(data: Sequence[dict], transform: Callable[[dict], dict], cache: Path
     folder = cache / _digest(recipe)[:12]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "recipe.json", json.dumps(recipe, indent=1))
+        if not (folder / "recipe.json").exists():
+            _write(folder / "recipe.json", json.dumps(recipe, indent=1))
         os.utime(folder)  # it is in use
         _tidy(cache)
         contents = _contents(data, cache / "files.json")
         folders = [folder / _digest(content)[:20] for content in contents]
         missing = [i for i, place in enumerate(folders) if not place.is_dir()]
-        random.Random(os.urandom(8)).shuffle(missing)
+        random.SystemRandom().shuffle(missing)  # another order in each run, whatever its seed
         _prepare_missing([(data[i], folders[i]) for i in missing], transform, len(data))
     except OSError as error:
         refuse(f"cannot keep prepared cases in {cache}: {error.strerror or error}. Choose another with --cache_dir.")

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .brats import CONTRASTS, CaseError, find_cases, nothing_found, require_complete
 from .errors import checked, refuse
-from .readers import BAD_GZIP, open_gzip
+from .readers import Unreadable, promised_bytes, read_nifti
 
 REGIONS = ("wt", "tc", "et")  # whole tumour, tumour core, enhancing tumour: each within the one before
 WT = REGIONS[:1]
@@ -225,21 +225,18 @@ def _damaged(path: str, image: nibabel.Nifti1Image) -> bool:
     A gzip ends with the size of what it holds; only where that is another size (several gzips in one file, or a piece
     of one) it is unpacked, to know. Damage inside it shows when the case is read: the reader compares the checksum.
     """
-    promised = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+    promised = promised_bytes(image)
     if not path.lower().endswith(".gz"):
         return os.path.getsize(path) < promised
     with open(path, "rb") as packed:
         packed.seek(-4, os.SEEK_END)
         if int.from_bytes(packed.read(), "little") == promised % 2**32:
             return False
-    length = 0
     try:
-        with open_gzip(path) as stream:
-            while part := stream.read(1 << 20):
-                length += len(part)
-    except BAD_GZIP:
+        read_nifti(path)
+    except Unreadable:
         return True
-    return length < promised
+    return False
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -104,13 +104,8 @@ class Resampled(MapTransform, InvertibleTransform):
             Axis(old, int(new), float(s), float(o))
             for old, new, s, o in zip(old_shape, new_shape, scale, offset, strict=True)
         ]
-        changed = not all(axis.is_same for axis in axes)
-        values = image.as_tensor()
-        if changed and mode == "nearest":
-            values = take_nearest(values, [axis.places for axis in axes])
-        elif changed:
-            sigma = [max(0.0, (s - 1) / 2) for s in np.asarray(self.target_spacing) / affine_to_spacing(affine)]
-            values = multiply(values.float(), [axis.matrix(s) for axis, s in zip(axes, sigma, strict=True)])
+        sigma = [max(0.0, (s - 1) / 2) for s in np.asarray(self.target_spacing) / affine_to_spacing(affine)]
+        values = moved(image.as_tensor(), axes, mode, sigma)
         out = MetaTensor(values, meta=image.meta, applied_operations=image.applied_operations)
         extra = {"mode": mode, "scale": scale.tolist(), "offset": offset.tolist(), "src_affine": affine.tolist()}
         step = np.linalg.solve(affine, new_affine)
@@ -128,11 +123,7 @@ class Resampled(MapTransform, InvertibleTransform):
                     d[key].shape[1:], done["orig_size"], info["scale"], info["offset"], strict=True
                 )
             ]
-            values = d[key].as_tensor()
-            if info["mode"] == "nearest":
-                values = take_nearest(values, [axis.places for axis in axes])
-            elif not all(axis.is_same for axis in axes):
-                values = multiply(values.float(), [axis.matrix() for axis in axes])
+            values = moved(d[key].as_tensor(), axes, info["mode"])
             out = MetaTensor(values, meta=d[key].meta, applied_operations=d[key].applied_operations)
             out.affine = torch.tensor([[float(v) for v in row] for row in info["src_affine"]], dtype=torch.float64)
             d[key] = out
@@ -177,6 +168,20 @@ def along_axes(affine: np.ndarray, new_affine: np.ndarray) -> tuple[np.ndarray, 
     """scale and offset per axis: voxel i of the new grid lies at `scale * i + offset` of the old one."""
     step = np.linalg.solve(affine, new_affine)
     return np.diag(step)[:3].copy(), step[:3, 3].copy()
+
+
+def moved(
+    image: torch.Tensor, axes: Sequence[Axis], mode: str, sigma: Sequence[float] = (0.0, 0.0, 0.0)
+) -> torch.Tensor:
+    """(C, H, W, D) on the new grid of its axes; as it is where that is the old one.
+
+    mode: `nearest`, or `bilinear` after a blur of `sigma` voxels per axis.
+    """
+    if all(axis.is_same for axis in axes):
+        return image
+    if mode == "nearest":
+        return take_nearest(image, [axis.places for axis in axes])
+    return multiply(image.float(), [axis.matrix(s) for axis, s in zip(axes, sigma, strict=True)])
 
 
 def multiply(image: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -24,10 +24,9 @@ try:
     from isal import igzip, isal_zlib
 
     gunzip: Callable[[bytes], bytes] = igzip.decompress
-    open_gzip: Callable = igzip.open
     BAD_GZIP: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, isal_zlib.error)
 except ImportError:
-    gunzip, open_gzip = gzip.decompress, gzip.open
+    gunzip = gzip.decompress
     BAD_GZIP = (EOFError, OSError, zlib.error)
 
 KEPT = ("uint8", "int8", "int16", "int32", "float32")  # torch computes with these; others become the next wider one
@@ -63,7 +62,7 @@ def read_nifti(path: str | PathLike) -> nibabel.Nifti1Image:
     kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
     try:
         image = kind.from_bytes(content)
-        promised = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
+        promised = promised_bytes(image)
         if min(image.shape) < 1:
             raise ValueError(f"its shape is {image.shape}")
     except BAD_NIFTI as error:
@@ -71,6 +70,11 @@ def read_nifti(path: str | PathLike) -> nibabel.Nifti1Image:
     if len(content) < promised:
         raise Unreadable(f"{path} is cut short or damaged")
     return image
+
+
+def promised_bytes(image: nibabel.Nifti1Image) -> int:
+    """How long a NIfTI file must be, unpacked, to hold all that its header says."""
+    return int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
 
 
 def voxels(image: nibabel.Nifti1Image) -> np.ndarray:
