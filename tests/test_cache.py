@@ -350,3 +350,17 @@ def test_the_folder_is_the_one_asked_for_or_beside_the_datalist_or_in_the_output
     assert cache.folder("", datalist, "out") == str(tmp_path / "prepared")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert cache.folder("", datalist, "out") == os.path.join("out", "prepared")
+
+
+def test_many_cases_do_not_use_up_the_files_that_a_process_may_hold_open(tmp_path):
+    """Each mapped array holds its file open, three to a case; many systems allow 1,024 in all."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("no /proc here to count open files in")
+    for number in range(400):
+        (tmp_path / str(number)).mkdir()
+        for name in ("image", "label", "tumour"):
+            np.save(tmp_path / str(number) / f"{name}.npy", np.zeros(1))
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(400):
+        assert cache.load(tmp_path / str(number))["label"].shape == (1,)
+    assert len(os.listdir("/proc/self/fd")) - before < 400

@@ -41,6 +41,7 @@ from .speed import keep_freed_memory
 LAYOUT = 1  # of the folder; a change makes all prepared cases anew
 KEYS = ("image", "label")
 HALF_MAX = 6e4  # what float16 can hold; z-scored images stay below 100
+MAPPED = 64  # cases at a time: each holds three files open, of 1,024 that many systems allow
 DAY = 86400  # seconds
 UNUSED_DAYS = 30  # after which a recipe's cases are deleted: they can be made again
 
@@ -82,7 +83,7 @@ def folder(cache_dir: str, datalist: str, output_dir: str) -> str:
     return cache_dir or os.path.join(beside if os.access(beside, os.W_OK) else output_dir, "prepared")
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=MAPPED)
 def load(folder: Path) -> dict[str, np.ndarray]:
     """Map a case's arrays into memory. What was read stays in the system's file cache while there is room."""
     return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
