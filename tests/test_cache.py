@@ -209,16 +209,24 @@ def adding_by_default(by: float):
     return lambda x, more=by: x + more
 
 
+class Slotted:
+    __slots__ = ("by",)
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+
 @pytest.mark.parametrize(
     "two",
     [
+        (Slotted(1), Slotted(2)),
         (Scaled(1).apply, Scaled(2).apply),
         (adding(1), adding(2)),
         (adding_by_default(1), adding_by_default(2)),
         (lambda x: x in (1, 2), lambda x: x in (1, 3)),
         (lambda x: [lambda y: y + 1], lambda x: [lambda y: y + 2]),
     ],
-    ids=["method", "closure", "default", "tuple", "inner"],
+    ids=["slots", "method", "closure", "default", "tuple", "inner"],
 )
 def test_all_that_a_function_computes_with_counts(two):
     one, other = (json.dumps(cache.describe(function)) for function in two)
@@ -322,6 +330,18 @@ def test_a_folder_that_cannot_be_written_is_refused(item, tmp_path, monkeypatch)
     with pytest.raises(SystemExit, match="No space left on device.*--cache_dir"):
         prepared([item], tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*/.partial-*"))
+
+
+def test_a_complete_cache_that_one_may_only_read_is_used(item, tmp_path, monkeypatch):
+    made = prepared([item], tmp_path / "cache")[0]
+    (tmp_path / "cache" / "files.json").unlink()
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "utime", forbidden)
+    monkeypatch.setattr(cache, "_write", forbidden)
+    assert prepared([item], tmp_path / "cache") == (made, 0)
 
 
 def test_old_remains_are_tidied_and_new_ones_left(item, tmp_path):

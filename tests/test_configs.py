@@ -156,17 +156,6 @@ def test_a_volume_is_evaluated_as_it_is_segmented():
     assert evaluated == segmented
 
 
-def test_volumes_are_prepared_by_threads_with_a_reader_that_keeps_no_state():
-    """MONAI's NibabelReader keeps the names of its last files: two threads read one contrast instead of four."""
-    for name in ALONE:
-        content = config("unetr3d", f"{name}.yaml")
-        steps = (
-            content["train"]["deterministic_transforms"] if name == "train" else content["preprocessing"]["transforms"]
-        )
-        (load,) = [t for t in steps if t["_target_"] == "LoadImaged"]
-        assert load["reader"]["_target_"] == "scripts.readers.NiftiReader" and load["dtype"] is None
-
-
 # Names
 
 

@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 import torch
 from helpers_bundles import scripts
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from monai.data import MetaTensor
 from monai.networks.layers import GaussianFilter
 from monai.transforms import Compose, CropForegroundd, Invertd, NormalizeIntensityd, Orientationd, Spacingd
@@ -158,12 +155,3 @@ def test_history_and_affine_outlive_z_scoring():
     before.push_applied_operation({"class": "Test"})
     after = preparation.ZScored("image")({"image": before})["image"]
     assert after.applied_operations == before.applied_operations and torch.equal(after.affine, before.affine)
-
-
-@given(
-    hnp.arrays(np.int16, (3, 3, 2, 2), elements=st.sampled_from([0, 0, 0, 1, -1, 256, -32768]))
-    | hnp.arrays(np.float32, (3, 3, 2, 2), elements=st.sampled_from([0.0, -0.0, 0.5, -2.0, float("nan")]))
-)
-def test_the_head_is_where_any_contrast_is_not_0(values):
-    found = preparation.nonzero(torch.from_numpy(values))
-    assert found.shape == (1, 3, 2, 2) and np.array_equal(found[0], (values != 0).any(axis=0))

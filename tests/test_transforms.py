@@ -180,3 +180,11 @@ def test_without_values_all_labels_are_tumour_and_one_region_is_0_and_1():
     made = transforms.Regionsd("label")({"label": mask})
     assert made["label"].flatten().tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
     assert transforms.RegionsToLabelsd("label", "wt")(made)["label"].flatten().tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
+
+
+def test_picking_contrasts_keeps_the_way_back():
+    """A scan without one of its contrasts must still return to its own grid."""
+    image = MetaTensor(torch.ones(1, 2, 2, 2))
+    image.push_applied_operation({"class": "Test"})
+    picked = transforms.PickContrastsd("image")({"image": image, "channels": [-1, 0]})["image"]
+    assert picked.shape[0] == 2 and picked.applied_operations == [{"class": "Test"}]

@@ -12,6 +12,7 @@ and any of them may be killed. The folder can be deleted at any time.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -101,7 +102,8 @@ def prepare(data: Sequence[dict], transform: Callable[[dict], dict], cache: Path
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "recipe.json").exists():
             _write(folder / "recipe.json", json.dumps(recipe, indent=1))
-        os.utime(folder)  # it is in use
+        with contextlib.suppress(OSError):  # of another user
+            os.utime(folder)  # it is in use
         _tidy(cache)
         contents = _contents(data, cache / "files.json")
         folders = [folder / _digest(content)[:20] for content in contents]
@@ -195,7 +197,8 @@ def _contents(data: Sequence[dict], known_file: Path) -> list[dict]:
         )
     new = {os.path.abspath(path): entry for path, entry in found.items()}
     if any(known.get(path) != entry for path, entry in new.items()):
-        _write(known_file, json.dumps(known | new))
+        with contextlib.suppress(OSError):  # a folder that one may only read: the files are read again next time
+            _write(known_file, json.dumps(known | new))
     kept = [{key: value for key, value in item.items() if key not in (*KEYS, "case", "fold")} for item in data]
     files = [{key: [found[path][-1] for path in _paths(item[key])] for key in KEYS} for item in data]
     return [one | other for one, other in zip(kept, files, strict=True)]
@@ -255,7 +258,9 @@ def describe(thing: Any) -> Any:
         return {"call": _named(thing.__func__), "of": describe(thing.__self__)}
     if isinstance(thing, type) or inspect.isroutine(thing):
         return _named(thing)
-    held = {key: value for key, value in getattr(thing, "__dict__", {}).items() if not _passing(value)}
+    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(thing, name)]
+    held = {name: getattr(thing, name) for name in slots if not name.startswith("__")} | getattr(thing, "__dict__", {})
+    held = {key: value for key, value in held.items() if not _passing(value)}
     return {"class": _named(type(thing)), **{key: describe(held[key]) for key in sorted(held)}}
 
 

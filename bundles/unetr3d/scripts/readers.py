@@ -6,16 +6,20 @@ installed (`pip install isal`), and lets the threads of one scan run at the same
 
 from __future__ import annotations
 
+import functools
 import gzip
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
-from monai.data import NibabelReader
+import torch
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import ensure_tuple
 
 from .errors import refuse
@@ -31,6 +35,7 @@ except ImportError:
 
 KEPT = ("uint8", "int8", "int16", "int32", "float32")  # torch computes with these; others become the next wider one
 WIDER = {"uint16": "int32"}
+Box = tuple[slice, ...]
 SHORTEST = 348  # bytes of a NIfTI-1 header
 BAD_NIFTI = (
     *(nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError),
@@ -84,43 +89,106 @@ def voxels(image: nibabel.Nifti1Image) -> np.ndarray:
     return values.astype(name if name in KEPT else WIDER.get(name, "float32"), copy=False)
 
 
-class NiftiReader(NibabelReader):
-    """A reader for `LoadImaged`, whose `dtype` must be null for stored integers to stay integers.
+class LoadNiftid(MapTransform, InvertibleTransform):
+    """Read scans from NIfTI files, or only the box around the head: all that is not 0 in any contrast.
 
-    A list of files becomes the channels of one image, (C, H, W, D), with the affine of the first. Keeps no state, so
-    that threads may share it (MONAI's own mixes up their files). Stops the run with one line on a bad file.
+    Takes a path per key, or a list of paths that become the channels of one image; a file of four axes holds one
+    channel after the other. crop_to: the image around whose head all keys are cropped; none: they stay whole.
+    Returns (C, H, W, D) with the affine of the first file; integers stay integers. The inverse gives back the rest of
+    the scan, as zeros.
+
+    As MONAI's `LoadImaged(ensure_channel_first=True)` and `CropForegroundd`, at a quarter of their time: most of a
+    skull-stripped scan is never moved to where torch wants it. Keeps no state, so that threads may share it (MONAI's
+    reader mixes up their files). Stops the run with one line on a bad file.
     """
 
-    def read(self, data: Sequence[str | PathLike] | str | PathLike, **kwargs: object) -> list[nibabel.Nifti1Image]:
-        paths = ensure_tuple(data)
-        with ThreadPoolExecutor(len(paths)) as pool:
-            try:
-                images = list(pool.map(read_nifti, paths))
-            except Unreadable as error:
-                refuse(f"{error}. Copy or download it again.")
-        for path, image in zip(paths, images, strict=True):
-            if image.shape != images[0].shape:
-                refuse(
-                    f"{path} has shape {image.shape} but {paths[0]} has {images[0].shape}. Bring both onto one grid."
-                )
-        return images
+    def __init__(self, keys: str | Sequence[str], crop_to: str | None = None) -> None:
+        super().__init__(keys)
+        self.crop_to = crop_to
 
-    def get_data(self, img: list[nibabel.Nifti1Image]) -> tuple[np.ndarray, dict]:
-        arrays = [voxels(image) for image in img]
-        meta = {
-            key: value for key, value in self._get_meta_dict(img[0]).items() if np.asarray(value).dtype.kind in "iuf"
-        }
-        meta |= {"affine": self._get_affine(img[0]), "original_affine": self._get_affine(img[0])}
-        meta |= {"spatial_shape": np.asarray(img[0].shape[:3]), "space": "RAS", "as_closest_canonical": False}
-        if len(arrays) == 1:
-            return arrays[0], meta | {"original_channel_dim": float("nan") if arrays[0].ndim == 3 else -1}
-        stacked = np.empty((len(arrays), *arrays[0].shape), np.result_type(*arrays))
-        with ThreadPoolExecutor(len(arrays)) as pool:
-            list(pool.map(_copy, stacked, arrays))
-        return stacked, meta | {"original_channel_dim": 0}
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        found = {key: _read(ensure_tuple(d[key])) for key in self.key_iterator(d)}
+        box = None
+        if self.crop_to is not None:
+            source = found[self.crop_to]
+            box = head(source.channels)
+            for scan in found.values():
+                _same_shape([source.path, scan.path], [source.channels[0], scan.channels[0]])
+        for key, scan in found.items():
+            d[key] = self._image(scan, box or whole(scan.channels[0].shape))
+        return d
+
+    def _image(self, scan: Scan, box: Box) -> MetaTensor:
+        shape, affine = scan.channels[0].shape, scan.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
+        meta = {"filename_or_obj": str(scan.path), "affine": torch.from_numpy(affine), "original_affine": scan.affine}
+        meta |= {"spatial_shape": np.asarray(shape), "space": "RAS"}
+        image = MetaTensor(torch.from_numpy(_stacked([channel[box] for channel in scan.channels])), meta=meta)
+        if self.crop_to is not None:
+            pads = [[side.start, length - side.stop] for side, length in zip(box, shape, strict=True)]
+            self.push_transform(image, orig_size=shape, extra_info={"pads": pads, "affine": scan.affine.tolist()})
+        return image
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d) if self.crop_to is not None else ():
+            info = self.pop_transform(d[key])["extra_info"]
+            around = [int(width) for sides in reversed(info["pads"]) for width in sides]
+            whole = torch.nn.functional.pad(d[key].as_tensor(), around)
+            d[key] = MetaTensor(whole, meta=d[key].meta, applied_operations=d[key].applied_operations)
+            d[key].affine = torch.tensor([[float(v) for v in row] for row in info["affine"]], dtype=torch.float64)
+        return d
 
 
-def _copy(to: np.ndarray, array: np.ndarray) -> None:
-    """From a file's order of voxels, the first axis fastest, to C order; a plane at a time fits into the cache."""
-    for place in range(array.shape[1]):
-        to[:, place] = array[:, place]
+def head(channels: Sequence[np.ndarray]) -> Box:
+    """The smallest box that holds all voxels of (H, W, D) that are not 0 in every channel; of an empty scan, all."""
+    marks = [channel if channel.dtype.kind in "iu" else channel != 0 for channel in channels]
+    marked = functools.reduce(np.bitwise_or, marks).T  # D, W, H: as they lie in memory
+    deep = np.bitwise_or.reduce(marked.reshape(len(marked), -1), axis=1)
+    plane = np.bitwise_or.reduce(marked, axis=0)
+    profiles = [np.flatnonzero(profile) for profile in (plane.any(axis=0), plane.any(axis=1), deep)]
+    if len(profiles[2]) == 0:
+        return whole(channels[0].shape)
+    return tuple(slice(int(places[0]), int(places[-1]) + 1) for places in profiles)
+
+
+def whole(shape: Sequence[int]) -> Box:
+    return tuple(slice(0, length) for length in shape)
+
+
+class Scan(NamedTuple):
+    """path and affine of the first file; channels: (H, W, D) each, H fastest in memory."""
+
+    path: str | PathLike
+    affine: np.ndarray
+    channels: list[np.ndarray]
+
+
+def _read(paths: Sequence[str | PathLike]) -> Scan:
+    with ThreadPoolExecutor(len(paths)) as pool:
+        try:
+            images = list(pool.map(read_nifti, paths))
+        except Unreadable as error:
+            refuse(f"{error}. Copy or download it again.")
+    _same_shape(paths, images)
+    channels = [voxels(image) for image in images]
+    if channels[0].ndim == 4:
+        channels = [array[..., c] for array in channels for c in range(array.shape[3])]
+    if channels[0].ndim != 3:
+        refuse(f"{paths[0]} has {channels[0].ndim} axes. A scan has three, or four with one channel after the other.")
+    return Scan(paths[0], np.asarray(images[0].affine, np.float64), channels)
+
+
+def _same_shape(paths: Sequence[str | PathLike], images: Sequence[Any]) -> None:
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            refuse(f"{path} has shape {image.shape} but {paths[0]} has {images[0].shape}. Bring both onto one grid.")
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """(H, W, D) side by side: (C, H, W, D), whose voxels lie in memory as in the files, H fastest."""
+    stacked = np.empty((len(arrays), *arrays[0].shape[::-1]), np.result_type(*arrays))
+    for to, array in zip(stacked, arrays, strict=True):
+        to[...] = array.T
+    return stacked.transpose(0, 3, 2, 1)

@@ -25,7 +25,7 @@ class PickContrastsd(MapTransform):
             if channels is not None and list(channels) != list(range(d[key].shape[0])):
                 image = d[key].as_tensor()
                 picked = [image[c] if c >= 0 else torch.zeros_like(image[0]) for c in channels]
-                d[key] = MetaTensor(torch.stack(picked), meta=d[key].meta)
+                d[key] = MetaTensor(torch.stack(picked), meta=d[key].meta, applied_operations=d[key].applied_operations)
         return d
 
 
@@ -75,7 +75,9 @@ class RegionsToLabelsd(MapTransform):
             regions = d[key].as_tensor()
             mask = torch.zeros(regions[:1].shape, dtype=torch.uint8)
             for region, value in zip(regions, self.values, strict=True):  # from the outer region to the inner
-                mask[0].masked_fill_((region > 0).cpu(), value)
+                inside = (region > 0).to(torch.uint8).cpu()
+                mask[0] *= 1 - inside  # several times as fast as to fill where a mask says so
+                mask[0] += inside * value
             d[key] = MetaTensor(mask, meta=d[key].meta)
         return d
 
