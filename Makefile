@@ -28,7 +28,7 @@ demo: $(VENV)/.installed
 	@echo "The report is demo/report.html, its scores are in demo/scores. Synthetic data: the scores mean nothing for patients."
 
 test: $(VENV)/.installed
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
 
 # The report in a real browser, headless Chromium, without a network.
 test-browser: browser $(VENV)/.installed-browser

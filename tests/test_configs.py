@@ -31,7 +31,7 @@ RUNS = {  # the files that a user gives to one run
 }
 EVERY_RUN = [(bundle, run) for bundle, runs in RUNS.items() for run in runs]
 COMMON_KNOBS = ("datalist", "dataset_dir", "output_dir", "max_epochs", "learning_rate", "batch_size", "num_workers")
-COMMON_KNOBS += ("deterministic", "ema_decay", "compile", "amp")
+COMMON_KNOBS += ("deterministic", "resume", "augmentation_strength", "ema_decay", "compile", "amp")
 KNOBS = {
     "pseudo2d": (*COMMON_KNOBS, "seed", "device"),
     "unetr3d": (*COMMON_KNOBS, "seed", "device", "patch_size", "target_spacing", "dice_weight", "cache_dir"),
@@ -75,7 +75,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 
 
 SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
-SHARED += ("augment", "batches", "speed")
+SHARED += ("augment", "batches", "checkpoints", "speed")
 COPIES = [f"scripts/{name}.py" for name in SHARED]
 
 

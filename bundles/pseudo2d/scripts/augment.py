@@ -28,10 +28,17 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class Augmentation:
-    """Apply transforms of this module one after the other to (image, label)."""
+    """Apply transforms of this module one after the other to (image, label).
 
-    def __init__(self, transforms: Sequence[Callable[[torch.Tensor, torch.Tensor], Batch]]) -> None:
+    strength: a factor for the probability of each, which ends at 1; 0 leaves every batch as it is.
+    """
+
+    def __init__(
+        self, transforms: Sequence[Callable[[torch.Tensor, torch.Tensor], Batch]], strength: float = 1.0
+    ) -> None:
         self.transforms = list(transforms)
+        for transform in self.transforms:
+            transform.prob = min(1.0, transform.prob * strength)  # type: ignore[attr-defined]
 
     def __call__(self, image: torch.Tensor, label: torch.Tensor) -> Batch:
         for transform in self.transforms:

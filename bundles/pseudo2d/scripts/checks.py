@@ -52,6 +52,8 @@ RULES = {
     "cache_rate": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, _sixteens)),
     "target_spacing": ("three lengths in mm above 0, such as [1.0,1.0,1.0]", lambda v: _three(v, _number)),
+    "augmentation_strength": ("a number from 0 to 10", lambda v: _number(v) and 0 <= v <= 10),
+    "resume": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "ema_decay": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
     "compile": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "deterministic": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),

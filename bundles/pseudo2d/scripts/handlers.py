@@ -5,13 +5,17 @@ This file is the same in every bundle of the project; a test compares the copies
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from tqdm import tqdm
+
+from .errors import refuse
 
 SHOWN_EVERY = 10  # iterations: reading the loss makes the program wait for a GPU
 
@@ -47,6 +51,30 @@ def steps_now(engine: Engine) -> bool:
     return done % added == 0 or done == length
 
 
+class StopOnNan:
+    """Stop with one line when the mean loss of an epoch is no finite number: before it is validated or kept.
+
+    Looked at once per epoch, because to read the loss is to wait for a GPU. Attach before what validates and saves.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+
+    def _start(self) -> None:
+        self.total: Any = 0.0
+
+    def _iteration(self, engine: Engine) -> None:
+        self.total = self.total + sum(loss_of(engine.state.output))
+
+    def _epoch(self, engine: Engine) -> None:
+        total = float(self.total)
+        if not math.isfinite(total):
+            epoch = engine.state.epoch
+            refuse(f"the loss is {total} in epoch {epoch}. Lower --learning_rate, or look for odd values in the scans.")
+
+
 class AverageWeights:
     """Validate and keep the moving average of the weights, which is steadier than the weights of any one step.
 
@@ -65,6 +93,7 @@ class AverageWeights:
     def attach(self, engine: Engine) -> None:
         if self.decay == 0:
             return
+        remember(engine, "average", self)
         engine.add_event_handler(Events.STARTED, self._start)  # a trainer has no network yet when handlers are attached
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.COMPLETED, self._exchange)
@@ -92,6 +121,16 @@ class AverageWeights:
             weight.copy_(other)
             other.copy_(kept)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The average as it is after an epoch, when the network holds the weights of the last step."""
+        return {"steps": self.steps, "average": self.others}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The opposite; the training has begun, so that the tensors are there."""
+        self.steps = state["steps"]
+        for other, kept in zip(self.others, state["average"], strict=True):
+            other.copy_(kept)
+
     def _give_back(self, error: Exception) -> None:
         if self.exchanged:  # ignite calls twice, from the inner loop and the outer one
             self._exchange()
@@ -112,17 +151,25 @@ class Progress:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._end)
 
     def _start(self, engine: Engine) -> None:
         self.began = time.monotonic()
+        self.done_before: int | None = None  # epochs of a run that this one goes on with
         self.losses: list[torch.Tensor] = []
         self.items = 0
         if sys.stderr.isatty():
             total = engine.state.epoch_length * (engine.state.max_epochs or 1)
             self.bar = tqdm(total=total, desc=self.name, unit="step", dynamic_ncols=True)
+
+    def _epoch_start(self, engine: Engine) -> None:
+        if self.done_before is None:
+            self.done_before = engine.state.epoch - 1
+            if self.bar is not None:
+                self.bar.update(engine.state.iteration)
 
     def _iteration(self, engine: Engine) -> None:
         output = engine.state.output
@@ -137,7 +184,7 @@ class Progress:
         if self.bar is None and self.validator is not None:
             epoch, epochs = engine.state.epoch, engine.state.max_epochs
             spent = time.monotonic() - self.began
-            left = spent / epoch * (epochs - epoch)
+            left = spent / (epoch - (self.done_before or 0)) * (epochs - epoch)
             clock = f"{_clock(spent)} spent, {_clock(left)} left"
             print(f"{self.name}: epoch {epoch}/{epochs}  {self._text(engine)}  {clock}", file=sys.stderr, flush=True)
         self.losses.clear()
@@ -155,6 +202,18 @@ class Progress:
         elif self.validator is None:
             spent = time.monotonic() - self.began
             print(f"{self.name}: {self.items} done in {_clock(spent)}", file=sys.stderr, flush=True)
+
+
+def remember(engine: Engine, name: str, part: Any) -> None:
+    """Let a training that goes on after a stop give `part` back its state, by its state_dict and load_state_dict."""
+    if not hasattr(engine, "remembered_parts"):
+        engine.remembered_parts = {}
+    engine.remembered_parts[name] = part
+
+
+def remembered(engine: Engine) -> dict[str, Any]:
+    """What was given to `remember`, by name."""
+    return getattr(engine, "remembered_parts", {})
 
 
 def case_names(batch: list[dict]) -> list[dict]:

@@ -22,7 +22,7 @@ from ignite.engine import Engine, Events
 
 from .checks import files_on_top
 from .errors import ROOT
-from .handlers import loss_of, mean_loss
+from .handlers import loss_of, mean_loss, remember
 
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "pytorch-ignite")
 
@@ -33,7 +33,8 @@ class History:
     output_dir: where to. datalist: what is trained on, for the record. validator: the evaluator whose key metric is
     written beside the loss. The table has epoch, seconds since the start, learning rate, mean loss, and validation Dice
     (empty in epochs without validation).
-    The picture needs matplotlib; without it there is only the table.
+    The picture needs matplotlib; without it there is only the table. A run that goes on after a stop continues its
+    table; the seconds between are not counted.
     """
 
     COLUMNS = ("epoch", "seconds", "learning_rate", "loss", "validation_dice")
@@ -45,6 +46,7 @@ class History:
         self.validator = validator
 
     def attach(self, engine: Engine) -> None:
+        remember(engine, "history", self)
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
@@ -56,6 +58,16 @@ class History:
         self.validated = 0
         run = _run(engine) | {"datalist": self.datalist}
         _write(self.folder / "run.json", lambda file: json.dump(run, file, indent=2), "w")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": [list(row) for row in self.rows], "validated": self.validated}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The opposite; the clock goes on where the last row was written."""
+        self.rows = [tuple(row) for row in state["rows"]]
+        self.validated = state["validated"]
+        self.began -= self.rows[-1][1] if self.rows else 0.0
 
     def _iteration(self, engine: Engine) -> None:
         self.losses += loss_of(engine.state.output)

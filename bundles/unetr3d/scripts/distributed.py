@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from monai.data import DistributedSampler
+from monai.handlers import LrScheduleHandler, ValidationHandler
 from torch.utils.data import Dataset, Sampler
 
+from .checkpoints import Resume
 from .errors import refuse
+from .handlers import AverageWeights, ClipGradients, StopOnNan
+
+# What trains, in every process; all other handlers only write or show something, which is rank 0's.
+EVERYWHERE = (ClipGradients, AverageWeights, LrScheduleHandler, ValidationHandler, StopOnNan, Resume)
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,11 @@ def start() -> Process:
         torch.cuda.set_device(local)
     device = torch.device(f"cuda:{local}" if cuda else "cpu")
     return Process(dist.get_rank(), dist.get_world_size(), device, [local] if cuda else None)
+
+
+def handlers_of(handlers: Sequence[Any], process: Process) -> list[Any]:
+    """Those of a trainer's handlers that this process needs."""
+    return [handler for handler in handlers if process.rank == 0 or isinstance(handler, EVERYWHERE)]
 
 
 class RepeatingSampler(Sampler[int]):

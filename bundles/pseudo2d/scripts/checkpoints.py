@@ -1,0 +1,213 @@
+"""What a training keeps on disk: the best weights, the last ones, and all that it takes to go on after a stop.
+
+Every file is written aside and renamed: who reads one, or comes after a kill, finds it whole. Of several processes
+only rank 0 writes. This file is the same in every bundle of the project; a test compares the copies.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+
+from .errors import refuse
+from .handlers import remembered
+
+RESUME, BEFORE, OLD = "resume.pt", "resume_previous.pt", "resume_old.pt"
+SCHEDULE = ("last_epoch", "_step_count", "_last_lr")  # where a schedule stands; its length is that of this run
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # above 0: torchrun starts the job again, after a process was lost
+
+
+class KeepBest:
+    """Write model.pt, a plain state dict, whenever a validation gave the best key metric so far.
+
+    Attach to the evaluator. output_dir: where to. network: as the trainer has it.
+    """
+
+    def __init__(self, output_dir: str, network: torch.nn.Module) -> None:
+        self.path = Path(output_dir) / "model.pt"
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if engine.state.best_metric_epoch == engine.state.epoch and is_first():
+            save(plain(self.network).state_dict(), self.path)
+
+
+class KeepLast:
+    """Write model_final.pt, a plain state dict, when all epochs are done. Attach to the trainer."""
+
+    def __init__(self, output_dir: str, network: torch.nn.Module) -> None:
+        self.path = Path(output_dir) / "model_final.pt"
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if engine.state.epoch == engine.state.max_epochs and is_first():
+            save(plain(self.network).state_dict(), self.path)
+
+
+class Resume:
+    """Write all that a training is after each epoch, and begin from there if asked to.
+
+    Weights, optimiser, where the learning rate's schedule stands, epoch, best score, random states, and what other
+    handlers `remember`. On a CPU with `num_workers: 0` a training that was stopped and went on ends with the same
+    weights, to the bit, as one that never stopped.
+
+    resume: go on from `output_dir`; begin anew if nothing is there yet. Where torchrun starts a job again it goes on
+    in any case. If False, what an earlier run left there is renamed to resume_old.pt.
+    Attach to the trainer as the last of its handlers, so that an epoch is written when all others are done with it.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        resume: bool,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: Any,
+        validator: Engine,
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.resume = resume or int(os.environ.get(RESTARTS, 0)) > 0
+        self.network = network
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.validator = validator
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._keep)
+
+    def _start(self, engine: Engine) -> None:
+        if self.resume:
+            state = self._read()
+            if state is not None:
+                self._go_on(engine, state)
+        elif is_first() and (self.folder / RESUME).exists():
+            os.replace(self.folder / RESUME, self.folder / OLD)
+            say(f"beginning anew; the run that was in {self.folder} is kept as {OLD} (--resume True goes on with one)")
+
+    def _keep(self, engine: Engine) -> None:
+        if not is_first():
+            return
+        state = {
+            "network": plain(self.network).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": {name: self.lr_scheduler.state_dict()[name] for name in SCHEDULE},
+            "epoch": engine.state.epoch,
+            "epoch_length": engine.state.epoch_length,
+            "best": [float(self.validator.state.best_metric), int(self.validator.state.best_metric_epoch)],
+            "validated": [int(self.validator.state.epoch), int(self.validator.state.iteration)],
+            "metrics": {name: float(value) for name, value in self.validator.state.metrics.items()},
+            "random": random_states(),
+            "others": {name: other.state_dict() for name, other in remembered(engine).items()},
+        }
+        path = self.folder / RESUME
+        save(state, path, before=self.folder / BEFORE)
+
+    def _read(self) -> dict[str, Any] | None:
+        """The newest state that is whole; None where there is none at all."""
+        paths = [self.folder / RESUME, self.folder / BEFORE]
+        there = [path for path in paths if path.exists()]
+        for path in there:
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # noqa: BLE001 - a damaged zip, pickle or disk all mean the same here
+                say(f"{path} is damaged ({type(error).__name__}); trying the epoch before")
+        if there:
+            refuse(f"nothing in {self.folder} can be resumed. Begin anew with --resume False.")
+        return None
+
+    def _go_on(self, engine: Engine, state: Mapping[str, Any]) -> None:
+        network = plain(self.network)
+        shapes = {name: weight.shape for name, weight in network.state_dict().items()}
+        if {name: weight.shape for name, weight in state["network"].items()} != shapes:
+            refuse(f"{self.folder / RESUME} is of another network. Give the plan it began with, or --resume False.")
+        if state["epoch"] > engine.state.max_epochs:
+            refuse(f"{self.folder / RESUME} has {state['epoch']} epochs already. Give --max_epochs at least as many.")
+        network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        vars(self.lr_scheduler).update(state["lr_scheduler"])
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["epoch"] * engine.state.epoch_length
+        self.validator.state.best_metric, self.validator.state.best_metric_epoch = state["best"]
+        self.validator.state.epoch, self.validator.state.iteration = state["validated"]
+        self.validator.state.metrics.update(state["metrics"])
+        for name, other in remembered(engine).items():
+            if name in state["others"]:
+                other.load_state_dict(state["others"][name])
+        if is_first():
+            set_random_states(state["random"])
+            say(f"going on after epoch {state['epoch']} of {engine.state.max_epochs}")
+        else:  # every process draws numbers of its own
+            torch.manual_seed(torch.initial_seed() + 1_000_003 * state["epoch"])
+
+
+def plain(network: torch.nn.Module) -> torch.nn.Module:
+    """The network itself, without what shares it out among processes."""
+    return network.module if isinstance(network, torch.nn.parallel.DistributedDataParallel) else network
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def say(message: str) -> None:
+    """A line for the user, from one process only."""
+    if is_first():
+        print(f"training: {message}", file=sys.stderr, flush=True)
+
+
+def save(content: Any, path: Path, before: Path | None = None) -> None:
+    """Write a file of tensors whole, or leave the old one as it is. before: where the old one is kept."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if before is not None and path.exists():
+            os.replace(path, before)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+        partial.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        refuse(f"cannot write {path}: {why}. Free some space; what was written before is whole, --resume True goes on.")
+
+
+def random_states() -> dict[str, Any]:
+    """All generators that a training draws from, as plain data and tensors."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    version, numbers, following = random.getstate()
+    return {
+        "python": [version, list(numbers), following],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """The opposite of `random_states`; GPUs are left alone if there is another number of them now."""
+    version, numbers, following = states["python"]
+    random.setstate((version, tuple(numbers), following))
+    kind, keys, position, has_gauss, gauss = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,148 @@
+"""A training that was stopped goes on as if it had not been: same weights, same table, nothing half written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_bundles import UNETR3D, assert_refused, run_bundle, scripts, write_yaml
+
+from autoconf.report.read import read_progress
+
+checkpoints = scripts("unetr3d", "checkpoints")
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def short(small, tmp_path_factory) -> Path:
+    """Three epochs, with an average of the weights, so that it has to be resumed too."""
+    words = {"max_epochs": EPOCHS, "ema_decay": 0.9, "dropout": 0.1, "crops_per_case": 2}
+    return write_yaml(tmp_path_factory.mktemp("short") / "short.yaml", words)
+
+
+def train(volumes, small, short, out: Path, *words: object, expect: int = 0):
+    return run_bundle(
+        *(UNETR3D, "training", ["train.yaml", small, short]),
+        *("--datalist", volumes.datalist, "--output_dir", out, *words),
+        expect=expect,
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(volumes, small, short, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    train(volumes, small, short, out)
+    return out
+
+
+def kill_after_epoch(volumes, small, short, out: Path, epoch: int) -> None:
+    """kill -9 of a training as soon as its table says that an epoch is done: the next one is under way, or soon."""
+    files = [str(UNETR3D / "configs" / "train.yaml"), str(small), str(short)]
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
+    command += ["--datalist", str(volumes.datalist), "--output_dir", str(out), "--resume", "True"]
+    process = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    ends = time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < ends:
+        if len(read_progress(str(out / "progress.csv"))[0]) >= epoch:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = (torch.load(path, weights_only=True) for path in (one, other))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def numbers(out: Path) -> list[tuple]:
+    return [(e.number, e.rate, e.loss, e.dice) for e in read_progress(str(out / "progress.csv"))[0]]
+
+
+def test_killed_twice_a_training_ends_with_the_same_weights_and_the_same_table(
+    volumes, small, short, uninterrupted, tmp_path
+):
+    kill_after_epoch(volumes, small, short, tmp_path, 1)
+    kill_after_epoch(volumes, small, short, tmp_path, 2)
+    assert not (tmp_path / "model_final.pt").exists()
+    done = train(volumes, small, short, tmp_path, "--resume", True)
+    assert "training: going on after epoch" in done.stderr
+    assert same_weights(tmp_path / "model_final.pt", uninterrupted / "model_final.pt")
+    assert same_weights(tmp_path / "model.pt", uninterrupted / "model.pt")
+    assert numbers(tmp_path) == numbers(uninterrupted) and len(numbers(tmp_path)) == EPOCHS
+
+
+def test_more_epochs_can_be_added_and_fewer_are_refused(volumes, small, short, uninterrupted, tmp_path):
+    for name in ("resume.pt", "progress.csv", "model.pt"):
+        (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
+    train(volumes, small, short, tmp_path, "--resume", True, "--max_epochs", EPOCHS + 1)
+    assert [row[0] for row in numbers(tmp_path)] == [1, 2, 3, 4]
+    done = train(volumes, small, short, tmp_path, "--resume", True, "--max_epochs", 2, expect=1)
+    assert_refused(done, "unetr3d", "has 4 epochs already", "--max_epochs")
+
+
+def test_a_run_that_begins_anew_keeps_what_it_could_have_gone_on_with(volumes, small, short, uninterrupted, tmp_path):
+    (tmp_path / "resume.pt").write_bytes((uninterrupted / "resume.pt").read_bytes())
+    done = train(volumes, small, short, tmp_path, "--max_epochs", 1)
+    assert "beginning anew" in done.stderr and (tmp_path / "resume_old.pt").exists()
+    assert [row[0] for row in numbers(tmp_path)] == [1]
+
+
+def test_a_damaged_state_falls_back_to_the_epoch_before_and_says_so(volumes, small, short, uninterrupted, tmp_path):
+    for name in ("resume.pt", "resume_previous.pt"):
+        (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
+    whole = (tmp_path / "resume.pt").read_bytes()
+    (tmp_path / "resume.pt").write_bytes(whole[: len(whole) // 2])
+    done = train(volumes, small, short, tmp_path, "--resume", True)
+    assert "resume.pt is damaged" in done.stderr and f"going on after epoch {EPOCHS - 1} of {EPOCHS}" in done.stderr
+    assert same_weights(tmp_path / "model_final.pt", uninterrupted / "model_final.pt")
+
+
+def test_a_state_of_another_network_is_refused(volumes, small, short, uninterrupted, tmp_path):
+    (tmp_path / "resume.pt").write_bytes((uninterrupted / "resume.pt").read_bytes())
+    done = train(volumes, small, short, tmp_path, "--resume", True, "--network_def::hidden_size", 128, expect=1)
+    assert_refused(done, "unetr3d", "is of another network", "--resume False")
+
+
+def test_a_loss_that_is_no_number_stops_before_anything_is_kept(volumes, small, tmp_path):
+    done = run_bundle(
+        *(UNETR3D, "training", ["train.yaml", small]),
+        *("--datalist", volumes.datalist, "--output_dir", tmp_path, "--loss_function::lambda_dice", "$float('nan')"),
+        expect=1,
+    )
+    assert_refused(done, "unetr3d", "the loss is nan in epoch 1", "--learning_rate")
+    assert not (tmp_path / "model.pt").exists() and not (tmp_path / "resume.pt").exists()
+
+
+def test_a_full_disk_leaves_the_older_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "resume.pt"
+    checkpoints.save({"epoch": 1}, path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    with pytest.raises(SystemExit, match="No space left on device.*Free some space"):
+        checkpoints.save({"epoch": 2}, path, before=tmp_path / "before.pt")
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["resume.pt"]
+
+
+def test_random_states_come_back():
+    import random
+
+    import numpy as np
+
+    states = checkpoints.random_states()
+    drawn = [random.random(), np.random.rand(), np.random.randn(), float(torch.rand(()))]
+    checkpoints.set_random_states(states)
+    assert drawn == [random.random(), np.random.rand(), np.random.randn(), float(torch.rand(()))]
