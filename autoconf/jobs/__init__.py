@@ -1,0 +1,5 @@
+"""Long work in parts: each part is done by one worker at a time, on this machine or another, and survives its death.
+
+places.py   who works on which part, and who has died
+runs.py     one `python -m monai.bundle run ...`, watched
+"""

@@ -1,0 +1,106 @@
+"""One run of a bundle as a process of its own, watched while it runs, and what can be said of its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LOOK_EVERY = 0.5  # seconds
+TAIL = 20_000  # bytes of a log that are looked at for a reason
+PATIENCE = 10.0  # seconds between asking a process to end and ending it
+OUT_OF_MEMORY = ("out of memory", "OutOfMemoryError", "can't allocate memory", "MemoryError", "Cannot allocate memory")
+# Linux ends the process if whoever started it dies, even by kill -9: no orphan goes on writing beside its successor.
+LAUNCHER = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("whoever started this has gone")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended. reason: one line, empty for a success. killed: by a signal that we did not send."""
+
+    status: int
+    reason: str = ""
+    killed: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+
+def bundle_command(run_id: str, configs: Sequence[str | Path], values: Mapping[str, object]) -> list[str]:
+    """`-m monai.bundle run RUN_ID --config_file ... --key value`, without the interpreter in front."""
+    files = [str(path) for path in configs]
+    one_or_list = files[0] if len(files) == 1 else str(files)
+    words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
+    return ["-W", "ignore", "-m", "monai.bundle", "run", run_id, "--config_file", one_or_list, *words]
+
+
+def run(
+    command: Sequence[str], log: Path, watch: Callable[[], None] = lambda: None, env: Mapping[str, str] | None = None
+) -> Ended:
+    """Run python with these words; its output goes to the end of `log`. watch: called twice a second.
+
+    What `watch` raises ends the run (its whole process group) and is passed on; so does a KeyboardInterrupt.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as out:
+        start = out.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCHER, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,  # a ctrl-C reaches us alone, and we end it in order
+        )
+        try:
+            while process.poll() is None:
+                watch()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_EVERY)
+            watch()
+        finally:
+            end(process)
+    return Ended(process.returncode, *_why(process.returncode, log, start))
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ask a process group to end, then end it."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        ends = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < ends:
+            time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):  # also what it left behind: the workers of a data loader
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _why(status: int, log: Path, start: int) -> tuple[str, bool]:
+    """The reason of an end, and whether a signal caused it."""
+    if status == 0:
+        return "", False
+    with open(log, "rb") as file:
+        file.seek(max(start, os.path.getsize(log) - TAIL))
+        text = file.read().decode(errors="replace")
+    if any(sign in text for sign in OUT_OF_MEMORY):
+        return "out of memory", False
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name}{': perhaps out of main memory' if -status == signal.SIGKILL else ''}", True
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (lines[-1][:300] if lines else f"ended with status {status}"), False
