@@ -24,6 +24,7 @@ VERBS = {  # in the order of use
     "inspect": "read a data folder: check every file, split by patient, measure",
     "plan": "choose spacing, patch and batch for the data and the memory, with reasons",
     "explain": "show a plan's values, reasons and rejected alternatives",
+    "tune": "search for better settings with short trainings, and confirm what it finds",
     "score": "compare predicted masks with the truth, with intervals, beside trivial predictions",
     "doctor": "check metrics, data, training and model for what would make a score a lie",
     "report": "one HTML page about a run: scores, curves, overlays, plan, audit",

@@ -85,10 +85,12 @@ def _mark(x: float, y: float, label: str) -> str:
     )
 
 
-def svg(ident: str, title: str, description: str, height: float, body: str, role: str = "img") -> str:
+def svg(
+    ident: str, title: str, description: str, height: float, body: str, role: str = "img", width: float = WIDTH
+) -> str:
     """A picture with its text alternative. role: "img", or "group" where parts of it can be reached by keyboard."""
     return (
-        f'<svg class="chart" id="{ident}" viewBox="0 0 {WIDTH:g} {height:g}" role="{role}" '
+        f'<svg class="chart" id="{ident}" viewBox="0 0 {width:g} {height:g}" role="{role}" '
         f'aria-labelledby="{ident}-title {ident}-desc"><title id="{ident}-title">{escape(title)}</title>'
         f'<desc id="{ident}-desc">{escape(description, 2000)}</desc>{body}</svg>'
     )

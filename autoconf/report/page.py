@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from autoconf.report.cases import cases
@@ -34,8 +34,12 @@ HERE = Path(__file__).parent
 
 def page(found: Found, sections: tuple[Callable[[Found], Section], ...] = SECTIONS) -> str:
     """The whole HTML file."""
-    parts = [section(found) for section in sections]
     name = "/".join(Path(os.path.abspath(found.run)).parts[-2:]).lstrip("/")  # `run` alone says little
+    return document("Run", name, [section(found) for section in sections])
+
+
+def document(kind: str, name: str, parts: Sequence[Section]) -> str:
+    """A page of sections that needs nothing else. kind: what it is about, "Run"; name: which one."""
     links = "".join(f'<li><a href="#{part.ident}">{escape(part.title)}</a></li>' for part in parts)
     body = "".join(
         f'<section id="{part.ident}" aria-labelledby="{part.ident}-heading">'
@@ -48,9 +52,9 @@ def page(found: Found, sections: tuple[Callable[[Found], Section], ...] = SECTIO
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>Run {escape(name)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f"<title>{kind} {escape(name)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         '<a class="skip" href="#main">Skip to the report</a>\n'
-        f'<header><h1>Run <span class="name">{escape(name)}</span></h1>'
+        f'<header><h1>{kind} <span class="name">{escape(name)}</span></h1>'
         '<button type="button" id="theme" hidden>Dark</button></header>\n'
         f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n<main id="main" tabindex="-1">{body}</main>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"

@@ -38,7 +38,7 @@ def compare(rows: list[Row], others: list[Row]) -> dict[str, dict[str, dict[str,
 def _judged(table: np.ndarray, patients: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The differences of one region, (cases, METRICS)."""
     low, high = intervals(table, patients)
-    p = [wilcoxon(_per_patient(table[:, place], patients)) for place in range(len(METRICS))]
+    p = [wilcoxon(per_patient(table[:, place], patients)) for place in range(len(METRICS))]
     found = {}
     for place, (name, corrected) in enumerate(zip(METRICS, holm(p), strict=True)):
         column, mean = table[:, place], float(table[:, place].mean())
@@ -76,7 +76,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _per_patient(values: np.ndarray, patients: Sequence[str]) -> np.ndarray:
+def per_patient(values: np.ndarray, patients: Sequence[str]) -> np.ndarray:
     """Mean per patient: two scans of one patient are no two witnesses."""
     names, index = np.unique(np.asarray(patients), return_inverse=True)
     return np.bincount(index, weights=values, minlength=len(names)) / np.bincount(index, minlength=len(names))

@@ -1,0 +1,183 @@
+"""`autoconf tune`: short trainings find settings for a plan; the best is confirmed and written as an override file.
+
+docs/tuning.md explains it.
+
+space.py      what may be tuned, checked        settings.py   what a search is; the data without the test list
+search.py     one worker: trial after trial     study.py      Optuna: what to try next, when to give up
+confirm.py    tuned against default             result.py     tuned.yaml, trials.csv, the screen
+page.py       the page                          pictures.py   its pictures
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoconf.errors import AutoconfError
+from autoconf.output import check_out
+
+if TYPE_CHECKING:
+    from autoconf.tune.search import Worker
+    from autoconf.tune.settings import Search
+
+
+def tune(
+    work: str,
+    bundle: str,
+    plan: str = "",
+    network: str = "",
+    space: str = "",
+    preset: str = "",
+    stages: bool = False,
+    sampler: str = "tpe",
+    trials: int = 20,
+    seeds: int = 3,
+    timeout: str = "",
+    jobs: int = 1,
+    device: str = "",
+    set: tuple[str, ...] = (),  # noqa: A002 - the flag is called --set
+    seed: int = 0,
+    folder: str = "",
+    storage: str = "",
+    join: bool = False,
+    out: str = "tuned.yaml",
+) -> None:
+    """Search for better settings with short trainings, confirm the best, and write it as an override file.
+
+    Each trial is one process of the bundle, so that an error or a full memory ends a trial, not the search. Stopped by
+    ctrl-C or by a power cut and started again, it goes on. The testing list is never looked at.
+
+    work: folder that `inspect` wrote.
+    bundle: folder of the bundle; plan: the override file that trainings get, made by `plan`.
+    network: one of BUNDLE/configs/networks; else the plan's.
+    space: YAML of keys and ranges; else BUNDLE/configs/tuning.yaml.
+    preset: study: the study's two-stage grid (BUNDLE/configs/tuning_study.yaml), every trial in full.
+    stages: tune in stages, the learning rate first; each stage goes on from the best of the one before.
+    sampler: tpe (Optuna's, seeded), grid (every combination of the space's values), or random.
+    trials: of each stage; a grid has as many as it has points.
+    seeds: how often best and default are trained again to be compared, each time on another fold; 0: not at all.
+    timeout: stop after that time, e.g. 2h; what was found so far is written, and the same command goes on.
+    jobs: workers on this machine.
+    device: cpu, cuda, cuda:1; for several workers a list, cuda:0,cuda:1. Empty: what is there.
+    set: key=value of the bundle for every training; may be given several times.
+    seed: of the search; the same seed draws the same trials.
+    folder: where all is kept, shared by all workers; else WORK/tune.
+    storage: Optuna storage URL; else a journal file in the folder, which needs no server and works on NFS.
+    join: work on a search that runs already, here or on another machine that sees the same folder.
+    out: the override file, in place of the plan.
+    """
+    from autoconf.plan.machine import parse_time
+    from autoconf.tune.settings import Search, begin, check_sampler, read_datalist, read_search
+    from autoconf.tune.study import load_optuna, repair_journal
+
+    if preset:
+        sampler = "grid"
+    to, choices, heading, found = read_search(work, bundle, network, plan, set, space, preset, stages)
+    check_sampler(sampler, found)
+    for name, value, least in (("trials", trials, 1), ("seeds", seeds, 0), ("jobs", jobs, 1), ("seed", seed, 0)):
+        if value < least:
+            raise AutoconfError(f"--{name} is {value}. It must be at least {least}.")
+    seconds = parse_time(timeout) if timeout else None
+    _check_file(out)
+    home = Path(os.path.abspath(folder or os.path.join(work, "tune")))
+    check_out(str(home))
+    load_optuna()
+    search = Search(home, work, to, choices, heading, found, sampler, trials, seed, storage, {})
+    search = Search(**(vars(search) | {"content": read_datalist(work, to, search.fold)}))
+    begin(search, join)
+    if not storage and repair_journal(home / "journal.log"):
+        print("the journal had a line that was cut short; it is taken out", file=sys.stderr)
+    devices = device.split(",") if device else [""]
+    worker = _worker(devices, 0, seconds)
+    if join:
+        _work(search, worker)
+        return
+    words = ["tune", work, f"--bundle={bundle}", f"--trials={trials}", f"--seed={seed}", f"--folder={home}"]
+    flags = {"plan": plan, "network": network, "space": space, "preset": preset, "sampler": sampler}
+    flags |= {"timeout": timeout, "storage": storage}
+    words += [f"--{name}={value}" for name, value in flags.items() if value] + ["--stages"] * stages
+    words += [f"--set={word}" for word in set]
+    _lead(search, worker, _helpers(jobs, devices, search, words), seeds, out)
+
+
+def _worker(devices: Sequence[str], index: int, seconds: float | None) -> Worker:
+    from autoconf.tune.search import Worker
+
+    return Worker(devices[index % len(devices)], None if seconds is None else time.monotonic() + seconds)
+
+
+def _work(search: Search, worker: Worker) -> bool:
+    """Whether all trials are over; False if the time was up before."""
+    from autoconf.tune.search import TimeUp, work
+
+    try:
+        work(search, worker)
+    except TimeUp:
+        print("the time is up; the same command goes on", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def _lead(search: Search, worker: Worker, helpers: list[subprocess.Popen], seeds: int, out: str) -> None:
+    """Search, confirm, write. Whatever ends it, ends the helpers too."""
+    from autoconf.jobs.runs import end
+    from autoconf.tune.confirm import confirm
+    from autoconf.tune.result import write
+    from autoconf.tune.search import TimeUp, best_of, trials
+
+    try:
+        finished = _work(search, worker)
+    except KeyboardInterrupt:
+        if trials(search):
+            write(search, trials(search), None, out, finished=False)
+        raise
+    finally:
+        for helper in helpers:
+            end(helper)
+    found = trials(search)
+    best = best_of(found)
+    if best is None:
+        raise AutoconfError(
+            f"no trial ran to its end ({len(found)} are over). Their logs: {search.folder}/trials/*/log.txt"
+        )
+    verdict = None
+    if finished and seeds and best.settings != search.default() and search.fold is not None:
+        try:
+            verdict = confirm(search, worker, best.settings, seeds)
+        except TimeUp:
+            print("the time is up before the best was confirmed; the same command goes on", file=sys.stderr)
+    write(search, found, verdict, out, finished)
+
+
+def _helpers(jobs: int, devices: Sequence[str], search: Search, words: list[str]) -> list[subprocess.Popen]:
+    """More workers on this machine: the same command with --join. They end when this process ends."""
+    from autoconf.jobs.runs import LAUNCHER
+
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))))
+    helpers = []
+    for index in range(1, jobs):
+        device = devices[index % len(devices)]
+        command = ["-W", "ignore", "-m", "autoconf", *words, "--join", *([f"--device={device}"] if device else [])]
+        with open(search.folder / f"worker-{index}.log", "ab") as log:
+            helpers.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", LAUNCHER, str(os.getpid()), *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, "PYTHONPATH": path},
+                    start_new_session=True,
+                )
+            )
+    return helpers
+
+
+def _check_file(out: str) -> None:
+    if not out or os.path.isdir(out):
+        raise AutoconfError(f"--out is '{out}'. Give it a file, such as tuned.yaml.")
+    check_out(os.path.dirname(os.path.abspath(out)))

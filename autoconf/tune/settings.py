@@ -1,0 +1,213 @@
+"""What a search is: the data without their test list, the bundle, the plan, the space. Checked, and kept in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoconf.errors import AutoconfError
+from autoconf.inspect.split import TESTING
+from autoconf.jobs.places import Place, write_json
+from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
+from autoconf.plan.file import parse
+from autoconf.plan.rules import Choice
+from autoconf.tune.space import Space, own_value, read_space
+
+SAMPLERS = ("tpe", "grid", "random")
+STUDY_FILE, SEALED = "study.json", "datalist.json"
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search, as all its workers know it.
+
+    folder: shared by the workers. datalist: a copy without the test list. plan: key -> Choice, --set included.
+    trials: of each stage; None for a grid, which has as many as it has points.
+    """
+
+    folder: Path
+    work: str
+    bundle: Bundle
+    plan: dict[str, Choice]
+    heading: list[str]
+    space: Space
+    sampler: str
+    trials: int
+    seed: int
+    storage: str
+    content: dict[str, Any] = field(repr=False)  # of the datalist
+
+    @property
+    def datalist(self) -> Path:
+        return self.folder / SEALED
+
+    @property
+    def fold(self) -> int:
+        return int(self.value("fold"))
+
+    def value(self, key: str) -> Any:
+        """What a key is if it is not tuned."""
+        return own_value(self.bundle, {name: choice.value for name, choice in self.plan.items()}, key)
+
+    def default(self) -> dict[str, Any]:
+        """The plan's values of all keys of the space."""
+        return {param.key: self.value(param.key) for param in self.space.params}
+
+    def sizes(self) -> list[int]:
+        """How many trials each stage has."""
+        if self.sampler != "grid":
+            return [self.trials] * len(self.space.stages)
+        sizes = []
+        for stage in self.space.stages:
+            size = 1
+            for param in stage:
+                size *= len(param.values)
+            sizes.append(size)
+        return sizes
+
+    def place(self, number: int) -> Place:
+        """Where trial `number` lies; they are counted through all stages."""
+        return Place(self.folder / "trials" / f"{number:03d}")
+
+    def configs(self, *more: Path) -> list[str | Path]:
+        """The config files of a run: the bundle's, the plan's values, and more on top of them."""
+        return [*map(os.path.abspath, self.bundle.configs), self.folder / "plan.yaml", *more]
+
+    def run_values(self, out: Path) -> dict[str, object]:
+        """What every run is told on its command line. out: its output folder."""
+        values: dict[str, object] = {"datalist": self.datalist, "output_dir": out}
+        if "cache_dir" in self.bundle.config:  # prepared once for all trials, and for the trainings after them
+            values["cache_dir"] = os.path.abspath(str(self.value("cache_dir") or os.path.join(self.work, "prepared")))
+        return values
+
+
+def read_search(
+    work: str, bundle: str, network: str, plan: str, words: tuple[str, ...], space: str, preset: str, stages: bool
+) -> tuple[Bundle, dict[str, Choice], list[str], Space]:
+    """Read and check what the flags name. Raises AutoconfError."""
+    heading, choices = _read_plan(plan) if plan else ([], {})
+    named = choices.get("network_name")
+    own = read_bundle(bundle)
+    if not network and named is not None and named.value != own.config.get("network_name"):
+        network = str(named.value)
+    to = read_bundle(bundle, network) if network else own
+    for key, choice in choices.items():
+        check_override(to, key, choice.value)
+    choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
+    if preset and space:
+        raise AutoconfError("--preset and --space both name a space. Give one of them.")
+    name = f"tuning_{preset}.yaml" if preset else "tuning.yaml"
+    path = space or os.path.join(bundle, "configs", name)
+    if preset and not os.path.exists(path):
+        raise AutoconfError(f"--preset {preset}: bundle '{to.name}' has no configs/{name}. Leave --preset out.")
+    return to, choices, heading, read_space(path, to, stages or bool(preset))
+
+
+def check_sampler(sampler: str, space: Space) -> None:
+    """Refuse an unknown sampler, and a grid over a range."""
+    if sampler not in SAMPLERS:
+        raise AutoconfError(f"--sampler is '{sampler}'. It must be one of {', '.join(SAMPLERS)}.")
+    ranges = [param.key for param in space.params if not param.values]
+    if sampler == "grid" and ranges:
+        raise AutoconfError(f"a grid needs values, but {', '.join(ranges)} has a range. Write {{values: [...]}} there.")
+
+
+def read_datalist(work: str, bundle: Bundle, fold: int) -> dict[str, Any]:
+    """The datalist that `inspect` wrote into a folder, with the folder of its files made absolute.
+
+    Raises AutoconfError if a test case, or another scan of a test patient, is in its training list: a search that
+    saw it would have chosen for it.
+    """
+    path = os.path.join(work, SEALED)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+        training, kind = content["training"], content["kind"]
+        sealed = content.get(TESTING) or []
+        tested = {str(item["case"]) for item in sealed} | {str(item.get("patient", item["case"])) for item in sealed}
+        known = [(str(item["case"]), str(item.get("patient", item["case"])), item.get("fold")) for item in training]
+        root = content.get("dataset_dir")
+    except FileNotFoundError:
+        raise AutoconfError(f"{path} is not there. Make it with: autoconf inspect DATA --out {work}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AutoconfError(
+            f"{path} is not what inspect writes ({type(error).__name__}: {error}). Run it again."
+        ) from None
+    if (kind == "volumes") is not bundle.is_3d:
+        raise AutoconfError(f"{work} holds {kind}; bundle '{bundle.name}' needs other data. Give another --bundle.")
+    for case, patient, _ in known:
+        if {case, patient} & tested:
+            raise AutoconfError(
+                f"{path}: '{case}' is in its training and its testing list. A search must not see test cases: "
+                "take it out of one of them."
+            )
+    folds = [at for _, _, at in known]
+    if fold not in folds or set(folds) == {fold}:
+        raise AutoconfError(
+            f"{path}: fold {fold} needs cases that validate and others that train. Choose --set fold=N."
+        )
+    return content | {"dataset_dir": os.path.abspath(root or work)}
+
+
+def begin(search: Search, join: bool) -> None:
+    """Write what the search is into its folder, or make sure that the one there is the same.
+
+    Raises AutoconfError if it is another, which must not be mixed with this one.
+    """
+    says = _says(search)
+    path = search.folder / STUDY_FILE
+    if not path.exists():
+        if join:
+            raise AutoconfError(f"{search.folder}: no search has begun there. Start one first, without --join.")
+        write_json(search.datalist, search.content | {TESTING: []})
+        plan = "".join(f"{key}: {json.dumps(choice.value)}\n" for key, choice in search.plan.items())
+        (search.folder / "plan.yaml").write_text(plan or "{}\n", encoding="utf-8")
+        write_json(path, says)
+        return
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise AutoconfError(f"{path}: is damaged. Give --folder another one, or delete {search.folder}.") from None
+    differ = [name for name in says if name != "trials" and there.get(name) != says[name]]
+    if differ:
+        raise AutoconfError(
+            f"{search.folder} holds another search: its {' and '.join(differ)} differ from what is given now. "
+            "Give --folder another one."
+        )
+    if not join and there["trials"] != says["trials"]:  # more trials than before: the search goes on
+        write_json(path, says)
+
+
+def _says(search: Search) -> dict[str, Any]:
+    """What makes two searches the same one, in words that a message can name. Paths are left out: they may differ."""
+    stages = [[[param.key, param.described()] for param in stage] for stage in search.space.stages]
+    data = json.dumps([search.content["training"], search.fold], sort_keys=True)
+    return {
+        "bundle": [search.bundle.name, *map(os.path.basename, search.bundle.configs)],
+        "plan": {key: choice.value for key, choice in search.plan.items()},
+        "space": [search.space.max_epochs, stages],
+        "sampler": search.sampler,
+        "seed": search.seed,
+        "data": hashlib.sha256(data.encode()).hexdigest()[:16],
+        "trials": search.trials,
+    }
+
+
+def _read_plan(path: str) -> tuple[list[str], dict[str, Choice]]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise AutoconfError(f"{path}: {error.strerror}. Make a plan with: autoconf plan WORK --bundle B") from None
+    except UnicodeDecodeError:
+        raise AutoconfError(f"{path}: is no text. Give a file that plan wrote.") from None
+    return parse(text, path)
+
+
+def changed(values: Mapping[str, Any], search: Search) -> dict[str, Any]:
+    """Those of the values that differ from what a key is without tuning."""
+    return {key: value for key, value in values.items() if value != search.value(key)}
