@@ -64,8 +64,8 @@ def _verdict(search: Search, found: Sequence[Trial], verdict: Verdict | None, fi
         header = ("seed", "validation fold", "cases", "Dice as planned", "Dice tuned", "difference")
         body += table(rows, header, "Trained again, on folds that did not choose", "numbers")
         body += paragraph(
-            f"{verdict.wins} cases are better with the tuned settings, {verdict.losses} worse. The interval is a bootstrap "
-            f"over {counted(verdict.patients, 'patient')}. A full training is longer than these runs of "
+            f"{verdict.wins} cases are better with the tuned settings, {verdict.losses} worse. The interval is a "
+            f"bootstrap over {counted(verdict.patients, 'patient')}. A full training is longer than these runs of "
             f"{counted(search.space.max_epochs, 'epoch')}: what wins a sprint need not win a marathon."
         )
     elif best:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,8 @@ from autoconf.tune.study import Study
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 ATTEMPTS = 3  # of a trial whose process is killed: perhaps it needs more memory than there is
 FAILURES_THAT_STOP = 3  # at the start, all for the same reason: then it is not the settings that fail
+FULL_DISK = "No space left on device"
+LEAST_ROOM = 64_000  # bytes; with less a process cannot even say why it ended
 WAIT = 1.0  # seconds, for trials of other workers
 BIG_FILES = ("resume.pt", "resume_previous.pt", "model.pt", "model_final.pt")  # of a trial that is over
 
@@ -71,6 +74,7 @@ def work(search: Search, worker: Worker) -> None:
     for stage, size in enumerate(search.sizes()):
         numbers = range(first, first + size)
         study = Study(search, stage)
+        _settle(search, study, first)
         fixed = fixed_before(search, stage)
         while not all(search.place(number).is_done for number in numbers):
             claim, number = _next(search, numbers)
@@ -84,6 +88,18 @@ def work(search: Search, worker: Worker) -> None:
             _take(search, study, worker, claim, stage, number, number - first, fixed)
             _stop_if_nothing_works(search, numbers)
         first += size
+
+
+def _tell(study: Study, asked: int, trial: Trial) -> None:
+    study.tell(asked, trial.dice if trial.state != FAILED else None, pruned=trial.state == PRUNED)
+
+
+def _settle(search: Search, study: Study, first: int) -> None:
+    """Tell Optuna of trials that were over when their worker died, or the disk was full, before it could."""
+    for asked, index in study.running().items():
+        place = search.place(first + index)
+        if place.is_done:
+            _tell(study, asked, Trial(**place.result()))
 
 
 def trials(search: Search) -> list[Trial]:
@@ -139,8 +155,8 @@ def _take(
         settings = fixed | asked.values
         _say(worker, f"trial {number} begins: {words(asked.values)}")
         trial = _run(search, study, worker, claim, asked.number, Trial(number, stage, FAILED, asked.values, settings))
-        study.tell(asked.number, trial.dice if trial.state != FAILED else None, pruned=trial.state == PRUNED)
         claim.finish(asdict(trial))
+        _tell(study, asked.number, trial)
     except TakenOver:  # we were thought dead, and another worker has it now
         _say(worker, f"trial {number} was taken over by another worker")
         return
@@ -180,6 +196,9 @@ def _run(search: Search, study: Study, worker: Worker, claim: Claim, asked: int,
         if not ended.killed:
             break
         _say(worker, f"trial {trial.number}: its process was {ended.reason}; going on from its last epoch")
+    if not ended.ok and (FULL_DISK in ended.reason or shutil.disk_usage(claim.folder).free < LEAST_ROOM):
+        # no fault of the settings: the trial goes on when there is room
+        raise AutoconfError(f"{claim.folder}: {FULL_DISK}. Free some space; the same command goes on.")
     return _ended(trial, COMPLETE if ended.ok else FAILED, out, ended.reason)
 
 

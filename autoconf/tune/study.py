@@ -70,6 +70,13 @@ class Study:
             trial.set_user_attr("index", index)
         return Asked(trial.number, {param.key: param.decode(trial.params[param.key]) for param in self.params})
 
+    def running(self) -> dict[int, int]:
+        """Number -> place of the trials that Optuna believes are running."""
+        from optuna.trial import TrialState
+
+        found = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return {trial.number: trial.user_attrs["index"] for trial in found if "index" in trial.user_attrs}
+
     def report(self, number: int, epoch: int, dice: float) -> bool:
         """Tell the Dice of an epoch; whether the trial should end here. The best so far counts, as in model.pt."""
         from optuna.trial import Trial

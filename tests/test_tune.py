@@ -1,0 +1,391 @@
+"""A search from its command line. With tests/stand_in in MONAI's place a trial takes a moment; two tests train."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers_bundles import PSEUDO2D, REPO, UNETR3D, write_yaml
+
+STAND_IN = REPO / "tests" / "stand_in"
+KEYS = {
+    "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "dice_weight": {"low": 0.2, "high": 0.9},
+    "weight_decay": {"low": 1e-5, "high": 1e-1, "log": True},
+}
+
+
+class Home:
+    """A folder with inspected data, in which searches are started."""
+
+    def __init__(self, work: Path, folder: Path) -> None:
+        self.work, self.folder = work, folder
+        self.starts = folder / "starts.txt"
+        self.space(KEYS)
+
+    def space(self, keys: dict, epochs: int = 4, **more: object) -> None:
+        write_yaml(self.folder / "space.yaml", {"max_epochs": epochs, "keys": keys} | more)
+
+    def command(self, *words: object) -> list[str]:
+        given = ["tune", self.work, "--bundle", UNETR3D, *words]
+        given += [] if "--folder" in words else ["--folder", self.folder / "tune"]
+        given += [] if {"--space", "--preset"} & set(map(str, words)) else ["--space", self.folder / "space.yaml"]
+        return [sys.executable, "-W", "ignore", "-m", "autoconf", *map(str, given)]
+
+    def env(self, seconds: float = 0.0) -> dict[str, str]:
+        path = os.pathsep.join([str(STAND_IN), str(REPO)])
+        return os.environ | {"PYTHONPATH": path, "STAND_IN_STARTS": str(self.starts), "STAND_IN_SECONDS": str(seconds)}
+
+    def run(self, *words: object, expect: int = 0, env: dict | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*words), cwd=self.folder, env=env or self.env(), capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == expect, done.stdout[-2000:] + done.stderr[-4000:]
+        return done
+
+    @contextlib.contextmanager
+    def started(self, *words: object, seconds: float = 0.15) -> Iterator[subprocess.Popen]:
+        process = subprocess.Popen(
+            self.command(*words), cwd=self.folder, env=self.env(seconds), stderr=subprocess.PIPE, text=True
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def trials(self) -> list[dict[str, str]]:
+        with open(self.folder / "tune" / "trials.csv", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    def result(self) -> dict:
+        return json.loads((self.folder / "tune" / "result.json").read_text())
+
+    def runs(self, run_id: str = "training") -> list[tuple[str, int]]:
+        """(folder of the trial, process) of each start."""
+        lines = self.starts.read_text().splitlines() if self.starts.exists() else []
+        found = [json.loads(line) for line in lines]
+        return [(Path(out).parent.name, pid) for name, out, _, pid in found if name == run_id]
+
+
+@pytest.fixture
+def home(volumes, tmp_path) -> Home:
+    return Home(volumes.work, tmp_path)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+# What comes out
+
+
+def test_a_search_finds_better_settings_and_writes_them_in_the_plans_place(home):
+    plan = home.folder / "plan.yaml"
+    plan.write_text("# autoconf plan\nbatch_size: 1  # a CPU computes one by one\nlearning_rate: 2.0e-4\n")
+    done = home.run("--plan", plan, "--trials", 12, "--out", "tuned.yaml")
+    text = (home.folder / "tuned.yaml").read_text()
+    tuned, best = yaml.safe_load(text), home.result()["trials"][home.result()["best"]]
+    assert tuned == {"batch_size": 1} | best["settings"]
+    assert (
+        "# a CPU computes one by one" in text and f"trial {best['number']}: Dice" in text and "planned 0.0002" in text
+    )
+    default = home.result()["trials"][0]
+    assert default["settings"]["learning_rate"] == 2e-4 and best["dice"] > default["dice"]
+    states = Counter(trial["state"] for trial in home.trials())
+    assert sum(states.values()) == 12 and states["pruned"] >= 3 and states["failed"] == 0
+    assert "<svg" in (home.folder / "tune" / "report.html").read_text() and "tuned.yaml" in done.stdout
+
+
+def test_the_same_seed_draws_the_same_trials(home):
+    settings = []
+    for name in ("one", "two"):
+        home.run("--trials", 8, "--seeds", 0, "--seed", 5, "--folder", home.folder / name)
+        found = json.loads((home.folder / name / "result.json").read_text())
+        settings.append([trial["settings"] for trial in found["trials"]])
+    assert settings[0] == settings[1] and len({str(values) for values in settings[0]}) == 8
+
+
+def test_the_best_is_confirmed_on_the_folds_that_did_not_choose_it(home):
+    home.run("--trials", 8, "--seeds", 3)
+    confirmed = home.result()["confirmed"]
+    assert [run["fold"] for run in confirmed["runs"]] == [1, 2, 3] and confirmed["cases"] == confirmed["wins"] > 0
+    gains = [run["tuned"] - run["default"] for run in confirmed["runs"]]
+    assert confirmed["difference"] == pytest.approx(sum(gains) / 3, abs=0.02) and min(gains) > 0
+    assert confirmed["low"] <= confirmed["difference"] <= confirmed["high"]
+    assert not confirmed["is_better"] and "too few to tell. The default is good enough." in confirmed["verdict"]
+    starts = [json.loads(line) for line in home.starts.read_text().splitlines()]
+    assert {fold for name, out, fold, _ in starts if "/trials/" in out} == {"0"}
+
+
+def test_the_studys_preset_takes_the_rate_first_then_the_weight_at_the_best_rate_all_in_full(home):
+    home.run("--preset", "study", "--seeds", 0)
+    own = yaml.safe_load((UNETR3D / "configs" / "tuning_study.yaml").read_text())["keys"]
+    trials = home.result()["trials"]
+    assert {trial["state"] for trial in trials} == {"complete"}
+    first = [trial["settings"] for trial in trials if trial["stage"] == 0]
+    second = [trial["settings"] for trial in trials if trial["stage"] == 1]
+    assert [values["learning_rate"] for values in first] == own["learning_rate"]["values"]
+    assert [values["dice_weight"] for values in second] == own["dice_weight"]["values"]
+    assert {values["learning_rate"] for values in second} == {0.001}  # the stand-in's best
+    assert home.result()["trials"][home.result()["best"]]["settings"] == {"learning_rate": 0.001, "dice_weight": 0.7}
+
+
+def test_stages_of_a_space_are_searched_one_after_the_other(home):
+    home.run("--stages", "--trials", 4, "--seeds", 0)
+    trials = home.result()["trials"]
+    assert Counter(trial["stage"] for trial in trials) == {0: 4, 1: 4, 2: 4}
+    best_of_first = max((t for t in trials if t["stage"] == 0 and t["state"] == "complete"), key=lambda t: t["dice"])
+    rates = {trial["settings"]["learning_rate"] for trial in trials if trial["stage"] == 1}
+    assert rates == {best_of_first["settings"]["learning_rate"]}
+
+
+def test_no_trial_sees_the_test_list(home, volumes):
+    """The stand-in ends at once if it is shown one; and no file of the search names a test case."""
+    home.run("--trials", 4, "--seeds", 1)
+    tested = [item["case"] for item in json.loads(volumes.datalist.read_text())["testing"]]
+    assert tested
+    for path in (home.folder / "tune").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not any(case.encode() in content for case in tested), path
+
+
+def test_a_grid_tries_each_combination_in_full(home):
+    home.space({"learning_rate": {"values": [1e-4, 1e-3]}, "dice_weight": {"values": [0.3, 0.5, 0.7]}})
+    home.run("--sampler", "grid", "--seeds", 0)
+    points = [(float(t["learning_rate"]), float(t["dice_weight"])) for t in home.trials()]
+    assert sorted(points) == [(rate, weight) for rate in (1e-4, 1e-3) for weight in (0.3, 0.5, 0.7)]
+    assert {trial["state"] for trial in home.trials()} == {"complete"}
+
+
+# Trials that fail
+
+
+def test_a_trial_that_fails_is_one_with_its_reason_and_not_the_end(home):
+    home.space({"learning_rate": {"values": [1e-4, 1e-3]}, "dropout": {"values": [0.1, 0.5, 0.6, 0.7]}}, epochs=2)
+    home.run("--sampler", "grid", "--seeds", 0)
+    reasons = {trial["dropout"]: trial["reason"] for trial in home.trials()}
+    states = {trial["dropout"]: trial["state"] for trial in home.trials()}
+    assert states == {"0.1": "complete", "0.5": "failed", "0.6": "failed", "0.7": "failed"}
+    assert reasons["0.5"] == "out of memory" and "the loss is nan in epoch 1" in reasons["0.6"]
+    assert "killed by SIGKILL" in reasons["0.7"]
+    killed = next(trial["trial"] for trial in home.trials() if trial["dropout"] == "0.7")
+    assert Counter(int(name) for name, _ in home.runs())[int(killed)] == 3  # a kill is tried again, twice
+
+
+def test_if_nothing_works_the_search_stops_early_and_says_why(home):
+    done = home.run("--trials", 20, "--set", "dropout=0.6", expect=1)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("autoconf: all of the first 3 trials failed; the last: unetr3d: the loss is nan")
+    assert len(home.runs()) == 3
+
+
+# Stopped, and started again
+
+
+def test_a_second_start_goes_on_and_does_nothing_twice(home):
+    home.run("--trials", 5, "--seeds", 1)
+    before = len(home.runs())
+    home.run("--trials", 5, "--seeds", 1)
+    assert len(home.runs()) == before
+    home.run("--trials", 7, "--seeds", 0)
+    assert [name for name, _ in home.runs()[before:]] == ["005", "006"]
+
+
+def test_another_search_is_not_mixed_into_a_folder(home):
+    home.run("--trials", 3, "--seeds", 0)
+    done = home.run("--trials", 3, "--set", "batch_size=1", "--seed", 1, expect=1)
+    assert "holds another search: its plan and seed differ" in done.stderr
+
+
+def test_ctrl_c_leaves_a_study_that_can_be_read_and_goes_on(home):
+    with home.started("--trials", 6, "--seeds", 0) as process:
+        wait_for(lambda: len(home.runs()) >= 3)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said.strip().endswith("autoconf: stopped by the keyboard")
+    assert 2 <= len(home.trials()) < 6 and (home.folder / "tuned.yaml").exists()
+    home.run("--trials", 6, "--seeds", 0)
+    assert len(home.trials()) == 6
+    assert max(Counter(name for name, _ in home.runs()).values()) == 2  # the one that was stopped
+
+
+def test_when_the_time_is_up_what_was_found_is_written(home):
+    done = home.run("--trials", 40, "--seeds", 2, "--timeout", "3s", env=home.env(0.1))
+    assert "the time is up" in done.stderr and 1 <= len(home.trials()) < 40
+    assert not home.result()["finished"] and home.result()["confirmed"] is None
+
+
+def epochs_done(home: Home, trial: str) -> int:
+    path = home.folder / "tune" / "trials" / trial / "run" / "resume.pt"
+    return len(json.loads(path.read_text())) if path.exists() else 0
+
+
+def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(home):
+    home.space(KEYS, epochs=10)
+    with home.started("--trials", 2, "--seeds", 0) as process:
+        wait_for(lambda: epochs_done(home, "000") >= 4)
+        os.kill(home.runs()[0][1], signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "trial 0: its process was killed by SIGKILL" in said
+    assert home.trials()[0]["state"] == "complete" and home.trials()[0]["epochs"] == "10"
+    assert [name for name, _ in home.runs()].count("000") == 2
+
+
+def test_a_killed_search_goes_on_with_the_trial_that_it_was_at_from_its_last_epoch(home):
+    home.space(KEYS, epochs=10)
+    with home.started("--trials", 3, "--seeds", 0) as process:
+        wait_for(lambda: epochs_done(home, "000") >= 5)
+        process.kill()
+        process.wait()
+    orphan = home.runs()[0][1]
+    wait_for(lambda: not Path(f"/proc/{orphan}").exists() or "Z" in Path(f"/proc/{orphan}/stat").read_text())
+    before = epochs_done(home, "000")
+    assert 5 <= before < 10
+    with home.started("--trials", 3, "--seeds", 0) as process:
+        wait_for(lambda: len(home.runs()) == 2)
+        assert home.runs()[1][0] == "000" and epochs_done(home, "000") >= before
+        process.communicate(timeout=60)
+    assert [trial["epochs"] for trial in home.trials()][0] == "10" and len(home.trials()) == 3
+
+
+# Several workers
+
+
+def test_two_workers_on_one_journal_never_run_the_same_trial(home):
+    with home.started("--trials", 12, "--seeds", 0, seconds=0.05) as first:
+        wait_for(lambda: (home.folder / "tune" / "study.json").exists())
+        with home.started("--trials", 12, "--seeds", 0, "--join", seconds=0.05) as second:
+            second.communicate(timeout=100)
+            first.communicate(timeout=100)
+    assert first.returncode == second.returncode == 0
+    assert sorted(name for name, _ in home.runs()) == [f"{number:03d}" for number in range(12)]
+    assert len({tuple(t.values())[7:10] for t in home.trials()}) == 12
+
+
+def test_jobs_are_workers_on_this_machine_and_end_with_it(home):
+    home.run("--trials", 8, "--seeds", 0, "--jobs", 2, env=home.env(0.05))
+    assert sorted(name for name, _ in home.runs()) == [f"{number:03d}" for number in range(8)]
+    assert "trial" in (home.folder / "tune" / "worker-1.log").read_text()
+
+
+def test_a_killed_workers_trial_is_run_again_by_another(home):
+    home.space(KEYS, epochs=10)
+    with home.started("--trials", 4, "--seeds", 0) as first:
+        wait_for(lambda: (home.folder / "tune" / "journal.log").exists())
+        with home.started("--trials", 4, "--seeds", 0, "--join") as second:
+            wait_for(lambda: len(home.runs()) >= 2 and epochs_done(home, home.runs()[1][0]) >= 2)
+            lost = next(name for name, pid in home.runs() if parent_of(pid) == second.pid)
+            second.kill()
+            second.wait()
+            first.communicate(timeout=100)
+    assert first.returncode == 0
+    assert Counter(name for name, _ in home.runs())[lost] == 2 and len(home.trials()) == 4
+    assert {trial["state"] for trial in home.trials()} <= {"complete", "pruned"}
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return -1
+
+
+def test_another_storage_than_the_journal_can_be_used(home):
+    home.run("--trials", 3, "--seeds", 0, "--storage", f"sqlite:///{home.folder}/study.db")
+    assert len(home.trials()) == 3 and not (home.folder / "tune" / "journal.log").exists()
+    done = home.run("--trials", 3, "--storage", "nodatabase://x", "--folder", home.folder / "other", expect=1)
+    assert "--storage nodatabase://x" in done.stderr.strip().splitlines()[-1]
+
+
+# Disks
+
+
+def test_a_journal_whose_last_line_is_cut_short_is_repaired(home):
+    home.run("--trials", 3, "--seeds", 0)
+    journal = home.folder / "tune" / "journal.log"
+    with open(journal, "ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"x"')
+    done = home.run("--trials", 4, "--seeds", 0)
+    assert "cut short" in done.stderr and len(home.trials()) == 4
+
+
+def test_a_full_disk_is_one_line_and_the_study_goes_on_when_there_is_room(home, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        words = ("--trials", 6, "--seeds", 0, "--folder", disk / "tune")
+        with home.started(*words) as process:
+            wait_for(lambda: (disk / "tune" / "trials" / "002").exists())
+            with contextlib.suppress(OSError), open(disk / "ballast", "wb") as file:
+                while True:
+                    file.write(b"0" * 4096)
+                    file.flush()
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 1 and "No space left on device" in said.strip().splitlines()[-1], said
+        assert said.strip().splitlines()[-1].startswith("autoconf: ") and "Traceback" not in said
+        (disk / "ballast").unlink()
+        home.run(*words)
+        found = json.loads((disk / "tune" / "result.json").read_text())
+        assert [trial["number"] for trial in found["trials"]] == list(range(6))
+        assert {trial["state"] for trial in found["trials"]} <= {"complete", "pruned"}
+    finally:
+        subprocess.run(["umount", "-l", disk], check=False)
+
+
+# The real bundles
+
+
+def test_a_search_with_the_real_bundle(volumes, small, tmp_path):
+    space = write_yaml(tmp_path / "space.yaml", {"max_epochs": 1, "keys": {"learning_rate": {"values": [1e-4, 1e-3]}}})
+    words = ["tune", volumes.work, "--bundle", UNETR3D, "--plan", small, "--space", space, "--sampler", "grid"]
+    words += ["--seeds", 1, "--device", "cpu", "--folder", tmp_path / "tune", "--out", tmp_path / "tuned.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "autoconf", *map(str, words)],
+        cwd=REPO,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "tune" / "result.json").read_text())
+    assert [trial["state"] for trial in found["trials"]] == ["complete", "complete"]
+    assert found["confirmed"] and found["confirmed"]["runs"][0]["fold"] == 1
+    assert "Tuned minus default" in done.stdout
+    assert not list((tmp_path / "tune").rglob("*.pt")), "weights of trials that are over take room"
+
+
+def test_the_2d_bundle_can_be_searched_too(slices, pseudo_labelled, tmp_path):
+    space = write_yaml(tmp_path / "space.yaml", {"max_epochs": 1, "keys": {"learning_rate": {"values": [1e-3, 3e-3]}}})
+    words = ["tune", slices.work, "--bundle", PSEUDO2D, "--space", space, "--sampler", "grid", "--seeds", 0]
+    words += ["--set", f"mask_dir={pseudo_labelled / 'masks'}", "--set", "image_size=64", "--device", "cpu"]
+    words += ["--folder", tmp_path / "tune", "--out", tmp_path / "tuned.yaml"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "autoconf", *map(str, words)],
+        cwd=REPO,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "tuned.yaml").read_text())["image_size"] == 64
