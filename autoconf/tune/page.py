@@ -13,6 +13,7 @@ from autoconf.tune.pictures import history, importance, learning_curves, paralle
 from autoconf.tune.search import COMPLETE, FAILED, PRUNED, Trial, best_of
 from autoconf.tune.settings import Search
 
+ENDS = {COMPLETE: "", PRUNED: "early", FAILED: "failed"}
 NO_DEVICE = "Research software. Not a medical device; never use it for diagnosis or treatment."
 
 
@@ -108,9 +109,7 @@ def _trials(search: Search, found: Sequence[Trial]) -> str:
     rows: list[list[Any]] = []
     for t in found:
         values = [_shown(t.settings.get(key, search.value(key))) for key in keys]
-        rows.append(
-            [t.number, t.dice, t.epochs, f"{t.seconds / 60:.1f}", *values, "" if t.state == COMPLETE else t.state]
-        )
+        rows.append([t.number, t.dice, t.epochs, f"{t.seconds / 60:.1f}", *values, ENDS[t.state]])
     body = table(rows, ("trial", "Dice", "epochs", "min", *keys, "end"), "All trials", "numbers")
     failed = [f"Trial {t.number}: {t.reason}" for t in found if t.state == FAILED]
     return body + (more(counted(len(failed), "failed trial"), bullets(failed)) if failed else "")

@@ -26,7 +26,7 @@ from autoconf.tune.search import COMPLETE, Trial
 from autoconf.tune.space import Param
 
 ROW = 26.0  # units of a bar with its name
-AXIS_ROOM = 64.0  # units between two axes
+AXIS_ROOM = 104.0  # units between two axes
 LONGEST = 24  # letters of a name that fit beside a bar
 
 
@@ -108,8 +108,8 @@ def parallel(params: Sequence[Param], found: Sequence[Trial]) -> str:
         return "<p>No trial ran to its end.</p>"
     top, bottom = 34.0, 190.0
     dice = scale([t.dice or 0.0 for t in scored], bottom, top, 0.03)
-    width = 60.0 + AXIS_ROOM * 1.6 * len(params)
-    columns = [round(30 + AXIS_ROOM * 1.6 * place, 1) for place in range(len(params) + 1)]
+    width = 90.0 + AXIS_ROOM * len(params)
+    columns = [round(54 + AXIS_ROOM * place, 1) for place in range(len(params) + 1)]
     body = ""
     for param, at in zip(params, columns, strict=False):
         low, high = _marks(param)[0], _marks(param)[-1]
