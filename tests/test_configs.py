@@ -26,6 +26,7 @@ RUNS = {  # the files that a user gives to one run
     "unetr3d": [
         *ALONE,
         *(f"train+{name}" for name in ON_TRAIN),
+        "evaluate+multi_gpu_evaluate",
         *(f"{name}+networks/{network}" for name in ALONE for network in NETWORKS),
     ],
 }
@@ -180,14 +181,17 @@ def test_each_reference_leads_somewhere(bundle, run):
             assert reference in parser, f"{text}: no '{reference}'"
 
 
-@pytest.mark.parametrize("name", ["study.yaml", "multi_gpu_train.yaml"])
-def test_an_overlay_adds_no_key_but_those_listed(name):
-    added = {
-        "study.yaml": [],
-        "multi_gpu_train.yaml": ["distributed", "validate::sampler", "validate::dataloader::sampler"],
-    }
-    train = merged("unetr3d", "train")
-    assert [key for key in config("unetr3d", name) if key not in train] == added[name]
+@pytest.mark.parametrize(
+    ("name", "base", "added"),
+    [
+        ("study", "train", []),
+        ("multi_gpu_train", "train", ["distributed", "validate::sampler", "validate::dataloader::sampler"]),
+        ("multi_gpu_evaluate", "evaluate", ["distributed"]),
+    ],
+)
+def test_an_overlay_adds_no_key_but_those_listed(name, base, added):
+    parser = merged("unetr3d", base)
+    assert [key for key in config("unetr3d", f"{name}.yaml") if key not in parser] == added
 
 
 # Expressions
