@@ -24,11 +24,12 @@ VERBS = {  # in the order of use
     "inspect": "read a data folder: check every file, split by patient, measure",
     "plan": "choose spacing, patch and batch for the data and the memory, with reasons",
     "explain": "show a plan's values, reasons and rejected alternatives",
+    "crossval": "train each fold, score all out-of-fold predictions together, make an ensemble",
     "score": "compare predicted masks with the truth, with intervals, beside trivial predictions",
     "doctor": "check metrics, data, training and model for what would make a score a lie",
     "report": "one HTML page about a run: scores, curves, overlays, plan, audit",
 }
-FLAG_BY_CUSTOM = ("out", "bundle")  # required, but shown as a flag unless it is all that a verb needs
+FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a verb needs
 HELP = ("--help", "-h", "help")
 
 

@@ -27,7 +27,7 @@ def network(dims: int, seed: int, scale: float = 1.0) -> nn.Module:
 
 def windows(dims: int) -> SlidingWindowInferer:
     """Windows that do not divide the image evenly, so that they differ between an image and its mirror image."""
-    return SlidingWindowInferer(roi_size=(5,) * dims, overlap=0.5, mode="gaussian")
+    return SlidingWindowInferer(roi_size=(5,) * dims, sw_batch_size=16, overlap=0.4, mode="gaussian")
 
 
 def picture(dims: int, seed: int) -> torch.Tensor:
