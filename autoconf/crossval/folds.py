@@ -113,8 +113,9 @@ def _missing(job: Job, fold: int) -> str:
 def _result(job: Job, fold: int, seconds: float) -> dict[str, Any]:
     """seconds: of the segmentation. Those of the training are as its table has them, stops not counted."""
     row = last_row(job.checkpoint(fold).with_name("progress.csv"))
-    trained = float(row.get("seconds") or 0)
-    return {"cases": len(job.cases(fold)), "epochs": int(row.get("epoch") or 0), "seconds": round(trained + seconds, 1)}
+    taken = round(float(row.get("seconds") or 0) + seconds, 1)
+    # when it ended, by which a fold that is done again is known from what was scored before
+    return {"epochs": int(row.get("epoch") or 0), "seconds": taken, "ended": round(time.time(), 3)}
 
 
 def last_row(path: Path) -> dict[str, str]:
