@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect as signatures
+import itertools
 import json
 import os
 import sys
@@ -25,11 +26,14 @@ VERBS = {  # in the order of use
     "plan": "choose spacing, patch and batch for the data and the memory, with reasons",
     "explain": "show a plan's values, reasons and rejected alternatives",
     "tune": "search for better settings with short trainings, and confirm what it finds",
+    "crossval": "train each fold, score all out-of-fold predictions together, make an ensemble",
     "score": "compare predicted masks with the truth, with intervals, beside trivial predictions",
     "doctor": "check metrics, data, training and model for what would make a score a lie",
     "report": "one HTML page about a run: scores, curves, overlays, plan, audit",
+    "submit": "run one of these as several jobs of a cluster that share its work",
 }
-FLAG_BY_CUSTOM = ("out", "bundle")  # required, but shown as a flag unless it is all that a verb needs
+FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a verb needs
+REST = "command"  # a verb with a parameter of this name takes all words after `--`, as they are
 HELP = ("--help", "-h", "help")
 
 
@@ -64,7 +68,7 @@ def run(words: list[str]) -> None:
     if verb not in VERBS:
         raise AutoconfError(f"no verb '{verb}'. {_nearest(verb, list(VERBS))}")
     function = getattr(importlib.import_module(f"autoconf.{verb}"), verb)
-    if any(word in HELP[:2] for word in rest):
+    if any(word in HELP[:2] for word in itertools.takewhile(lambda word: word != "--", rest)):
         print(help_of(verb, function))
         return
     flags = check_words(verb, function, rest)
@@ -94,7 +98,9 @@ def usage(verb: str, function: Callable[..., None]) -> str:
     parts = []
     for name, parameter in _parameters(function).items():
         flag, default = f"--{name.replace('_', '-')}", parameter.default
-        if default is parameter.empty:
+        if name == REST:
+            parts.append("-- VERB ...")
+        elif default is parameter.empty:
             parts.append(f"{flag} {name.upper()}" if parts and name in FLAG_BY_CUSTOM else name.upper())
         elif isinstance(default, bool):
             parts.append(f"[{flag}]")
@@ -111,6 +117,9 @@ def check_words(verb: str, function: Callable[..., None], words: list[str]) -> d
     queue = list(words)
     while queue:
         word = queue.pop(0)
+        if word == "--" and REST in parameters:
+            given[REST], queue = queue, []
+            continue
         if not word.startswith("-") or word[1:2].isdigit() or word == "-":
             loose.append(word)
             continue
@@ -126,13 +135,14 @@ def check_words(verb: str, function: Callable[..., None], words: list[str]) -> d
                 raise AutoconfError(f"{flag} needs a value. Usage: {usage(verb, function)}")
             value = queue.pop(0)
         given.setdefault(name, []).append(value)
-    for name in [name for name in parameters if name not in given][: len(loose)]:
+    for name in [name for name in parameters if name not in given and name != REST][: len(loose)]:
         given[name] = [loose.pop(0)]
     if loose:
         raise AutoconfError(f"{verb} has no use for '{loose[0]}'. Usage: {usage(verb, function)}")
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given:
-            raise AutoconfError(f"{verb} needs {name.upper()}. Usage: {usage(verb, function)}")
+            needed = "`-- VERB ...`" if name == REST else name.upper()
+            raise AutoconfError(f"{verb} needs {needed}. Usage: {usage(verb, function)}")
         if len(given.get(name, [])) > 1 and _base(parameter.annotation) not in (list, tuple):
             raise AutoconfError(f"--{name} is given twice. Give it once.")
     return {

@@ -22,11 +22,12 @@ CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
 NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
 ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train")
 RUNS = {  # the files that a user gives to one run
-    "pseudo2d": [*ALONE, "pseudo_label", "train+evaluate"],
+    "pseudo2d": [*ALONE, "pseudo_label", "train+evaluate", "evaluate+ensemble", "inference+ensemble"],
     "unetr3d": [
         *ALONE,
         *(f"train+{name}" for name in ON_TRAIN),
         "evaluate+multi_gpu_evaluate",
+        *(f"{name}+ensemble" for name in ("evaluate", "inference", "inference+networks/segresnet")),
         *(f"{name}+networks/{network}" for name in ALONE for network in NETWORKS),
     ],
 }
@@ -76,7 +77,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 
 
 SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
-SHARED += ("augment", "batches", "checkpoints", "speed")
+SHARED += ("augment", "batches", "checkpoints", "ensemble", "speed")
 COPIES = [f"scripts/{name}.py" for name in SHARED]
 
 
@@ -192,6 +193,17 @@ def test_each_reference_leads_somewhere(bundle, run):
 def test_an_overlay_adds_no_key_but_those_listed(name, base, added):
     parser = merged("unetr3d", base)
     assert [key for key in config("unetr3d", f"{name}.yaml") if key not in parser] == added
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+@pytest.mark.parametrize("name", ["evaluate", "inference"])
+def test_an_ensemble_adds_no_key_but_those_listed_and_loads_no_other_checkpoint(bundle, name):
+    below = merged(bundle, name)
+    added = [key for key in config(bundle, "ensemble.yaml") if key not in below]
+    mine = ["checkpoints", "mirrored", "handlers::0::_disabled_", "checks::checkpoints", "checks::mirrored"]
+    assert added == mine
+    loaders = [one for one in merged(bundle, f"{name}+ensemble")["handlers"] if one["_target_"] == "CheckpointLoader"]
+    assert [one["_disabled_"] for one in loaders] == [True]
 
 
 # Expressions

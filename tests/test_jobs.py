@@ -68,6 +68,19 @@ def test_a_number_that_another_process_has_now_is_no_sign_of_life(tmp_path):
     assert not place.is_taken()
 
 
+def test_who_has_died_and_waits_for_his_parent_is_dead(tmp_path):
+    place = Place(tmp_path / "000")
+    place.folder.mkdir()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    said = {"pid": child.pid, "began": places._began(child.pid)}
+    (place.folder / "owner-1.json").write_text(json.dumps(places._me() | said))
+    assert place.is_taken()
+    child.kill()
+    wait_for(lambda: is_gone(child.pid))
+    assert not place.is_taken()
+    child.wait()
+
+
 def test_a_worker_elsewhere_is_dead_when_its_heartbeat_stops(tmp_path):
     place = Place(tmp_path / "000")
     foreign_owner(place, age=places.DEAD_AFTER - 60)

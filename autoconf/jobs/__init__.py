@@ -2,4 +2,5 @@
 
 places.py   who works on which part, and who has died
 runs.py     one `python -m monai.bundle run ...`, watched
+cluster.py  workers as jobs of Slurm, or as processes of this machine
 """

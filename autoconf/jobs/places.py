@@ -135,10 +135,14 @@ def _machine() -> list[str]:
 
 
 def _began(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks: a number may be used again. None where that is not told."""
+    """When a process began, in the kernel's ticks: a number may be used again. None where that is not told.
+
+    `dead` for one that has died and waits for its parent to read its status.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "dead" if state in "ZX" else others[18]
+    except (OSError, ValueError, IndexError):
         return None
 
 
@@ -156,7 +160,8 @@ def _lives(owner: Path) -> bool:
         return False
     except PermissionError:  # somebody else's: it lives
         pass
-    return said["began"] is None or said["began"] == _began(said["pid"])
+    began = _began(said["pid"])
+    return began != "dead" and said["began"] in (None, began)
 
 
 def _now_there(folder: Path) -> float:

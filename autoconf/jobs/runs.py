@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,6 +47,13 @@ def bundle_command(run_id: str, configs: Sequence[str | Path], values: Mapping[s
     one_or_list = files[0] if len(files) == 1 else str(files)
     words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
     return ["-W", "ignore", "-m", "monai.bundle", "run", run_id, "--config_file", one_or_list, *words]
+
+
+def listed(configs: Sequence[str | Path]) -> str:
+    """The files after `--config_file`, as a person types them in a shell."""
+    # in double quotes, which read more easily than what shlex.quote makes of the inner ones
+    inner = "[" + ",".join(repr(str(path)) for path in configs) + "]"
+    return '"' + re.sub(r'([\\"$`])', r"\\\1", inner) + '"'
 
 
 def run(

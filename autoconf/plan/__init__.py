@@ -6,12 +6,12 @@ import functools
 import json
 import math
 import os
-import re
 import shlex
 from collections import Counter
 from typing import Any
 
 from autoconf.errors import AutoconfError
+from autoconf.jobs.runs import listed
 from autoconf.output import check_out, write_files
 from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
 from autoconf.plan.choose import Cases, Limit, choose, task
@@ -144,9 +144,7 @@ def _count(datalist: dict[str, Any], fold: int) -> Cases:
 
 
 def _next(bundle: Bundle, work: str, out: str) -> str:
-    # in double quotes, which read more easily than what shlex.quote makes of the inner ones
-    listed = "[" + ",".join(map(repr, [*bundle.configs, out])) + "]"
-    configs = '"' + re.sub(r'([\\"$`])', r"\\\1", listed) + '"'
+    configs = listed([*bundle.configs, out])
     masks = "" if bundle.is_3d else " --mask_dir MASKS"
     datalist = shlex.quote(os.path.join(work, "datalist.json"))
     return f"python -m monai.bundle run training --config_file {configs} --datalist {datalist}{masks} --output_dir RUN"

@@ -182,6 +182,11 @@ def files_on_top(argv: list[str]) -> dict[str, str]:
     return {file: Path(file).read_text(encoding="utf-8") for file in files if not _is_own(file)}
 
 
+def is_on_command_line(key: str, argv: list[str]) -> bool:
+    """Whether `--KEY` is among the words of `python -m monai.bundle run ...`. argv: as of `check_keys`."""
+    return bool({"run", "run_workflow"} & set(argv[1:2])) and key in _arguments(argv[2:])
+
+
 def _is_own(file: str) -> bool:
     """Whether a config file lies in the bundle's own `configs` or in its `networks`."""
     return Path(file).resolve().parent in (ROOT / "configs", ROOT / "configs" / "networks")

@@ -1,0 +1,151 @@
+"""Who does which fold, and the doing: train, then segment the cases that were left out."""
+
+from __future__ import annotations
+
+import csv
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoconf.crossval.settings import CACHE, Job
+from autoconf.jobs.places import Claim, Place, TakenOver
+from autoconf.jobs.runs import Ended, bundle_command, run
+from autoconf.output import LINE_EVERY
+
+LOOK_EVERY = 2.0  # seconds between two looks at the folds of others
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is not done when no fold is free any more: fold -> reason of a failure; folds that others are at."""
+
+    failed: dict[int, str]
+    others: list[int]
+
+
+def do_folds(job: Job, wait: bool) -> Left:
+    """Do one free fold after the other. wait: until no other worker is at one.
+
+    A fold that failed since we began, here or elsewhere, is not tried again; one that failed before is.
+    """
+    old = {path for fold in job.folds for path in _failures(job.place(fold))}
+    while True:
+        todo = [fold for fold in job.folds if not job.place(fold).is_done]
+        failed = {fold: reason for fold in todo if (reason := _failure(job.place(fold), old))}
+        todo = [fold for fold in todo if fold not in failed]
+        taken = next(((fold, claim) for fold in todo if (claim := job.place(fold).take())), None)
+        if taken:
+            _do(job, *taken)
+        elif not todo or not wait:
+            return Left(failed, todo)
+        else:
+            time.sleep(LOOK_EVERY)
+
+
+def _failures(place: Place) -> list[Path]:
+    return list(place.folder.glob("failed-*.txt"))
+
+
+def _failure(place: Place, old: set[Path]) -> str:
+    """Why the last attempt failed; empty if it did not, if it goes on, or if that was before our time."""
+    path = place.folder / f"failed-{place.attempts()}.txt"
+    return path.read_text(encoding="utf-8") if path not in old and path.exists() else ""
+
+
+def _do(job: Job, fold: int, claim: Claim) -> None:
+    """One fold as far as it goes; its end is a result or a failure, in its folder."""
+    try:
+        ended, seconds = _train(job, fold, claim), 0.0
+        if ended.ok:
+            began = time.monotonic()
+            ended = _segment(job, fold, claim)
+            seconds = time.monotonic() - began
+        reason = ended.reason if not ended.ok else _missing(job, fold)
+        if reason:
+            (claim.folder / f"failed-{claim.attempt}.txt").write_text(reason, encoding="utf-8")
+            claim.leave()
+            say(fold, f"failed: {reason}")
+            return
+        claim.finish(_result(job, fold, seconds))
+        say(fold, "done")
+    except TakenOver:  # we were taken for dead: a suspended machine, a disk that hung
+        say(fold, "taken over by another worker")
+    except BaseException:
+        claim.leave()
+        raise
+
+
+def _train(job: Job, fold: int, claim: Claim) -> Ended:
+    checkpoint = job.checkpoint(fold)
+    if checkpoint.exists():  # it is written when all epochs are done
+        return Ended(0)
+    say(fold, f"training; its log: {job.log(fold)}")
+    values: dict[str, object] = {"output_dir": checkpoint.parent, "resume": True}
+    if CACHE in job.bundle.config:
+        values[CACHE] = job.cache
+    return _run(job, fold, claim, "training", "train", values)
+
+
+def _segment(job: Job, fold: int, claim: Claim) -> Ended:
+    say(fold, f"segmenting {len(job.cases(fold))} cases")
+    values = {"section": "validation", "checkpoint": job.checkpoint(fold), "output_dir": claim.folder / "masks"}
+    return _run(job, fold, claim, "evaluating", "evaluate", values)
+
+
+def _run(job: Job, fold: int, claim: Claim, run_id: str, config: str, values: dict[str, object]) -> Ended:
+    values = {"datalist": job.datalist, "fold": fold} | values | ({"device": job.device} if job.device else {})
+    shown = _Shown(fold, job.checkpoint(fold).with_name("progress.csv"))
+
+    def watch() -> None:
+        claim.beat()
+        shown.look()
+
+    return run(bundle_command(run_id, job.configs(config), values), job.log(fold), watch)
+
+
+def _missing(job: Job, fold: int) -> str:
+    """A missing mask would be scored as an empty one."""
+    missing = [case for case in job.cases(fold) if not (job.masks(fold) / job.mask_name(case)).exists()]
+    return f"the evaluation wrote no mask of {missing[0]} (and {len(missing) - 1} others)" if missing else ""
+
+
+def _result(job: Job, fold: int, seconds: float) -> dict[str, Any]:
+    """seconds: of the segmentation. Those of the training are as its table has them, stops not counted."""
+    row = last_row(job.checkpoint(fold).with_name("progress.csv"))
+    taken = round(float(row.get("seconds") or 0) + seconds, 1)
+    # when it ended, by which a fold that is done again is known from what was scored before
+    return {"epochs": int(row.get("epoch") or 0), "seconds": taken, "ended": round(time.time(), 3)}
+
+
+def last_row(path: Path) -> dict[str, str]:
+    """The newest epoch of a training's progress.csv; empty before the first."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError:
+        return {}
+    return rows[-1] if rows else {}
+
+
+class _Shown:
+    """Says how far a training is, every few seconds at most."""
+
+    def __init__(self, fold: int, table: Path) -> None:
+        self.fold, self.table = fold, table
+        self.said = last_row(table).get("epoch")
+        self.looked = time.monotonic()
+
+    def look(self) -> None:
+        if time.monotonic() - self.looked < LINE_EVERY:
+            return
+        self.looked = time.monotonic()
+        row = last_row(self.table)
+        if row and row["epoch"] != self.said:
+            self.said = row["epoch"]
+            dice = row.get("validation_dice")
+            say(self.fold, f"epoch {row['epoch']}" + (f", validation Dice {float(dice):.3f}" if dice else ""))
+
+
+def say(fold: int, what: str) -> None:
+    print(f"fold {fold}: {what}", flush=True)

@@ -1,0 +1,202 @@
+"""What is asked for: read and checked before anything runs, and remembered in the output folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoconf.errors import AutoconfError
+from autoconf.jobs.places import Place, write_json
+from autoconf.output import check_out, write_files
+from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
+from autoconf.plan.file import parse, render
+from autoconf.plan.rules import Choice
+
+OURS = ("datalist", "dataset_dir", "output_dir", "fold", "resume", "device")  # set by the verb itself
+CACHE, MASKS = "cache_dir", "mask_dir"  # keys that only one of the bundles has
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cross-validation. home: where all is kept. content: of the datalist, without its testing list."""
+
+    home: Path
+    work: str
+    folder: str  # of the bundle
+    bundle: Bundle
+    network: str
+    heading: list[str]
+    choices: dict[str, Choice]
+    content: dict[str, Any]
+    folds: list[int]
+    device: str
+
+    @property
+    def datalist(self) -> Path:
+        return self.home / "datalist.json"
+
+    def place(self, fold: int) -> Place:
+        """Where one fold is kept."""
+        return Place(self.home / f"fold-{fold}")
+
+    def log(self, fold: int) -> Path:
+        return self.place(fold).folder / "log.txt"
+
+    def checkpoint(self, fold: int) -> Path:
+        """The weights of the last epoch: the best epoch was chosen on the very cases that are scored here."""
+        return self.place(fold).folder / "run" / "model_final.pt"
+
+    def masks(self, fold: int) -> Path:
+        """Where the evaluation writes the masks; a bundle for images keeps them apart from its tables."""
+        masks = self.place(fold).folder / "masks"
+        return masks if self.bundle.is_3d else masks / "masks"
+
+    def mask_name(self, case: str) -> str:
+        return f"{case}.nii.gz" if self.bundle.is_3d else f"{case}.png"
+
+    def cases(self, fold: int) -> list[str]:
+        return [item["case"] for item in self.content["training"] if item.get("fold") == fold]
+
+    def configs(self, *names: str) -> list[str]:
+        """Config files of a run: those of the bundle's `configs` named here, its network's, and the plan."""
+        first, *more = (os.path.join(self.folder, "configs", f"{name}.yaml") for name in names)
+        return [first, *self.bundle.configs[1:], *more, str(self.home / "plan.yaml")]
+
+    @property
+    def cache(self) -> str:
+        """Where prepared cases are kept, for all folds together and beside those of other trainings."""
+        named = self.choices[CACHE].value if CACHE in self.choices else ""
+        return os.path.abspath(
+            named or os.path.join(self.work if os.access(self.work, os.W_OK) else self.home, "prepared")
+        )
+
+
+def read_job(
+    work: str, bundle: str, plan: str, out: str, network: str, folds: str, device: str, words: tuple[str, ...]
+) -> Job:
+    """Read and check all that the flags name; writes nothing. Raises AutoconfError."""
+    to = read_bundle(bundle, network)
+    heading, choices = _read_plan(plan, to)
+    for word in words:
+        if word.partition("=")[0] in OURS:
+            raise AutoconfError(f"--set {word}: crossval sets '{word.partition('=')[0]}' by itself. Leave it out.")
+    choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
+    if not re.fullmatch(r"|cpu|cuda(:\d+)?", device):
+        raise AutoconfError(f"--device is '{device}'. It must be cpu, cuda or cuda:NUMBER; empty takes what is there.")
+    content = _read_datalist(work, to, MASKS in choices)
+    if os.path.realpath(out) == os.path.realpath(work):
+        raise AutoconfError(f"--out is {work} itself. Give a folder of its own, such as {os.path.join(work, 'cv')}.")
+    check_out(out, outside=content["dataset_dir"])
+    home = Path(os.path.abspath(out))
+    asked = _folds(folds, sorted({item["fold"] for item in content["training"]}), work)
+    return Job(home, work, os.path.abspath(bundle), to, network, heading, choices, content, asked, device)
+
+
+def _read_plan(path: str, to: Bundle) -> tuple[list[str], dict[str, Choice]]:
+    try:
+        heading, choices = parse(Path(path).read_text(encoding="utf-8"), path)
+    except FileNotFoundError:
+        raise AutoconfError(
+            f"{path} is not there. Make it with: autoconf plan WORK --bundle BUNDLE --out {path}"
+        ) from None
+    except UnicodeDecodeError:
+        raise AutoconfError(f"{path}: is no text. Give a file that plan wrote.") from None
+    for key, choice in choices.items():
+        if "::" not in key:  # the bundle itself follows a path into its config, and refuses a wrong one
+            check_override(to, key, choice.value)
+    return heading, choices
+
+
+def _read_datalist(work: str, to: Bundle, has_masks: bool) -> dict[str, Any]:
+    """The datalist with its paths' root made absolute, and nothing in its testing list. Raises AutoconfError."""
+    path = os.path.join(work, "datalist.json")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+        kind, training = content["kind"], content["training"]
+        bare = [item["case"] for item in training if not item.get("label")]
+        if not all(type(item.get("fold")) is int and isinstance(item["case"], str) for item in training):
+            raise ValueError("a training case has no name or no fold")
+        root = os.path.abspath(content.get("dataset_dir") or os.path.dirname(path))
+    except FileNotFoundError:
+        raise AutoconfError(f"{path} is not there. Make it with: autoconf inspect DATA --out {work}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AutoconfError(
+            f"{path} is not what inspect writes ({type(error).__name__}: {error}). Run it again."
+        ) from None
+    if (kind == "volumes") is not to.is_3d:
+        needs = "volumes" if to.is_3d else "2D images"
+        raise AutoconfError(f"{work} holds {kind}; bundle '{to.name}' needs {needs}. Give another --bundle.")
+    if not os.path.isdir(root):
+        raise AutoconfError(f"{root}, where {path} says the data lie, is not there. Inspect them again.")
+    if bare and not has_masks:
+        add = f"Give the masks with --set {MASKS}=MASKS." if MASKS in to.config else "Add its mask, inspect again."
+        raise AutoconfError(f"{path}: its training case '{bare[0]}' has no label. {add}")
+    return content | {"dataset_dir": root, "testing": []}
+
+
+def _folds(words: str, known: list[int], work: str) -> list[int]:
+    """`0,2` -> [0, 2]; all of them for an empty text."""
+    listed = ", ".join(map(str, known)) or "none"
+    if len(known) < 2:
+        raise AutoconfError(f"{work} has too few folds to leave one out (it has: {listed}). Inspect more patients.")
+    if not words:
+        return known
+    asked = []
+    for word in words.split(","):
+        if not word.strip().isdecimal() or int(word) not in known:
+            raise AutoconfError(f"--folds {words}: no fold '{word.strip()}'. There are: {listed}.")
+        asked.append(int(word))
+    return sorted(set(asked))
+
+
+def remember(job: Job) -> None:
+    """Write what this is into its folder; if it was begun with other settings, refuse. Raises AutoconfError."""
+    values = {key: choice.value for key, choice in job.choices.items()}
+    listed = json.dumps(job.content, sort_keys=True).encode()
+    mine = {"bundle": job.bundle.name, "network": job.network, "values": values}
+    mine |= {"datalist": hashlib.sha256(listed).hexdigest()}
+    mine = json.loads(json.dumps(mine, default=str))
+    job.home.mkdir(parents=True, exist_ok=True)
+    path = job.home / "settings.json"
+    theirs = _first(path, mine)
+    different = _difference(theirs, mine)
+    if different:
+        raise AutoconfError(f"{job.home} was begun with {different}. Go on with that, or give another --out.")
+    write_json(job.datalist, job.content)
+    write_files(str(job.home), {"plan.yaml": render(job.heading, job.choices)})
+
+
+def _first(path: Path, mine: dict[str, Any]) -> dict[str, Any]:
+    """Write the file unless it is there, as one step; returns what it holds now."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".settings-", encoding="utf-8") as file:
+        json.dump(mine, file, indent=1)
+        file.flush()
+        with contextlib.suppress(FileExistsError):
+            os.link(file.name, path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {key: found[key] for key in mine}
+    except (ValueError, KeyError, TypeError):
+        raise AutoconfError(f"{path} is damaged. Give another --out, or delete {path.parent} to begin anew.") from None
+
+
+def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    """What one of the two has that the other has not, in words; empty if they are the same."""
+    if theirs["bundle"] != mine["bundle"]:
+        return f"bundle '{theirs['bundle']}', not '{mine['bundle']}'"
+    if theirs["network"] != mine["network"]:
+        return f"--network '{theirs['network']}', not '{mine['network']}'"
+    for key in [*theirs["values"], *mine["values"]]:
+        then, now = (one["values"].get(key, "the bundle's own") for one in (theirs, mine))
+        if then != now:
+            return f"{key} {then}, not {now}"
+    return "another datalist" if theirs["datalist"] != mine["datalist"] else ""
