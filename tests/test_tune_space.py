@@ -145,6 +145,24 @@ def test_what_is_not_in_the_space_is_told_apart(value):
     assert inside == {0.0005: ["c", "e"]}.get(value, [])
 
 
+@pytest.mark.parametrize(
+    ("param", "value", "at_end"),
+    [
+        (Param("c", low=1e-4, high=1e-2, log=True), 1.1e-4, True),
+        (Param("c", low=1e-4, high=1e-2, log=True), 3e-4, False),
+        (Param("c", low=1e-4, high=1e-2, log=True), 9.9e-3, True),
+        (Param("e", low=0.0, high=0.3), 0.05, False),
+        (Param("a", values=(0.3, 0.5, 0.7)), 0.7, True),
+        (Param("a", values=(0.3, 0.5, 0.7)), 0.5, False),
+        (Param("a", values=(0.3, 0.5)), 0.3, False),  # of two values each is an end
+        (Param("b", values=("x", "y", "z")), "x", False),
+    ],
+    ids=str,
+)
+def test_a_best_value_at_an_end_of_its_range_is_told(param, value, at_end):
+    assert param.at_its_end(value) is at_end
+
+
 def test_a_grid_visits_every_point_once():
     params = (Param("a", values=(1, 2, 3)), Param("b", values=("x", "y")))
     assert len({tuple(sorted(grid_point(params, index).items())) for index in range(6)}) == 6

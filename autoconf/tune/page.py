@@ -57,6 +57,12 @@ def _verdict(search: Search, found: Sequence[Trial], verdict: Verdict | None, fi
     if best:
         rows = [(key, _shown(value), _shown(search.value(key))) for key, value in best.settings.items()]
         body += table(rows, ("setting", f"trial {best.number}", "as planned"), "The best trial", "plan")
+    for param in search.space.params if best else ():
+        if param.at_its_end(best.settings.get(param.key)):
+            text = (
+                f"{param.key} lies at an end of its range ({param.described()}): a wider one may hold a better value."
+            )
+            body += paragraph(text, "warning")
     if verdict:
         rows = [
             (r["seed"], r["fold"], r["cases"], r["default"], r["tuned"], r["tuned"] - r["default"])

@@ -45,7 +45,12 @@ def tuned_file(search: Search, found: list[Trial], best: Trial, verdict: Verdict
     told = f"trial {best.number} of {len(found)}: validation Dice {best.dice:.4f} after {best.epochs} epochs"
     if default is not None and default is not best:
         told += f" (as planned: {default.dice:.4f})" if default.dice is not None else f" (as planned: {default.state})"
-    heading = [_command(search), told, verdict.words() if verdict else "Not confirmed with other seeds and folds."]
+    heading = [
+        _command(search),
+        told,
+        *at_the_ends(search, best),
+        verdict.words() if verdict else "Not confirmed with other seeds and folds.",
+    ]
     choices = dict(search.plan)
     for key, value in best.settings.items():
         own = search.value(key)
@@ -58,6 +63,17 @@ def default_trial(search: Search, found: list[Trial]) -> Trial | None:
     """The trial that ran the plan as it is, if there was one."""
     default = search.default()
     return next((t for t in found if all(default[key] == value for key, value in t.settings.items())), None)
+
+
+def at_the_ends(search: Search, best: Trial | None) -> list[str]:
+    """A line for each setting of the best trial that lies at an end of its range."""
+    settings = best.settings if best else {}
+    found = [param for param in search.space.params if param.key in settings]
+    return [
+        f"{param.key} {settings[param.key]:g} lies at an end of {param.described()}: a wider range may hold better."
+        for param in found
+        if param.at_its_end(settings[param.key])
+    ]
 
 
 def _importances(search: Search) -> list[dict[str, float]]:
@@ -110,6 +126,8 @@ def _print(search: Search, found: list[Trial], verdict: Verdict | None, out: str
     print(
         f"\n{counts[COMPLETE]} trials in full, {counts[PRUNED]} ended early, {counts[FAILED]} failed; {minutes:.0f} min"
     )
+    for line in at_the_ends(search, best_of(found)):
+        print(line)
     if verdict:
         print(verdict.words())
     elif done and done[0].settings == search.default():

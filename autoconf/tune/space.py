@@ -29,6 +29,7 @@ RESERVED = {  # what the search itself sets, or what would make trials incompara
 }
 FILE_KEYS = ("max_epochs", "stages", "keys")
 RANGE_KEYS, VALUES_KEYS = {"low", "high", "log", "step"}, {"values"}
+END_SHARE = 0.03  # of a range, from its end
 STAGES = (("learning_rate",), ("dice_weight",))  # the study's: the rate first, then the weight at the best rate
 
 
@@ -78,6 +79,15 @@ class Param:
         if self.step and abs((value - self.low) / self.step - round((value - self.low) / self.step)) > 1e-6:
             return None
         return value
+
+    def at_its_end(self, value: Any) -> bool:
+        """Whether a number lies at, or next to, an end of the range: beyond it may be something better."""
+        if self.values:
+            return self.ordered and len(self.values) > 2 and value in (self.values[0], self.values[-1])
+        if not _is_number(value) or (self.log and value <= 0):
+            return False
+        low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
+        return min(at - low, high - at) <= END_SHARE * (high - low)
 
     def described(self) -> str:
         """`0.0001 to 0.002, log`, or `0.3, 0.5, 0.7`."""
