@@ -26,6 +26,7 @@ RUNS = {  # the files that a user gives to one run
     "unetr3d": [
         *ALONE,
         *(f"train+{name}" for name in ON_TRAIN),
+        "evaluate+multi_gpu_evaluate",
         *(f"{name}+networks/{network}" for name in ALONE for network in NETWORKS),
     ],
 }
@@ -180,14 +181,18 @@ def test_each_reference_leads_somewhere(bundle, run):
             assert reference in parser, f"{text}: no '{reference}'"
 
 
-@pytest.mark.parametrize("name", ["study.yaml", "multi_gpu_train.yaml"])
+ADDED = {  # overlay -> the file it lies on, and the keys that only the overlay has
+    "study.yaml": ("train", []),
+    "multi_gpu_train.yaml": ("train", ["distributed"]),
+    "multi_gpu_evaluate.yaml": ("evaluate", ["distributed"]),
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
 def test_an_overlay_adds_no_key_but_those_listed(name):
-    added = {
-        "study.yaml": [],
-        "multi_gpu_train.yaml": ["distributed", "validate::sampler", "validate::dataloader::sampler"],
-    }
-    train = merged("unetr3d", "train")
-    assert [key for key in config("unetr3d", name) if key not in train] == added[name]
+    below, added = ADDED[name]
+    known = merged("unetr3d", below)
+    assert [key for key in config("unetr3d", name) if key not in known] == added
 
 
 # Expressions
