@@ -1,265 +1,304 @@
-"""Several processes train, validate and evaluate as one does; a lost one ends the job with a line, or it goes on."""
+"""Several processes, by torchrun and gloo: the same numbers as one process, each case once, and a lost one survived."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
+import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from helpers_bundles import UNETR3D, assert_refused, run_bundle, scripts, write_yaml
+from helpers_bundles import UNETR3D, run_bundle, scripts, write_yaml
+from helpers_distributed import ALONE, PAIR, Job, finished, our_lines, rank_of, torchrun
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.bundle import ConfigParser
 
 from autoconf.report.read import read_progress
 
-distributed = scripts("unetr3d", "distributed")
-LOSS, DICE = 1e-4, 5e-3  # how far two processes may be from one: sums are added in another order
+distributed, lost = (scripts("unetr3d", name) for name in ("distributed", "lost"))
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for the ranks of a job in /proc")
+TRAIN, EVALUATE = ["train.yaml", "multi_gpu_train.yaml"], ["evaluate.yaml", "multi_gpu_evaluate.yaml"]
+EPOCHS, VALIDATED = 3, 3
+TINY = {f"network_def::{name}": value for name, value in (("feature_size", 4), ("hidden_size", 48), ("mlp_dim", 64))}
+TINY |= {"network_def::num_heads": 4}
 
 
-def torchrun(processes: int, *words: str) -> tuple[str, ...]:
-    return ("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *words)
+@pytest.fixture(scope="module")
+def plan(volumes, tmp_path_factory) -> Path:
+    """Nothing drawn by chance but the order of the cases, which all share; a mean of crops that is one over ranks too.
+
+    Three cases validate, which two processes cannot halve; the other four, twice each, make eight draws an epoch.
+    """
+    home = tmp_path_factory.mktemp("plan")
+    datalist = json.loads(volumes.datalist.read_text())
+    for place, item in enumerate(datalist["training"]):
+        item["fold"] = 4 if place < VALIDATED else place % 4
+    datalist["testing"] = datalist["training"][:VALIDATED]
+    (home / "datalist.json").write_text(json.dumps(datalist))
+    words = {
+        "datalist": str(home / "datalist.json"),
+        "dataset_dir": str(volumes.folder),
+        "cache_dir": str(home / "prepared"),
+        "fold": 4,
+        "max_epochs": EPOCHS,
+        "crops_per_case": 2,
+        "batch_size": 1,
+        "num_workers": 0,
+        "patch_size": [32, 32, 32],
+        "target_spacing": [5.0, 5.0, 5.0],
+        "dropout": 0.0,
+        "amp": False,
+        "augmentation_strength": 0.0,
+        "loss_function::batch": False,
+        "train::crop": {"_target_": "scripts.crops.CentreCrop", "patch_size": "@patch_size"},
+        **TINY,
+    }
+    return write_yaml(home / "plan.yaml", words)
 
 
-# Who gets which cases
+@pytest.fixture(scope="module")
+def alone(plan, tmp_path_factory) -> tuple[Path, Job]:
+    """One process with batches of two: the same whole batches as the pair's."""
+    out = tmp_path_factory.mktemp("alone")
+    return out, finished(ALONE, [*TRAIN, plan], out / "log", "--output_dir", out, "--batch_size", 2)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3, 5])
-@pytest.mark.parametrize("cases", [5, 6, 7, 11])
-def test_each_case_is_validated_and_evaluated_by_one_process(cases, processes):
-    data = list(range(cases))
-    ranks = [distributed.Process(rank, processes, torch.device("cpu"), None) for rank in range(processes)]
-    for shares in (
-        [list(distributed.validation_sampler(data, process)) for process in ranks],
-        [list(distributed.share(data, process)) for process in ranks],
-    ):
-        assert sorted(case for share in shares for case in share) == data
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+@pytest.fixture(scope="module")
+def pair(plan, tmp_path_factory) -> tuple[Path, Job]:
+    """Two processes with batches of one."""
+    out = tmp_path_factory.mktemp("pair")
+    return out, finished(PAIR, [*TRAIN, plan], out / "log", "--output_dir", out)
 
 
-def test_fewer_cases_than_processes_are_refused():
-    process = distributed.Process(0, 3, torch.device("cpu"), None)
-    for function in (distributed.validation_sampler, distributed.share):
-        with pytest.raises(SystemExit, match="2 .*cases for 3 processes. Start fewer"):
-            function([1, 2], process)
+def numbers(out: Path) -> np.ndarray:
+    """(epochs, 3): epoch, loss and validation Dice of progress.csv."""
+    return np.array([(e.number, e.loss, e.dice) for e in read_progress(str(out / "progress.csv"))[0]], float)
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_draw_together_what_one_draws_alone(processes):
-    data = list(range(6))
-    alone = distributed.RepeatingSampler(data, repeats=2, rank=0, processes=1, seed=3)
-    together = [distributed.RepeatingSampler(data, 2, rank, processes, seed=3) for rank in range(processes)]
-    epochs = []
+def epochs_done(out: Path) -> int:
+    return len(read_progress(str(out / "progress.csv"))[0]) if (out / "progress.csv").exists() else 0
+
+
+# The same as one process
+
+
+def test_two_processes_learn_what_one_does_from_the_same_whole_batches(alone, pair):
+    one, two = numbers(alone[0]), numbers(pair[0])
+    assert one.shape == two.shape == (EPOCHS, 3)
+    assert np.abs(one[:, 1] - two[:, 1]).max() < 1e-4
+    assert np.abs(one[:, 2] - two[:, 2]).max() < 5e-3
+    assert one[-1, 1] < one[0, 1] - 0.01  # it learned: equal numbers of an idle network would say nothing
+
+
+def test_only_the_first_process_speaks_and_writes_plain_weights(pair):
+    out, job = pair
+    assert [job.said.count(f"training: epoch {epoch}/{EPOCHS}") for epoch in range(1, EPOCHS + 1)] == [1] * EPOCHS
+    assert not any(name.startswith("module.") for name in torch.load(out / "model.pt", weights_only=True))
+    # events.out.tfevents.TIME.MACHINE.PROCESS.NUMBER
+    assert len({path.name.split(".")[-2] for path in out.glob("tensorboard/events*")}) == 1
+    assert our_lines(job.said) == []
+
+
+def evaluated(launcher: tuple[str, ...] | None, plan: Path, weights: Path, out: Path) -> dict[str, bytes]:
+    """What an evaluation of the three cases writes: file -> content."""
+    words = ("--checkpoint", weights / "model.pt", "--output_dir", out / "scores")
+    own = write_yaml(out / "own.yaml", {k: v for k, v in ConfigParser.load_config_file(plan).items() if k in USED})
+    if launcher is None:
+        run_bundle(UNETR3D, "evaluating", ["evaluate.yaml", own], *words)
+    else:
+        finished(launcher, [*EVALUATE, own], out / "log", *words, run_id="evaluating")
+    return {path.name: path.read_bytes() for path in (out / "scores").iterdir()}
+
+
+USED = ("datalist", "dataset_dir", "patch_size", "target_spacing", "amp", *TINY)
+
+
+def test_two_processes_evaluate_each_case_once_and_write_what_one_does(plan, pair, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one = evaluated(None, plan, pair[0], tmp_path / "one")
+    two = evaluated(PAIR, plan, pair[0], tmp_path / "two")
+    assert len([name for name in one if name.endswith(".nii.gz")]) == VALIDATED
+    assert len(one["dice_raw.csv"].splitlines()) == VALIDATED + 1
+    assert two == one  # masks and tables, to the byte
+
+
+def test_validation_of_a_network_with_buffers_waits_for_nobody(plan, tmp_path):
+    """Two cases here, one there: a network in its wrapper would send its buffers with each window, and hang."""
+    network = {"_target_": "SegResNet", "in_channels": 4, "out_channels": 1, "init_filters": 8, "norm": "batch"}
+    other = write_yaml(tmp_path / "other.yaml", {"network_def": network, "max_epochs": 1})
+    words = {k: v for k, v in ConfigParser.load_config_file(plan).items() if k not in TINY}
+    own = write_yaml(tmp_path / "own.yaml", words)
+    finished(PAIR, [*TRAIN, own, other], tmp_path / "log", "--output_dir", tmp_path)
+    assert epochs_done(tmp_path) == 1
+
+
+# Who gets what
+
+
+@given(st.integers(1, 20), st.integers(1, 6))
+def test_each_case_is_scored_once_whatever_the_number_of_processes(cases, processes):
+    if cases < processes:
+        return
+    places = [distributed.Process(rank, processes, torch.device("cpu"), None) for rank in range(processes)]
+    parts = [list(distributed.share(range(cases), place)) for place in places]
+    assert sum(parts, []) == list(range(cases))
+    assert {len(part) for part in parts} <= {cases // processes, -(-cases // processes)}
+
+
+def test_two_draw_in_pairs_what_one_draws_in_batches_of_two():
+    def draws(rank: int, processes: int, epoch: int) -> list[int]:
+        sampler = distributed.RepeatingSampler(range(6), 2, rank, processes)
+        sampler.epoch = epoch
+        return list(sampler)
+
     for epoch in (1, 2):
-        for sampler in (alone, *together):
-            sampler.set_epoch(epoch)
-        drawn = [case for step in zip(*together, strict=True) for case in step]
-        assert drawn == list(alone) and len(drawn) == 12
-        epochs.append(drawn)
-    assert epochs[0] != epochs[1] and sorted(epochs[0]) == sorted(epochs[1])
+        pairs = list(zip(draws(0, 2, epoch), draws(1, 2, epoch), strict=True))
+        assert [case for both in pairs for case in both] == draws(0, 1, epoch)
+    assert draws(0, 1, 1) != draws(0, 1, 2)
+
+
+def test_each_process_draws_crops_of_its_own_and_shares_the_order():
+    for rank in (0, 3):
+        parser = ConfigParser()
+        parser.read_config([str(UNETR3D / "configs" / name) for name in TRAIN])
+        parser["distributed"] = distributed.Process(rank, 4, torch.device("cpu"), None)
+        parser["seed"] = 7
+        assert parser.get_parsed_content("run::1::seed") == 7 + rank
+        assert parser.get_parsed_content("train::sampler::seed") == 7
+
+
+# Refusals
+
+
+def test_more_processes_than_cases_are_refused_in_one_line(plan, tmp_path):
+    datalist = json.loads(Path(ConfigParser.load_config_file(plan)["datalist"]).read_text())
+    datalist["testing"] = datalist["testing"][:1]
+    (tmp_path / "datalist.json").write_text(json.dumps(datalist))
+    torch.save({}, tmp_path / "model.pt")
+    words = ("--datalist", tmp_path / "datalist.json", "--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path)
+    words += ("--dataset_dir", ConfigParser.load_config_file(plan)["dataset_dir"], "--run", "$@dataloader")
+    with torchrun(PAIR, EVALUATE, tmp_path / "log", *words, run_id="evaluating") as job:
+        assert job.wait() != 0
+    assert our_lines(job.said) == ["unetr3d: 1 cases to score for 2 processes. Start no more than 1."], job.said
+
+
+def test_processes_that_do_not_see_the_same_folder_are_refused_in_one_line(plan, pair, tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "resume.pt").write_bytes((pair[0] / "resume_previous.pt").read_bytes())
+    words = ("--output_dir", f"$'{tmp_path}/' + str(@distributed.rank)", "--resume", True)
+    with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", *words) as job:
+        assert job.wait() != 0
+    (line,) = our_lines(job.said)
+    assert "some processes begin with epoch 1, others with 3" in line and "--output_dir that all nodes share" in line
+
+
+def test_a_loss_that_is_no_number_in_one_process_stops_all(plan, tmp_path):
+    """Only rank 1's loss is broken; only rank 0 has what would tell."""
+    broken = ("--loss_function::lambda_dice", "$[0.5, float('nan')][@distributed.rank]")
+    with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path, *broken) as job:
+        assert job.wait() != 0
+    lines = our_lines(job.said)
+    assert lines and set(lines) == {lines[0]} and "the loss is nan in epoch 1" in lines[0], job.said
+    assert not (tmp_path / "resume.pt").exists()
+
+
+# A process that is lost
+
+
+def kill_one(job: Job, out: Path, rank: int) -> None:
+    """kill -9 of a rank as soon as the first epoch is kept whole."""
+    job.wait_for(lambda: (out / "resume.pt").exists() and len(job.workers()) == 2)
+    os.kill(job.workers()[rank], signal.SIGKILL)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_the_job_in_one_line_and_the_job_can_go_on(plan, pair, tmp_path, rank):
+    words = ("--output_dir", tmp_path)
+    with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", *words) as job:
+        kill_one(job, tmp_path, rank)
+        assert job.wait() != 0
+    (line,) = our_lines(job.said)
+    assert "a process of this job was lost" in line and "--resume True goes on after the last whole epoch" in line
+    ours = job.said.split("torch.distributed.elastic.multiprocessing.errors")[0]
+    assert ours.count("Traceback") <= 1, job.said  # torchrun's own report
+    if rank == 1:
+        finished(PAIR, [*TRAIN, plan], tmp_path / "log", *words, "--resume", True)
+        assert np.abs(numbers(tmp_path) - numbers(pair[0])).max() < 1e-5
+
+
+def test_torchrun_starts_a_job_again_which_goes_on_after_the_last_epoch(plan, pair, tmp_path):
+    launcher = ("--standalone", "--nproc_per_node=2", "--max_restarts=2")
+    with torchrun(launcher, [*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path) as job:
+        kill_one(job, tmp_path, 1)
+        assert job.wait() == 0, job.said[-6000:]
+    assert job.said.count("training: going on after epoch") == 1
+    assert "beginning anew" not in job.said
+    assert np.abs(numbers(tmp_path) - numbers(pair[0])).max() < 1e-5  # as if nothing had happened
+
+
+def free_port() -> int:
+    with socket.socket() as there:
+        there.bind(("127.0.0.1", 0))
+        return there.getsockname()[1]
+
+
+def test_two_nodes_train_as_one_and_survive_the_loss_of_a_process(plan, pair, tmp_path):
+    """Each node counts its own restarts: the one that lost nothing counts none, and must go on all the same."""
+    launcher = ("--nnodes=2", "--nproc_per_node=1", "--max_restarts=2", "--rdzv_id=test", "--rdzv_backend=c10d")
+    launcher += (f"--rdzv_endpoint=127.0.0.1:{free_port()}", "--local_addr=127.0.0.1")
+    words = ("--output_dir", tmp_path)
+    with (
+        torchrun(launcher, [*TRAIN, plan], tmp_path / "log0", *words) as first,
+        torchrun(launcher, [*TRAIN, plan], tmp_path / "log1", *words) as second,
+    ):
+        first.wait_for((tmp_path / "resume.pt").exists)
+        victim = next(job for job in (first, second) if [rank_of(pid) for pid in job.workers()] == [1])
+        os.kill(victim.workers()[0], signal.SIGKILL)
+        assert (first.wait(), second.wait()) == (0, 0), first.said[-3000:] + second.said[-3000:]
+    said = first.said + second.said
+    assert said.count("training: going on after epoch") == 1 and "beginning anew" not in said
+    assert np.abs(numbers(tmp_path) - numbers(pair[0])).max() < 1e-5
 
 
 # Meeting
 
 
-def test_processes_agree_on_a_name_though_the_store_holds_what_dead_ones_said():
-    store = dist.HashStore()
-    names = [together(store) for _ in range(3)]  # each time the job starts again, in the store of the first time
-    assert all(len(found) == 3 and len(set(found)) == 1 for found in names)
-    assert [found[0].partition("-")[0] for found in names] == ["0", "1", "2"]
+def meet_all(store: dist.Store, processes: int) -> list[tuple[int, str]]:
+    """What each rank of one attempt is told; each waits in a thread, on a connection of its own."""
+    found: dict[int, tuple[int, str]] = {}
 
+    def one(rank: int, own: dist.Store) -> None:
+        found[rank] = distributed.meet(own, rank, processes)
 
-def together(store: dist.Store) -> list[str]:
-    """The names that three processes get, of which one comes late."""
-    found: list[str] = []
-
-    def come(rank: int) -> None:
-        time.sleep(0.2 * (rank == 1))
-        found.append(distributed.agree(store, rank, 3))
-
-    threads = [threading.Thread(target=come, args=(rank,), daemon=True) for rank in range(3)]
-    for thread in threads:
+    threads = [threading.Thread(target=one, args=(rank, store.clone()), daemon=True) for rank in range(processes)]
+    for thread in reversed(threads):  # rank 0 last
         thread.start()
     for thread in threads:
-        thread.join(20)
-    return found
+        thread.join(timeout=20)
+    return [found[rank] for rank in range(processes)]
 
 
-# Two as one
+def test_an_attempt_gets_keys_of_its_own_whatever_the_one_before_left_in_the_store():
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    names = []
+    for attempt in (1, 2, 3):
+        found = meet_all(store, 3)
+        assert found == [found[0]] * 3 and found[0][0] == attempt
+        names.append(found[0][1])
+        store.set("here/1", "a process that was killed before it got its answer")
+    assert len(set(names)) == 3
 
 
-@pytest.fixture(scope="module")
-def plain(small, tmp_path_factory) -> Path:
-    """Nothing is drawn at random but the order of the cases, and a loss is the mean of the crops' losses."""
-    return write_yaml(
-        tmp_path_factory.mktemp("plain") / "plain.yaml",
-        {
-            **{"max_epochs": 3, "crops_per_case": 2, "dropout": 0.0, "augmentation_strength": 0.0, "fold": 4},
-            "loss_function::batch": False,
-            "train::crop": {"_target_": "scripts.crops.CentreCrop", "patch_size": "@patch_size"},
-        },
-    )
-
-
-def train(volumes, small, plain, out: Path, processes: int, batch: int, *words: object, **more):
-    return run_bundle(
-        *(UNETR3D, "training", ["train.yaml", "multi_gpu_train.yaml", small, plain]),
-        *("--datalist", volumes.datalist, "--output_dir", out, "--batch_size", batch, *words),
-        launcher=torchrun(processes),
-        **more,
-    )
-
-
-@pytest.fixture(scope="module")
-def trained(volumes, small, plain, tmp_path_factory) -> tuple[Path, Path]:
-    """Output folders of one process with batches of two, and of two processes with batches of one."""
-    home = tmp_path_factory.mktemp("trained")
-    for name, processes, batch in (("one", 1, 2), ("two", 2, 1)):
-        done = train(volumes, small, plain, home / name, processes, batch)
-        assert done.stderr.count("training: epoch 3/3") == 1  # rank 0 alone speaks
-    return home / "one", home / "two"
-
-
-def curve(out: Path) -> np.ndarray:
-    return np.array([(e.loss, e.dice, e.rate) for e in read_progress(str(out / "progress.csv"))[0]])
-
-
-def test_two_processes_have_the_loss_curve_and_the_validation_of_one(trained):
-    one, two = map(curve, trained)
-    assert len(one) == 3 and one[0, 0] - one[-1, 0] > 100 * LOSS  # it learned much more than the tolerance
-    np.testing.assert_allclose(two[:, 0], one[:, 0], atol=LOSS)
-    np.testing.assert_allclose(two[:, 1], one[:, 1], atol=DICE)
-    np.testing.assert_allclose(two[:, 2], one[:, 2])
-
-
-def test_only_one_process_writes_and_what_it_writes_any_run_can_read(trained):
-    for out in trained:
-        assert not list(out.rglob("*.partial"))
-        weights = torch.load(out / "model.pt", weights_only=True)
-        assert not any(name.startswith("module.") for name in weights)
-        # events.out.tfevents.TIME.MACHINE.PROCESS.NUMBER
-        writers = {path.name.split(".")[-2] for path in (out / "tensorboard").glob("events*")}
-        assert len(writers) == 1
-
-
-def rows(path: Path) -> dict[str, float]:
-    with open(path, newline="") as stream:
-        return {name: float(value) for name, value, *_ in list(csv.reader(stream))[1:]}
-
-
-def test_two_processes_evaluate_each_case_once_with_the_scores_and_masks_of_one(volumes, small, trained, tmp_path):
-    words = ("--datalist", volumes.datalist, "--checkpoint", trained[0] / "model.pt", "--section", "validation")
-    words += ("--fold", 4)
-    run_bundle(UNETR3D, "evaluating", ["evaluate.yaml", small], *words, "--output_dir", tmp_path / "one")
-    run_bundle(
-        *(UNETR3D, "evaluating", ["evaluate.yaml", "multi_gpu_evaluate.yaml", small], *words),
-        *("--output_dir", tmp_path / "two"),
-        launcher=torchrun(2),
-    )
-    one, two = (rows(tmp_path / name / "dice_raw.csv") for name in ("one", "two"))
-    assert len(one) == 2 and two == pytest.approx(one, abs=1e-6)
-    masks = {name: sorted((tmp_path / name).glob("*.nii.gz")) for name in ("one", "two")}
-    assert [m.name for m in masks["one"]] == [m.name for m in masks["two"]] and len(masks["one"]) == 2
-    for first, second in zip(masks["one"], masks["two"], strict=True):
-        assert first.read_bytes() == second.read_bytes()
-    assert (tmp_path / "two" / "metrics.csv").read_text() == (tmp_path / "one" / "metrics.csv").read_text()
-
-
-def test_without_torchrun_it_is_one_line(volumes, small, tmp_path):
-    done = run_bundle(
-        *(UNETR3D, "training", ["train.yaml", "multi_gpu_train.yaml", small]),
-        *("--datalist", volumes.datalist, "--output_dir", tmp_path),
-        expect=1,
-    )
-    assert_refused(done, "unetr3d", "several processes need torchrun")
-
-
-# A lost process
-
-
-@contextlib.contextmanager
-def started(volumes, small, plain, out: Path, *launchers: tuple[str, ...]) -> Iterator[list[subprocess.Popen]]:
-    """Jobs that train for many epochs, one for each launcher; killed in the end, with all that they started."""
-    files = [str(UNETR3D / "configs" / name) for name in ("train.yaml", "multi_gpu_train.yaml")]
-    words = ["-m", "monai.bundle", "run", "training", "--config_file", str([*files, str(small), str(plain)])]
-    words += ["--datalist", str(volumes.datalist), "--output_dir", str(out), "--batch_size", "1", "--max_epochs", "8"]
-    jobs = []
-    for number, launcher in enumerate(launchers):
-        with open(out / f"log-{number}.txt", "w") as log:
-            command = [sys.executable, "-W", "ignore", *launcher, *words]
-            env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-            jobs.append(subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True))
-    try:
-        yield jobs
-    finally:
-        for job in jobs:
-            for pid in (*children(job.pid), job.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            job.wait()
-
-
-def children(pid: int) -> list[int]:
-    """Processes that train, of a torchrun."""
-    done = subprocess.run(["pgrep", "-P", str(pid), "-f", "monai.bundle"], capture_output=True, text=True)
-    return sorted(map(int, done.stdout.split()))
-
-
-def epochs(out: Path) -> list[int]:
-    return [e.number for e in read_progress(str(out / "progress.csv"))[0]]
-
-
-def wait_for(condition, seconds: float = 100) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
-
-
-def test_a_lost_process_ends_the_job_with_one_line_that_says_so(volumes, small, plain, tmp_path):
-    with started(volumes, small, plain, tmp_path, torchrun(2)) as (job,):
-        wait_for(lambda: (tmp_path / "resume.pt").exists())
-        os.kill(children(job.pid)[1], signal.SIGKILL)
-        job.wait(100)
-    said = (tmp_path / "log-0.txt").read_text()
-    lines = [line for line in said.splitlines() if line.startswith("unetr3d: ")]
-    assert lines == [f"unetr3d: {distributed.ENDED}"], said[-3000:]
-    assert job.returncode != 0 and "terminate called" not in said
-    assert torch.load(tmp_path / "resume.pt", weights_only=True)["epoch"] >= 1
-
-
-def test_torchrun_starts_a_job_again_that_lost_a_process_and_it_goes_on(volumes, small, plain, tmp_path):
-    with started(volumes, small, plain, tmp_path, torchrun(2, "--max_restarts=2")) as (job,):
-        wait_for(lambda: len(epochs(tmp_path)) >= 2)
-        os.kill(children(job.pid)[1], signal.SIGKILL)
-        job.wait(120)
-    said = (tmp_path / "log-0.txt").read_text()
-    assert job.returncode == 0, said[-3000:]
-    assert said.count("training: going on after epoch") == 1
-    assert epochs(tmp_path) == list(range(1, 9)) and (tmp_path / "model_final.pt").exists()
-
-
-def test_two_nodes_lose_a_process_and_go_on_together(volumes, small, plain, tmp_path):
-    """As two machines: two torchruns that meet at an address, and share a folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    meet = ("--nnodes=2", "--nproc_per_node=1", "--max_restarts=2", "--rdzv_id=job", "--rdzv_backend=c10d")
-    node = ("-m", "torch.distributed.run", *meet, f"--rdzv_endpoint=127.0.0.1:{port}", "--local_addr=127.0.0.1")
-    with started(volumes, small, plain, tmp_path, node, node) as jobs:
-        wait_for(lambda: len(epochs(tmp_path)) >= 2)
-        os.kill(children(jobs[1].pid)[0], signal.SIGKILL)
-        for job in jobs:
-            job.wait(120)
-    said = "".join((tmp_path / f"log-{number}.txt").read_text() for number in (0, 1))
-    assert [job.returncode for job in jobs] == [0, 0], said[-4000:]
-    assert said.count("training: going on after epoch") == 1 and epochs(tmp_path) == list(range(1, 9))
+def test_a_loss_is_told_from_a_mistake_also_through_what_monai_wraps_around_it():
+    error = RuntimeError("Failed to evaluate '$@train#trainer.run()'")
+    error.__cause__ = RuntimeError("[../gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1")
+    assert lost.is_loss(error) and lost.is_loss(dist.DistNetworkError("gone"))
+    assert not lost.is_loss(RuntimeError("shapes differ")) and not lost.is_loss(None)

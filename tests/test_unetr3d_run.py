@@ -88,17 +88,6 @@ def test_the_studys_preset_trains_and_its_command_line_wins(volumes, tmp_path):
     assert (tmp_path / "model.pt").is_file()
 
 
-def test_two_processes_train_together(volumes, small, tmp_path):
-    done = run_bundle(
-        *(UNETR3D, "training", ["train.yaml", "multi_gpu_train.yaml", small]),
-        *("--datalist", volumes.datalist, "--output_dir", tmp_path, "--fold", 4),  # a fold of two: one for each
-        launcher=("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-    )
-    assert done.stderr.count("training: epoch 1/1") == 1  # rank 0 alone speaks
-    weights = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert not any(name.startswith("module.") for name in weights)
-
-
 # Evaluation
 
 

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from monai.data import DistributedSampler as EvenOrUneven
-from monai.handlers import LrScheduleHandler, ValidationHandler
-from torch.utils.data import Dataset, DistributedSampler, Sampler, Subset
+from monai.handlers import CheckpointLoader, LrScheduleHandler, MetricsSaver, ValidationHandler
+from torch.distributed.rendezvous import rendezvous
+from torch.utils.data import Dataset, Sampler, Subset
 
 from .checkpoints import RESTARTS, Resume
 from .errors import ROOT, refuse
 from .handlers import AverageWeights, ClipGradients, StopOnNan
+from .lost import speak_for_the_lost
 
-MEETING = 300  # seconds until all processes of a job must have come
-LOST = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe", "gloo/transport")
-ENDED = (
-    "another process of this job was lost, so it ends. Look above for why; --resume True goes on from the last epoch."
-)
-# What trains, in every process; all other handlers only write or show something, which is rank 0's.
+# What trains or gathers, in every process; all other handlers only write or show something, which is rank 0's.
 EVERYWHERE = (ClipGradients, AverageWeights, LrScheduleHandler, ValidationHandler, StopOnNan, Resume)
+EVERYWHERE += (CheckpointLoader, MetricsSaver)
 
 
 @dataclass(frozen=True)
@@ -43,90 +37,88 @@ class Process:
     device_ids: list[int] | None
 
 
-def start() -> Process:
-    """Join the group that torchrun announced in the environment."""
+def start(advice: str = "--resume True goes on after the last whole epoch") -> Process:
+    """Join the group that torchrun announced in the environment.
+
+    advice: what to do when a process of the job is lost, for the line that the others then say.
+    """
     if "LOCAL_RANK" not in os.environ:
-        refuse("several processes need torchrun: torchrun --standalone --nproc_per_node=2 -m monai.bundle run ...")
+        refuse(
+            "a job of several processes needs torchrun: torchrun --standalone --nproc_per_node=2 -m monai.bundle run ..."
+        )
     local = int(os.environ["LOCAL_RANK"])
     cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(local)
-    if not dist.is_initialized():
-        explain_lost_processes()
-        store, rank, processes = next(dist.rendezvous("env://"))
-        name = agree(store, rank, processes)
-        fresh = dist.PrefixStore(name, store)
-        dist.init_process_group("nccl" if cuda else "gloo", store=fresh, rank=rank, world_size=processes)
-        restarts = torch.tensor(max(int(name.partition("-")[0]), int(os.environ.get(RESTARTS, 0))))
-        restarts = restarts.cuda() if cuda else restarts
-        dist.all_reduce(restarts, dist.ReduceOp.MAX)
-        os.environ[RESTARTS] = str(int(restarts))  # alike for all: torchrun counts failures of the own node only
+    if cuda and local >= torch.cuda.device_count():
+        refuse(f"{torch.cuda.device_count()} GPUs for more processes. Lower torchrun's --nproc_per_node.")
     device = torch.device(f"cuda:{local}" if cuda else "cpu")
+    if not dist.is_initialized():
+        if cuda:
+            torch.cuda.set_device(local)
+        _join("nccl" if cuda else "gloo", device, advice)
     return Process(dist.get_rank(), dist.get_world_size(), device, [local] if cuda else None)
 
 
-def agree(store: dist.Store, rank: int, processes: int) -> str:
-    """A name that all processes of this start of the job have in common, and those of no earlier start: STARTS-RANDOM,
-    with the number of starts before this one, as far as the store knows of them.
+def _join(backend: str, device: torch.device, advice: str) -> None:
+    """Form the group under keys that no earlier attempt of the job has used.
 
-    torchrun hands the store of its first start to every later one. There a process would find the addresses of its
-    dead predecessors, and its group could not be joined. torchrun's own count is no such name: it differs from node to
-    node. So every process asks under a name of its own, and rank 0 answers until all have heard.
+    torchrun keeps one store for all its attempts, and torch 2.5 and later put no attempt into its keys ("a new store
+    for every retry", torch/distributed/rendezvous.py, which it is not): a process that is started again may read the
+    address of a dead one, and fails with "Connection refused". TORCHELASTIC_RESTART_COUNT would not do as a part of
+    the keys, because each node counts by itself.
+    """
+    store, rank, processes = next(rendezvous("env://"))
+    attempt, name = meet(store, rank, processes)
+    store = dist.PrefixStore(name, store)
+    speak_for_the_lost(store, advice)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=processes)
+    restarts = torch.tensor(max(attempt - 1, int(os.environ.get(RESTARTS, 0))), device=device)
+    dist.all_reduce(restarts, dist.ReduceOp.MAX)
+    os.environ[RESTARTS] = str(int(restarts))  # by which all of them go on with what was kept, or none
+
+
+def meet(store: dist.Store, rank: int, processes: int) -> tuple[int, str]:
+    """The number of this attempt, from 1, and a name that its processes share and no other attempt has.
+
+    Rank 0 answers whoever is there until all have said that they got the answer: what processes of an earlier attempt
+    left in the store is answered too, and harms nobody. They are dead: torchrun ends all before it starts any.
     """
     me = uuid.uuid4().hex
-    if rank == 0:
-        me = f"{store.add('starts', 1) - 1}-{me}"
-    else:
-        store.set(f"ask/{rank}", me)
-        store.wait([f"answer/{me}"], timedelta(seconds=MEETING))
-        name = store.get(f"answer/{me}").decode()
-        store.set(f"heard/{name}/{rank}", "")
-        return name
-    missing, ends = set(range(1, processes)), time.monotonic() + MEETING
-    while missing:
-        for other in sorted(missing):
-            if store.check([f"ask/{other}"]):  # perhaps by a dead one; then the living one asks a moment later
-                store.set(f"answer/{store.get(f'ask/{other}').decode()}", me)
-            if store.check([f"heard/{me}/{other}"]):
-                missing.remove(other)
-        if time.monotonic() > ends:
-            refuse(f"{len(missing)} of {processes} processes did not come within {MEETING} s. Look at their output.")
+    if rank > 0:
+        store.set(f"here/{rank}", me)
+        attempt, name = store.get(f"answer/{me}").decode().split()
+        store.set(f"{name}/{rank}", "met")
+        return int(attempt), name
+    attempt = store.add("attempts", 1)
+    missing = list(range(1, processes))
+    while missing:  # torchrun ends this process if one of them is lost meanwhile
+        for other in missing:
+            if store.check([f"here/{other}"]):
+                store.set(f"answer/{store.get(f'here/{other}').decode()}", f"{attempt} {me}")
+        missing = [other for other in missing if not store.check([f"{me}/{other}"])]
         time.sleep(0.02)
-    return me
+    return attempt, me
 
 
-def explain_lost_processes() -> None:
-    """Say in one line that the job ends because another of its processes was lost; without it, pages of traceback.
-
-    The others notice it in two ways: a message that does not arrive, or torchrun's SIGTERM.
-    """
-    usual = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if any(isinstance(e, dist.DistError) or any(sign in str(e) for sign in LOST) for e in causes(error)):
-            print(f"{ROOT.name}: {ENDED}", file=sys.stderr, flush=True)
-        else:
-            usual(kind, error, trace)
-
-    def end(number: int, frame: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            print(f"{ROOT.name}: {ENDED}", file=sys.stderr, flush=True)
-        os._exit(128 + number)  # not by an exception: a thread that waits for the lost process would hold it up
-
-    sys.excepthook = hook
-    signal.signal(signal.SIGTERM, end)
+def refuse_together(message: str) -> NoReturn:
+    """End all processes, which have found the same, with one line from rank 0."""
+    if dist.get_rank() == 0:
+        print(f"{ROOT.name}: {message}", file=sys.stderr, flush=True)
+    dist.barrier()  # or torchrun, which sees one of them end, might end rank 0 before it has spoken
+    raise SystemExit(1)
 
 
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from: MONAI wraps whatever happens in a run."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def handlers_of(handlers: Sequence[Any], process: Process, sampler: RepeatingSampler | None = None) -> list[Any]:
+    """Those of an engine's handlers that this process needs. sampler: given for a trainer, whose handlers it adds."""
+    needed = [handler for handler in handlers if process.rank == 0 or isinstance(handler, EVERYWHERE)]
+    return needed if sampler is None else [SameEpoch(sampler, process), MeanLoss(), *needed]
 
 
 class MeanLoss:
-    """Replace the loss of an iteration by its mean over all processes, so that what is shown, written and looked at
-    for numbers that are none is the loss of the whole batch, and all processes stop together. Attach it first."""
+    """Put the mean over all processes in the place of each step's loss, for all handlers that come after this one.
+
+    What is shown and written is then the loss of the whole batch, and one that is no number stops all processes. One
+    number is exchanged per step, beside all gradients.
+    """
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -137,46 +129,60 @@ class MeanLoss:
         engine.state.output["loss"] = loss / dist.get_world_size()
 
 
-def handlers_of(handlers: Sequence[Any], process: Process) -> list[Any]:
-    """Those of a trainer's handlers that this process needs, after the one that shares the loss."""
-    return [MeanLoss()] + [handler for handler in handlers if process.rank == 0 or isinstance(handler, EVERYWHERE)]
+class SameEpoch:
+    """Tell the sampler which epoch begins, also after a resume, and refuse to train where processes differ in it."""
+
+    def __init__(self, sampler: RepeatingSampler, process: Process) -> None:
+        self.sampler = sampler
+        self.process = process
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        self.sampler.epoch = engine.state.epoch
+        epoch = torch.tensor([engine.state.epoch, -engine.state.epoch], device=self.process.device)
+        dist.all_reduce(epoch, dist.ReduceOp.MAX)
+        last, first = int(epoch[0]), -int(epoch[1])
+        if first != last:
+            refuse_together(
+                f"some processes begin with epoch {first}, others with {last}. "
+                "Give an --output_dir that all nodes share: each process reads resume.pt there."
+            )
 
 
-class RepeatingSampler(DistributedSampler):
+class RepeatingSampler(Sampler[int]):
     """Draw each case `repeats` times per epoch, shared out evenly among the processes.
 
-    Every process shuffles alike, from `seed` and the epoch (which MONAI's trainer sets), and takes every n-th index,
-    the same number of them for all: up to n - 1 draws are repeated at the end. Two processes with a batch of 1 draw
-    what one process with a batch of 2 draws.
+    Every process shuffles alike, from `seed` and `epoch` (set it before each), and takes every n-th index. The same
+    number of indices for all: up to n - 1 draws are repeated at the end.
     """
 
     def __init__(self, dataset: Dataset, repeats: int, rank: int, processes: int, seed: int = 0) -> None:
-        super().__init__(dataset, num_replicas=processes, rank=rank, seed=seed)
+        self.length = len(dataset)  # type: ignore[arg-type]
         self.repeats = repeats
+        self.seed = seed
+        self.epoch = 1
+        self.rank, self.processes = rank, processes
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) * self.repeats // self.num_replicas)  # type: ignore[arg-type]
+        return -(-self.length * self.repeats // self.processes)
 
     def __iter__(self) -> Iterator[int]:
-        length = len(self.dataset)  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.cat([torch.randperm(length, generator=generator) for _ in range(self.repeats)]).tolist()
-        total = len(self) * self.num_replicas
+        order = torch.cat([torch.randperm(self.length, generator=generator) for _ in range(self.repeats)]).tolist()
+        total = len(self) * self.processes
         order = (order * -(-total // len(order)))[:total]
-        return iter(order[self.rank :: self.num_replicas])
+        return iter(order[self.rank :: self.processes])
 
 
 def share(dataset: Dataset, process: Process) -> Subset:
-    """This process's cases of a data set: every n-th, so that none is left out and none is there twice."""
+    """This process's part of the cases to score: each case is in one part, and some parts may have one more.
+
+    Parts are runs of neighbours, so that scores gathered from rank 0, 1, ... stand in the order of the cases.
+    """
     cases = len(dataset)  # type: ignore[arg-type]
     if cases < process.processes:
-        refuse(f"{cases} cases for {process.processes} processes. Start fewer.")
-    return Subset(dataset, range(process.rank, cases, process.processes))
-
-
-def validation_sampler(dataset: Dataset, process: Process) -> Sampler:
-    """Share the cases out so that none is scored twice: some processes may get one more than others."""
-    cases = len(dataset)  # type: ignore[arg-type]
-    if cases < process.processes:
-        refuse(f"{cases} validation cases for {process.processes} processes. Start fewer, or choose another --fold.")
-    return EvenOrUneven(dataset, even_divisible=False, num_replicas=process.processes, rank=process.rank, shuffle=False)
+        refuse_together(f"{cases} cases to score for {process.processes} processes. Start no more than {cases}.")
+    first, end = (cases * rank // process.processes for rank in (process.rank, process.rank + 1))
+    return Subset(dataset, range(first, end))
