@@ -178,14 +178,14 @@ def test_each_process_draws_crops_of_its_own_and_shares_the_order():
 # Refusals
 
 
-def test_more_processes_than_cases_are_refused_in_one_line(plan, tmp_path):
-    datalist = json.loads(Path(ConfigParser.load_config_file(plan)["datalist"]).read_text())
-    datalist["testing"] = datalist["testing"][:1]
-    (tmp_path / "datalist.json").write_text(json.dumps(datalist))
-    torch.save({}, tmp_path / "model.pt")
-    words = ("--datalist", tmp_path / "datalist.json", "--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path)
-    words += ("--dataset_dir", ConfigParser.load_config_file(plan)["dataset_dir"], "--run", "$@dataloader")
-    with torchrun(PAIR, EVALUATE, tmp_path / "log", *words, run_id="evaluating") as job:
+def test_more_processes_than_cases_are_refused_in_one_line(plan, pair, tmp_path):
+    own = {key: value for key, value in ConfigParser.load_config_file(plan).items() if key in USED}
+    datalist = json.loads(Path(own["datalist"]).read_text())
+    own["datalist"] = str(tmp_path / "datalist.json")
+    Path(own["datalist"]).write_text(json.dumps({**datalist, "testing": datalist["testing"][:1]}))
+    files = [*EVALUATE, write_yaml(tmp_path / "own.yaml", own)]
+    words = ("--checkpoint", pair[0] / "model.pt", "--output_dir", tmp_path / "scores")
+    with torchrun(PAIR, files, tmp_path / "log", *words, run_id="evaluating") as job:
         assert job.wait() != 0
     assert our_lines(job.said) == ["unetr3d: 1 cases to score for 2 processes. Start no more than 1."], job.said
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autoconf.errors import AutoconfError
+from autoconf.jobs.data import MASKS, read_sealed
 from autoconf.jobs.places import Place, write_json
 from autoconf.output import check_out, write_files
 from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
@@ -21,7 +22,7 @@ from autoconf.plan.file import parse, render
 from autoconf.plan.rules import Choice
 
 OURS = ("datalist", "dataset_dir", "output_dir", "fold", "resume", "device")  # set by the verb itself
-CACHE, MASKS = "cache_dir", "mask_dir"  # keys that only one of the bundles has
+CACHE = "cache_dir"  # a key that only one of the bundles has
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def read_job(
     choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
     if not re.fullmatch(r"|cpu|cuda(:\d+)?", device):
         raise AutoconfError(f"--device is '{device}'. It must be cpu, cuda or cuda:NUMBER; empty takes what is there.")
-    content = _read_datalist(work, to, MASKS in choices)
+    content = read_sealed(work, to, MASKS in choices)
     if os.path.realpath(out) == os.path.realpath(work):
         raise AutoconfError(f"--out is {work} itself. Give a folder of its own, such as {os.path.join(work, 'cv')}.")
     check_out(out, outside=content["dataset_dir"])
@@ -113,34 +114,6 @@ def _read_plan(path: str, to: Bundle) -> tuple[list[str], dict[str, Choice]]:
         if "::" not in key:  # the bundle itself follows a path into its config, and refuses a wrong one
             check_override(to, key, choice.value)
     return heading, choices
-
-
-def _read_datalist(work: str, to: Bundle, has_masks: bool) -> dict[str, Any]:
-    """The datalist with its paths' root made absolute, and nothing in its testing list. Raises AutoconfError."""
-    path = os.path.join(work, "datalist.json")
-    try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
-        kind, training = content["kind"], content["training"]
-        bare = [item["case"] for item in training if not item.get("label")]
-        if not all(type(item.get("fold")) is int and isinstance(item["case"], str) for item in training):
-            raise ValueError("a training case has no name or no fold")
-        root = os.path.abspath(content.get("dataset_dir") or os.path.dirname(path))
-    except FileNotFoundError:
-        raise AutoconfError(f"{path} is not there. Make it with: autoconf inspect DATA --out {work}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AutoconfError(
-            f"{path} is not what inspect writes ({type(error).__name__}: {error}). Run it again."
-        ) from None
-    if (kind == "volumes") is not to.is_3d:
-        needs = "volumes" if to.is_3d else "2D images"
-        raise AutoconfError(f"{work} holds {kind}; bundle '{to.name}' needs {needs}. Give another --bundle.")
-    if not os.path.isdir(root):
-        raise AutoconfError(f"{root}, where {path} says the data lie, is not there. Inspect them again.")
-    if bare and not has_masks:
-        add = f"Give the masks with --set {MASKS}=MASKS." if MASKS in to.config else "Add its mask, inspect again."
-        raise AutoconfError(f"{path}: its training case '{bare[0]}' has no label. {add}")
-    return content | {"dataset_dir": root, "testing": []}
 
 
 def _folds(words: str, known: list[int], work: str) -> list[int]:

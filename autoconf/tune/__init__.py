@@ -72,7 +72,7 @@ def tune(
     out: the override file, in place of the plan.
     """
     from autoconf.plan.machine import parse_time
-    from autoconf.tune.settings import Search, begin, check_sampler, read_datalist, read_search
+    from autoconf.tune.settings import Search, begin, check_sampler, read_content, read_search
     from autoconf.tune.study import load_optuna, repair_journal
 
     if preset:
@@ -88,7 +88,7 @@ def tune(
     check_out(str(home))
     load_optuna()
     search = Search(home, work, to, choices, heading, found, sampler, trials, seed, storage, {})
-    search = Search(**(vars(search) | {"content": read_datalist(work, to, search.fold)}))
+    search = Search(**(vars(search) | {"content": read_content(work, to, choices, search.fold)}))
     begin(search, join)
     if not storage and repair_journal(home / "journal.log"):
         print("the journal had a line that was cut short; it is taken out", file=sys.stderr)

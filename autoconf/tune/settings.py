@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.split import TESTING
+from autoconf.jobs.data import MASKS, read_sealed
 from autoconf.jobs.places import Place, write_json
 from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
 from autoconf.plan.file import parse
@@ -97,7 +97,8 @@ def read_search(
         network = str(named.value)
     to = read_bundle(bundle, network) if network else own
     for key, choice in choices.items():
-        check_override(to, key, choice.value)
+        if "::" not in key:  # the bundle itself follows a path into its config, and refuses a wrong one
+            check_override(to, key, choice.value)
     choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
     if preset and space:
         raise AutoconfError("--preset and --space both name a space. Give one of them.")
@@ -117,41 +118,16 @@ def check_sampler(sampler: str, space: Space) -> None:
         raise AutoconfError(f"a grid needs values, but {', '.join(ranges)} has a range. Write {{values: [...]}} there.")
 
 
-def read_datalist(work: str, bundle: Bundle, fold: int) -> dict[str, Any]:
-    """The datalist that `inspect` wrote into a folder, with the folder of its files made absolute.
-
-    Raises AutoconfError if a test case, or another scan of a test patient, is in its training list: a search that
-    saw it would have chosen for it.
-    """
-    path = os.path.join(work, SEALED)
-    try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
-        training, kind = content["training"], content["kind"]
-        sealed = content.get(TESTING) or []
-        tested = {str(item["case"]) for item in sealed} | {str(item.get("patient", item["case"])) for item in sealed}
-        known = [(str(item["case"]), str(item.get("patient", item["case"])), item.get("fold")) for item in training]
-        root = content.get("dataset_dir")
-    except FileNotFoundError:
-        raise AutoconfError(f"{path} is not there. Make it with: autoconf inspect DATA --out {work}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+def read_content(work: str, to: Bundle, plan: Mapping[str, Choice], fold: int) -> dict[str, Any]:
+    """The datalist without its testing list. Raises AutoconfError, also if no trial could be validated on `fold`."""
+    content = read_sealed(work, to, MASKS in plan)
+    folds = {item["fold"] for item in content["training"]}
+    if fold not in folds or folds == {fold}:
+        where = os.path.join(work, SEALED)
         raise AutoconfError(
-            f"{path} is not what inspect writes ({type(error).__name__}: {error}). Run it again."
-        ) from None
-    if (kind == "volumes") is not bundle.is_3d:
-        raise AutoconfError(f"{work} holds {kind}; bundle '{bundle.name}' needs other data. Give another --bundle.")
-    for case, patient, _ in known:
-        if {case, patient} & tested:
-            raise AutoconfError(
-                f"{path}: '{case}' is in its training and its testing list. A search must not see test cases: "
-                "take it out of one of them."
-            )
-    folds = [at for _, _, at in known]
-    if fold not in folds or set(folds) == {fold}:
-        raise AutoconfError(
-            f"{path}: fold {fold} needs cases that validate and others that train. Choose --set fold=N."
+            f"{where}: fold {fold} needs cases that validate and others that train. Choose --set fold=N."
         )
-    return content | {"dataset_dir": os.path.abspath(root or work)}
+    return content
 
 
 def begin(search: Search, join: bool) -> None:
@@ -164,7 +140,7 @@ def begin(search: Search, join: bool) -> None:
     if not path.exists():
         if join:
             raise AutoconfError(f"{search.folder}: no search has begun there. Start one first, without --join.")
-        write_json(search.datalist, search.content | {TESTING: []})
+        write_json(search.datalist, search.content)
         plan = "".join(f"{key}: {json.dumps(choice.value)}\n" for key, choice in search.plan.items())
         (search.folder / "plan.yaml").write_text(plan or "{}\n", encoding="utf-8")
         write_json(path, says)

@@ -43,9 +43,7 @@ def start(advice: str = "--resume True goes on after the last whole epoch") -> P
     advice: what to do when a process of the job is lost, for the line that the others then say.
     """
     if "LOCAL_RANK" not in os.environ:
-        refuse(
-            "a job of several processes needs torchrun: torchrun --standalone --nproc_per_node=2 -m monai.bundle run ..."
-        )
+        refuse("several processes: needs torchrun --standalone --nproc_per_node=2 -m monai.bundle run ...")
     local = int(os.environ["LOCAL_RANK"])
     cuda = torch.cuda.is_available()
     if cuda and local >= torch.cuda.device_count():
