@@ -159,6 +159,8 @@ GOOD_AND_BAD = {
     "dice_weight": ([0, 0.5, 1], [-0.1, 1.1]),
     "overlap": ([0, 0.5], [1, -0.5]),
     "cache_rate": ([0, 1], [1.5, -1]),
+    "augmentation_strength": ([0, 1.0, 10], [-0.1, 11, "1"]),
+    "resume": ([True, False], ["true", 1]),
     "ema_decay": ([0, 0.0, 0.999], [1, -0.1, "0.9"]),
     "compile": ([True, False], ["true", 1]),
     "deterministic": ([True, False], ["false", None]),
