@@ -19,11 +19,12 @@ from torch.utils.data import Dataset, Sampler, Subset
 
 from .checkpoints import RESTARTS, Resume
 from .errors import ROOT, refuse
-from .handlers import AverageWeights, ClipGradients, StopOnNan
+from .handlers import AverageWeights, ClipGradients
 from .lost import speak_for_the_lost
 
 # What trains or gathers, in every process; all other handlers only write or show something, which is rank 0's.
-EVERYWHERE = (ClipGradients, AverageWeights, LrScheduleHandler, ValidationHandler, StopOnNan, Resume)
+# StopOnNan sees the mean loss of all in rank 0; when that ends, torchrun ends the others.
+EVERYWHERE = (ClipGradients, AverageWeights, LrScheduleHandler, ValidationHandler, Resume)
 EVERYWHERE += (CheckpointLoader, MetricsSaver)
 
 
@@ -114,7 +115,7 @@ def handlers_of(handlers: Sequence[Any], process: Process, sampler: RepeatingSam
 class MeanLoss:
     """Put the mean over all processes in the place of each step's loss, for all handlers that come after this one.
 
-    What is shown and written is then the loss of the whole batch, and one that is no number stops all processes. One
+    What is shown and written is then the loss of the whole batch, and one that is no number stops the job. One
     number is exchanged per step, beside all gradients.
     """
 
