@@ -45,7 +45,7 @@ def alone(one: nn.Module, image: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(windows(image.ndim - 2)(image, one))
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(st.sampled_from([2, 3]), st.integers(0, 10**6), st.sampled_from([1.0, 30.0]))
 def test_one_network_is_itself(dims, seed, scale):
     one, image = network(dims, seed, scale), picture(dims, seed)
@@ -54,7 +54,7 @@ def test_one_network_is_itself(dims, seed, scale):
     assert ((found >= 0.5) == (wanted >= 0.5))[(wanted - 0.5).abs() > 1e-6].all()
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(st.sampled_from([2, 3]), st.integers(0, 10**6), st.sampled_from([1.0, 30.0]))
 def test_of_two_it_is_the_mean_of_what_each_says_of_the_whole_image(dims, seed, scale):
     """Also where the windows of one network contradict each other, as sure networks do."""
@@ -63,7 +63,7 @@ def test_of_two_it_is_the_mean_of_what_each_says_of_the_whole_image(dims, seed, 
     assert torch.allclose(mean_of([one, other], image), wanted, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.sampled_from([2, 3]), st.integers(0, 10**6), st.data())
 def test_mirrored_a_flipped_image_gives_the_flipped_answer(dims, seed, data):
     networks, image = [network(dims, seed), network(dims, seed + 1)], picture(dims, seed)
