@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -101,8 +102,8 @@ def test_only_the_first_process_speaks_and_writes_plain_weights(pair):
     out, job = pair
     assert [job.said.count(f"training: epoch {epoch}/{EPOCHS}") for epoch in range(1, EPOCHS + 1)] == [1] * EPOCHS
     assert not any(name.startswith("module.") for name in torch.load(out / "model.pt", weights_only=True))
-    # events.out.tfevents.TIME.MACHINE.PROCESS.NUMBER
-    assert len({path.name.split(".")[-2] for path in out.glob("tensorboard/events*")}) == 1
+    writers = {path.name.split(".")[-2] for path in out.glob("tensorboard/events*")}  # their process ids
+    assert len(writers) == 1
     assert our_lines(job.said) == []
 
 
@@ -293,3 +294,37 @@ def test_a_loss_is_told_from_a_mistake_also_through_what_monai_wraps_around_it()
     error.__cause__ = RuntimeError("[../gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1")
     assert lost.is_loss(error) and lost.is_loss(dist.DistNetworkError("gone"))
     assert not lost.is_loss(RuntimeError("shapes differ")) and not lost.is_loss(None)
+
+
+STUCK = """
+import ctypes
+import sys
+import torch.distributed as dist
+
+sys.path.insert(0, sys.argv[1])
+from scripts.lost import speak_for_the_lost
+
+store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+speak_for_the_lost(store, "run it again")
+print("ready", flush=True)
+libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+libc.pthread_mutex_lock(mutex)
+libc.pthread_mutex_lock(mutex)
+"""
+
+
+def test_a_process_that_waits_in_the_library_still_speaks_when_it_is_ended():
+    """As one that waits for a dead GPU's answer: Python's own handlers would not run before that has come."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", STUCK, UNETR3D],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.terminate()
+            assert process.wait(timeout=20) == 1
+            assert our_lines(process.stderr.read())[0].endswith("ended from outside; run it again")
+        finally:
+            process.kill()
