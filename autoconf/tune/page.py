@@ -104,7 +104,7 @@ def _slices(search: Search, found: Sequence[Trial]) -> str:
 def _importance(search: Search, importances: Sequence[dict[str, float]]) -> str:
     known = [(stage, shares) for stage, shares in enumerate(importances) if shares]
     if not known:
-        return paragraph("Too few trials in full, or one setting only: nothing can be said of what mattered.")
+        return paragraph("Fewer than ten trials in full, or one setting only: nothing can be said of what mattered.")
     titles = ["Share of the differences" if len(importances) == 1 else f"Stage {stage + 1}" for stage, _ in known]
     body = _charts([importance(f"importance-{s}", t, shares) for (s, shares), t in zip(known, titles, strict=True)])
     return body + paragraph("PED-ANOVA over the trials in full. With few trials it is a hint, no finding.")

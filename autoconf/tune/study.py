@@ -17,6 +17,7 @@ REDUCTION = 3  # of three trials that reach a rung, one goes on
 FIRST_RUNG = 2  # epochs: earlier scores are noise
 STARTUP_SHARE = 3  # a third of the trials is drawn at random, before the rest follows what they showed
 LEAST_STARTUP = 4
+LEAST_FOR_IMPORTANCE = 10  # trials in full: of 6 on real cases it ranked the learning rate, which decided all, last
 
 
 def load_optuna() -> Any:
@@ -102,7 +103,7 @@ class Study:
         """
         optuna = load_optuna()
         done = [t for t in self.study.trials if t.state == optuna.trial.TrialState.COMPLETE]
-        if len(done) < LEAST_STARTUP or len({t.value for t in done}) < 2 or len(self.params) < 2:
+        if len(done) < LEAST_FOR_IMPORTANCE or len({t.value for t in done}) < 2 or len(self.params) < 2:
             return {}
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         try:
