@@ -97,6 +97,18 @@ def run_bundle(
     return done
 
 
+def scalars(folder: Path) -> dict[str, list[float]]:
+    """tag -> values of a TensorBoard folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, list[float]] = {}
+    for path in sorted(folder.glob("events*")):
+        events = EventAccumulator(str(path)).Reload()
+        for tag in events.Tags()["scalars"]:
+            found.setdefault(tag, []).extend(event.value for event in events.Scalars(tag))
+    return found
+
+
 def assert_refused(done: subprocess.CompletedProcess[str], bundle: str, *said: str) -> None:
     """The run ended with one line that names the bundle and holds every text of `said`; no traceback."""
     lines = [line for line in done.stderr.splitlines() if line.strip()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_bundles import PSEUDO2D, run_bundle, write_yaml
+from helpers_bundles import PSEUDO2D, run_bundle, scalars, write_yaml
 from PIL import Image
 
 from autoconf.score import score
@@ -29,6 +29,7 @@ def trained(slices, pseudo_labelled, settings, tmp_path_factory):
     done = run_bundle(
         *(PSEUDO2D, "training", ["train.yaml", settings], "--datalist", slices.datalist),
         *("--mask_dir", pseudo_labelled / "masks", "--output_dir", "run"),
+        *("--train::handlers::7::iteration_log", 1),
         cwd=home,
     )
     return home / "run", done
@@ -43,8 +44,10 @@ def test_training_leaves_a_plain_state_dict_and_shows_its_progress(trained):
     weights = torch.load(folder / "model.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     assert any(line.startswith("training: epoch 1/1  loss ") for line in done.stderr.splitlines())
-    assert sum(path.stat().st_size for path in folder.glob("tensorboard/events*")) > 1000
+    logged = scalars(folder / "tensorboard")
+    assert len(logged["train_loss"]) >= 2 and len(logged["val_dice"]) == 1
     (row,) = csv.DictReader((folder / "progress.csv").read_text().splitlines())
+    assert float(row["loss"]) == pytest.approx(sum(logged["train_loss"]) / len(logged["train_loss"]), abs=1e-4)
     said = f"loss {float(row['loss']):.4f}  validation Dice {float(row['validation_dice']):.4f} "
     assert said in done.stderr
     assert "training" in json.loads((folder / "run.json").read_text())["command"]

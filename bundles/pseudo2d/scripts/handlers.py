@@ -230,6 +230,11 @@ def loss_of(output: object) -> list[torch.Tensor]:
     return [torch.as_tensor(first["loss"]).detach()] if isinstance(first, dict) and "loss" in first else []
 
 
+def loss_to_show(output: object) -> torch.Tensor | None:
+    """The loss of an iteration as the one number that MONAI's handlers for TensorBoard want."""
+    return next(iter(loss_of(output)), None)
+
+
 def mean_loss(losses: list[torch.Tensor]) -> float:
     """0 if there are none."""
     return float(torch.stack(losses).mean()) if losses else 0.0
