@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ def tune(
     check_out(str(home))
     load_optuna()
     search = Search(home, work, to, choices, heading, found, sampler, trials, seed, storage, {})
-    search = Search(**(vars(search) | {"content": read_content(work, to, choices, search.fold)}))
+    search = replace(search, content=read_content(work, to, choices, search.fold))
     begin(search, join)
     if not storage and repair_journal(home / "journal.log"):
         print("the journal had a line that was cut short; it is taken out", file=sys.stderr)
@@ -146,7 +147,7 @@ def _lead(search: Search, worker: Worker, helpers: list[subprocess.Popen], seeds
             f"no trial ran to its end ({len(found)} are over). Their logs: {search.folder}/trials/*/log.txt"
         )
     verdict = None
-    if finished and seeds and best.settings != search.default() and search.fold is not None:
+    if finished and seeds and best.settings != search.default():
         try:
             verdict = confirm(search, worker, best.settings, seeds)
         except TimeUp:

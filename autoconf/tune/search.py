@@ -50,7 +50,6 @@ class Worker:
 
     device: str = ""
     deadline: float | None = None
-    quiet: bool = False
 
     @property
     def late(self) -> bool:
@@ -153,19 +152,19 @@ def _take(
     try:
         asked = study.ask(index)
         settings = fixed | asked.values
-        _say(worker, f"trial {number} begins: {words(asked.values)}")
+        _say(f"trial {number} begins: {words(asked.values)}")
         trial = _run(search, study, worker, claim, asked.number, Trial(number, stage, FAILED, asked.values, settings))
         claim.finish(asdict(trial))
         _tell(study, asked.number, trial)
     except TakenOver:  # we were thought dead, and another worker has it now
-        _say(worker, f"trial {number} was taken over by another worker")
+        _say(f"trial {number} was taken over by another worker")
         return
     except BaseException:
         claim.leave()
         raise
     for name in BIG_FILES:
         (claim.folder / "run" / name).unlink(missing_ok=True)
-    _say(worker, _told(search, trial))
+    _say(_told(search, trial))
 
 
 def _run(search: Search, study: Study, worker: Worker, claim: Claim, asked: int, trial: Trial) -> Trial:
@@ -195,7 +194,7 @@ def _run(search: Search, study: Study, worker: Worker, claim: Claim, asked: int,
             return _ended(trial, PRUNED, out, f"after epoch {seen}: two of three trials were better")
         if not ended.killed:
             break
-        _say(worker, f"trial {trial.number}: its process was {ended.reason}; going on from its last epoch")
+        _say(f"trial {trial.number}: its process was {ended.reason}; going on from its last epoch")
     if not ended.ok and (FULL_DISK in ended.reason or shutil.disk_usage(claim.folder).free < LEAST_ROOM):
         # no fault of the settings: the trial goes on when there is room
         raise AutoconfError(f"{claim.folder}: {FULL_DISK}. Free some space; the same command goes on.")
@@ -249,5 +248,5 @@ def words(values: dict[str, Any]) -> str:
     )
 
 
-def _say(worker: Worker, message: str) -> None:
+def _say(message: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {message}", file=sys.stderr, flush=True)
