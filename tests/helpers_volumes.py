@@ -96,7 +96,7 @@ def write_cases(folder: str | Path, count: int = 4) -> Path:
 def autoconf(*words: object) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     return subprocess.run(
-        [sys.executable, "-m", "autoconf", *map(str, words)], cwd=REPO, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "autoconf", *map(str, words)], cwd=REPO, capture_output=True, text=True, timeout=300
     )
 
 

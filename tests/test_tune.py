@@ -157,7 +157,7 @@ def test_ctrl_c_leaves_a_study_that_can_be_read_and_goes_on(home):
     with home.started("--trials", 6, "--seeds", 0) as process:
         wait_for(lambda: len(home.runs()) >= 3)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=200)
     assert process.returncode == 130 and said.strip().endswith("autoconf: stopped by the keyboard")
     assert 2 <= len(home.trials()) < 6 and (home.folder / "tuned.yaml").exists()
     home.run("--trials", 6, "--seeds", 0)
@@ -181,7 +181,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(home):
     with home.started("--trials", 2, "--seeds", 0) as process:
         wait_for(lambda: epochs_done(home, "000") >= 4)
         os.kill(home.runs()[0][1], signal.SIGKILL)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=200)
     assert process.returncode == 0 and "trial 0: its process was killed by SIGKILL" in said
     assert home.trials()[0]["state"] == "complete" and home.trials()[0]["epochs"] == "10"
     assert [name for name, _ in home.runs()].count("000") == 2
@@ -200,7 +200,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_it_was_at_from_its_last_epo
     with home.started("--trials", 3, "--seeds", 0) as process:
         wait_for(lambda: len(home.runs()) == 2)
         assert home.runs()[1][0] == "000" and epochs_done(home, "000") >= before
-        process.communicate(timeout=60)
+        process.communicate(timeout=200)
     assert [trial["epochs"] for trial in home.trials()][0] == "10" and len(home.trials()) == 3
 
 
@@ -211,8 +211,8 @@ def test_two_workers_on_one_journal_never_run_the_same_trial(home):
     with home.started("--trials", 12, "--seeds", 0, seconds=0.05) as first:
         wait_for(lambda: (home.folder / "tune" / "study.json").exists())
         with home.started("--trials", 12, "--seeds", 0, "--join", seconds=0.05) as second:
-            second.communicate(timeout=100)
-            first.communicate(timeout=100)
+            second.communicate(timeout=200)
+            first.communicate(timeout=200)
     assert first.returncode == second.returncode == 0
     assert sorted(name for name, _ in home.runs()) == [f"{number:03d}" for number in range(12)]
     assert len({tuple(t.values())[7:10] for t in home.trials()}) == 12
@@ -233,7 +233,7 @@ def test_a_killed_workers_trial_is_run_again_by_another(home):
             lost = next(name for name, pid in home.runs() if parent_of(pid) == second.pid)
             second.kill()
             second.wait()
-            first.communicate(timeout=100)
+            first.communicate(timeout=200)
     assert first.returncode == 0
     assert Counter(name for name, _ in home.runs())[lost] == 2 and len(home.trials()) == 4
     assert {trial["state"] for trial in home.trials()} <= {"complete", "pruned"}
@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on_when_there_is_room(home, 
                 while True:
                     file.write(b"0" * 4096)
                     file.flush()
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=200)
         assert process.returncode == 1 and "No space left on device" in said.strip().splitlines()[-1], said
         assert said.strip().splitlines()[-1].startswith("autoconf: ") and "Traceback" not in said
         (disk / "ballast").unlink()
