@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from autoconf.jobs.places import Claim, Place
 from autoconf.jobs.runs import bundle_command, run
 from autoconf.score.compare import ALPHA, per_patient, wilcoxon
 from autoconf.score.summary import intervals
-from autoconf.tune.search import ATTEMPTS, TimeUp, Worker
+from autoconf.tune.search import ATTEMPTS, TimeUp, Worker, drop_weights
 from autoconf.tune.settings import Search, changed
 
 DEFAULT, TUNED = "default", "tuned"
@@ -63,7 +64,7 @@ class Verdict:
 
 def other_folds(search: Search) -> list[int]:
     """The folds that did not choose: all but the one that validated the trials. Where there is no other, that one."""
-    folds = sorted({item["fold"] for item in search.content["training"] if isinstance(item.get("fold"), int)})
+    folds = sorted({item["fold"] for item in search.content["training"]})
     return [fold for fold in folds if fold != search.fold] or [search.fold]
 
 
@@ -193,10 +194,7 @@ def _judge(search: Search, scores: Sequence[dict[str, dict[str, float]]], runs: 
 
 def _clear(folder: Path, keep_scores: bool = False) -> None:
     """Take away what a run left: its weights, which are large; or all of it."""
-    import shutil
-
-    for name in ("resume.pt", "resume_previous.pt", "model.pt", "model_final.pt"):
-        (folder / "run" / name).unlink(missing_ok=True)
+    drop_weights(folder / "run")
     for path in (folder / "evaluation").glob("*.nii.gz"):
         path.unlink()
     if not keep_scores:

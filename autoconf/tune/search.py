@@ -162,9 +162,14 @@ def _take(
     except BaseException:
         claim.leave()
         raise
-    for name in BIG_FILES:
-        (claim.folder / "run" / name).unlink(missing_ok=True)
+    drop_weights(claim.folder / "run")
     _say(_told(search, trial))
+
+
+def drop_weights(run_folder: Path) -> None:
+    """Take away what is large of a run that is over."""
+    for name in BIG_FILES:
+        (run_folder / name).unlink(missing_ok=True)
 
 
 def _run(search: Search, study: Study, worker: Worker, claim: Claim, asked: int, trial: Trial) -> Trial:

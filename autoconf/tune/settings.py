@@ -27,7 +27,7 @@ class Search:
     """A search, as all its workers know it.
 
     folder: shared by the workers. datalist: a copy without the test list. plan: key -> Choice, --set included.
-    trials: of each stage; None for a grid, which has as many as it has points.
+    trials: of each stage; a grid has as many as it has points, whatever stands here.
     """
 
     folder: Path
