@@ -37,8 +37,8 @@ class Options:
             choose_scheme("", [], self.labels)
         if not 2 <= self.folds <= 20:
             raise AutoconfError(f"--folds is {self.folds}. Give a whole number from 2 to 20.")
-        if not 0 < self.test < 0.9:
-            raise AutoconfError(f"--test is {self.test:g}. Give a share above 0 and below 0.9.")
+        if not 0 <= self.test < 0.9:
+            raise AutoconfError(f"--test is {self.test:g}. Give a share from 0 to below 0.9.")
         if self.jobs < 1:
             raise AutoconfError(f"--jobs is {self.jobs}. Give a whole number of at least 1.")
 

@@ -198,6 +198,28 @@ class Noise:
         return apply_to(image, which, lambda samples: add_noise(samples, deviations)), label
 
 
+class BiasField:
+    """Make one side of the scan brighter than the other, each channel in its own way, as coils and tissue do.
+
+    strength: largest change of a voxel's brightness, as a share of it. The field is smooth: linear between `POINTS`
+    random values along each axis. After `RandBiasFieldd`, whose field is a polynomial; here for z-scored images, whose
+    brightness before z-scoring is taken as `BRIGHTNESS` standard deviations above black.
+    """
+
+    POINTS = 3
+    BRIGHTNESS = 3.0
+
+    def __init__(self, prob: float, strength: float) -> None:
+        self.prob = _share("prob", prob)
+        self.strength = _share("strength", strength)
+
+    def __call__(self, image: torch.Tensor, label: torch.Tensor) -> Batch:
+        which = due(len(image), self.prob)
+        points = [self.POINTS] * (image.ndim - 2)
+        field = spread(len(which), image.shape[1], *points, within=self.strength)
+        return apply_to(image, which, lambda samples: uneven(samples, field, self.BRIGHTNESS)), label
+
+
 class DropContrast:
     """Set one channel to 0, its mean after z-scoring, so that the network does not learn to lean on one MR contrast."""
 
@@ -210,6 +232,34 @@ class DropContrast:
         if len(which):
             image[_on(which, image), _on(channels, image)] = 0
         return image, label
+
+
+# What mixes samples
+
+
+class Transplant:
+    """Replace a part of a sample by what another sample of the batch has there, mask and image.
+
+    The part has the shape of a tumour of any sample, and `margin` (smallest and largest, drawn for each batch) voxels
+    more. So tumours come to brains that never had them, and others are taken out, while the seam, which is blended over
+    a voxel, says nothing of what lies within. Does nothing to a batch of one, or where the drawn sample has no tumour.
+    Sources: CutMix (Yun et al. 2019), CarveMix (Zhang et al. 2021), which paste a tumour in its own shape only.
+    """
+
+    def __init__(self, prob: float, margin: Sequence[int] = (0, 4)) -> None:
+        self.prob = _share("prob", prob)
+        self.margin = _range("margin", margin, 0)
+
+    def __call__(self, image: torch.Tensor, label: torch.Tensor) -> Batch:
+        count = len(image)
+        which = due(count, self.prob)
+        donors = (which + torch.randint(1, max(2, count), (len(which),))) % count
+        shapes = torch.randint(count, (len(which),))
+        margin = int(between(1, limits=self.margin).round())
+        if count == 1 or len(which) == 0:
+            return image, label
+        part = widen(label[_on(shapes, label), :1].float(), margin)
+        return transplant(image, label, _on(which, image), _on(donors, image), part)
 
 
 # Deciding
@@ -370,6 +420,33 @@ def _per_channel(numbers: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
 
 def _on(numbers: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
     return numbers.to(batch.device, non_blocking=True)
+
+
+def uneven(batch: torch.Tensor, field: torch.Tensor, brightness: float) -> torch.Tensor:
+    """(N, C, ...) brightened by a smooth field (N, C, few, ...), 0 for no change. Voxels of 0 in all channels stay."""
+    smooth = _on(field, batch)
+    mode = "trilinear" if batch.ndim == 5 else "bilinear"
+    smooth = torch.nn.functional.interpolate(smooth, batch.shape[2:], mode=mode, align_corners=True)
+    head = (batch != 0).any(dim=1, keepdim=True)
+    return batch + (batch + brightness) * smooth * head
+
+
+def widen(part: torch.Tensor, margin: int) -> torch.Tensor:
+    """A mask (N, 1, ...) of 0 and 1, `margin` voxels wider along each axis."""
+    pool = torch.nn.functional.max_pool3d if part.ndim == 5 else torch.nn.functional.max_pool2d
+    return pool(part, 2 * margin + 1, stride=1, padding=margin)
+
+
+def transplant(
+    image: torch.Tensor, label: torch.Tensor, which: torch.Tensor, donors: torch.Tensor, part: torch.Tensor
+) -> Batch:
+    """Samples `which` with the part (N, 1, ...) of 0 and 1 taken from samples `donors`; the image's seam is blended."""
+    pool = torch.nn.functional.avg_pool3d if part.ndim == 5 else torch.nn.functional.avg_pool2d
+    weight = pool(part, 3, stride=1, padding=1)
+    mixed = torch.lerp(image[which], image[donors], weight)
+    marked = torch.where(part > 0, label[donors], label[which])
+    image[which], label[which] = mixed, marked
+    return image, label
 
 
 # Settings
