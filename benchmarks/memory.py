@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py                    # CPU: writes docs/results/memory_cpu.json, 2 minutes
     python benchmarks/memory.py --device cuda      # GPU: writes docs/results/memory_cuda.json, and prints what to
-                                                   # put into CORRECTIONS of autoconf/plan/memory.py
+                                                   # put into CUDA of autoconf/plan/memory.py
 
 Run it from the root of the repository. Predicted: autoconf/plan/memory.py, on the meta device. Real, on a CPU: the
 bytes that a float32 forward pass of the same network on real numbers keeps for the backward pass. Real, on a GPU:
@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 
 import monai
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -89,12 +90,15 @@ def allocated(bundle: Bundle, patch: tuple[int, int, int]) -> int:
 
 
 def print_correction(rows: list[dict]) -> None:
-    """The factor on the counted activations that the GPU's peaks ask for; the largest, so that a plan fits."""
-    factors = {(row["network"], by(row["patch"])): (row["real"] - row["fixed"]) / row["per_sample"] for row in rows}
-    for (network, patch), factor in factors.items():
-        print(f"{network} {patch}: activations x {factor:.3f}")
-    most = max(factors.values())
-    print(f'CORRECTIONS["cuda"] = Correction({most:.3f}, "bfloat16, measured on {torch.cuda.get_device_name()}")')
+    """The line through each network's peaks: so much of the counted activations, and so much whatever the patch."""
+    gpu = torch.cuda.get_device_name()
+    for network in NETWORKS:
+        own = [row for row in rows if row["network"] == network]
+        real = np.array([row["real"] for row in own], float)
+        counted = np.array([[row["per_sample"], 1.0] for row in own]) / real[:, None]  # each patch counts the same
+        rest = np.array([row["real"] - row["fixed"] for row in own]) / real
+        (activations, workspace), *_ = np.linalg.lstsq(counted, rest, rcond=None)
+        print(f'"{network}": Correction({activations:.3f}, {workspace:.0f}, "bfloat16, measured on {gpu}"),')
 
 
 def write(device: str, rows: list[dict]) -> None:

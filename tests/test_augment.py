@@ -44,7 +44,9 @@ EVERY = {
     "Contrast": {"factor": [0.7, 1.3]},
     "Gamma": {"gamma": [0.7, 1.5]},
     "Noise": {"std": 0.3},
+    "BiasField": {"strength": 0.3},
     "DropContrast": {},
+    "Transplant": {"margin": [0, 1]},
 }
 
 
@@ -166,7 +168,7 @@ def test_noise_has_the_deviation_that_was_drawn(axes):
 # Samples, seeds, probabilities
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if n != "Noise"])
+@pytest.mark.parametrize("name", [n for n in EVERY if n not in ("Noise", "Transplant")])
 @BOTH
 def test_a_batch_is_changed_as_its_samples_one_by_one(name, axes):
     """The draws of a batch are made at once: with one sample at a time they are handed over one after the other."""
@@ -236,6 +238,60 @@ def test_a_dropped_contrast_is_one_of_all_in_turn():
         assert sorted(found[0].mean(dim=(1, 2, 3)).tolist()) == [0, 1, 1, 1]
         seen += [int((sample[:, 0, 0, 0] == 0).nonzero()) for sample in found]
     assert {min(seen), max(seen)} == {0, 3} and min(seen.count(c) for c in range(4)) > 25
+
+
+@BOTH
+def test_a_bias_field_is_smooth_and_leaves_what_lies_outside_the_head(axes):
+    images = torch.full((2, 4, *SIZES[axes]), 0.5)
+    images[:, :, :3] = 0
+    field = torch.zeros(2, 4, *[3] * axes)
+    field[0, 1] = torch.linspace(-0.2, 0.2, 3).view(3, *[1] * (axes - 1))
+    found = augment.uneven(images, field, brightness=3.0)
+    assert torch.equal(found[1], images[1]) and torch.equal(found[0, [0, 2, 3]], images[0, [0, 2, 3]])
+    assert not found[0, 1, :3].any()
+    along = found[0, 1, 3:].flatten(1)[:, 0]
+    wanted = 0.5 + 3.5 * torch.linspace(-0.2, 0.2, SIZES[axes][0])[3:]  # as bright as the field says, black 3 below 0
+    assert torch.allclose(along, wanted, atol=1e-5)
+
+
+def lone(place: int, value: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A sample of one value, with a square mask of 3 x 3 pixels at (place, place)."""
+    label = torch.zeros(1, 1, 20, 20, dtype=torch.uint8)
+    label[..., place - 1 : place + 2, place - 1 : place + 2] = 1
+    return torch.full((1, 2, 20, 20), value), label
+
+
+def test_a_transplanted_part_brings_its_mask_and_a_soft_seam():
+    (a, a_mask), (b, b_mask) = lone(5, 0.0), lone(14, 1.0)
+    images, labels = torch.cat([a, b]), torch.cat([a_mask, b_mask])
+    part = augment.widen(b_mask.float(), 2)  # 7 x 7 around (14, 14)
+    assert part.sum() == 49
+    only = torch.tensor([0])
+    image, label = augment.transplant(images.clone(), labels.clone(), only, torch.tensor([1]), part)
+    assert torch.equal(image[1], images[1]) and torch.equal(label[1], labels[1])
+    assert torch.equal(label[0], a_mask[0] | b_mask[0])  # its own tumour, which the part left alone, and the donor's
+    assert (image[0, :, 12:17, 12:17] == 1).all() and (image[0, :, :9] == 0).all()
+    assert 0 < image[0, 0, 11, 14] < 1  # the part's own edge
+    # the shape of its own tumour, filled by a donor that has none there: the tumour is gone
+    image, label = augment.transplant(images.clone(), labels.clone(), only, torch.tensor([1]), a_mask.float())
+    assert not label[0].any() and image[0, 0, 5, 5] == 1
+
+
+def test_nothing_is_transplanted_without_another_sample_or_a_tumour():
+    transform = augment.Transplant(prob=1.0)
+    image, label = lone(5, 1.0)
+    for images, labels in ((image, label), (torch.cat([image, image * 2]), torch.zeros(2, 1, 20, 20))):
+        found = transform(images.clone(), labels.clone())
+        assert torch.equal(found[0], images) and torch.equal(found[1], labels)
+
+
+def test_the_donor_is_always_another_sample():
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 2, 20, 20).clone()
+    labels = torch.ones(4, 1, 20, 20)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        found, _ = augment.Transplant(prob=1.0)(images.clone(), labels.clone())
+        assert not any(float(found[i, 0, 10, 10]) == i for i in range(4))
 
 
 # Image and mask

@@ -150,7 +150,7 @@ GOOD_AND_BAD = {
     "join_gap": ([0, 15], [-1, 1.5]),
     "num_workers": ([0, 4], [-1]),
     "seed": ([0], [-1, "x"]),
-    "fold": ([0, 4], [-1, 0.5]),
+    "fold": ([0, 4, "all"], [-1, 0.5, "none"]),
     "learning_rate": ([1e-4, 1], [0, -1e-4, float("nan"), "1e-4"]),
     "weight_decay": ([0, 1e-5], [-1e-5]),
     "dropout": ([0, 0.99], [1, -0.1]),
@@ -168,6 +168,7 @@ GOOD_AND_BAD = {
     "amp": ([True, False], ["false", "True", 1, None]),  # the runner hands over `--amp false` as a text, a true one
     "normalize_nonzero": ([True, False], ["false"]),
     "save_probability": ([True, False], ["true", 0]),
+    "smallest_object": ([0, 250, 0.5], [-1, "250", None, True]),
     "device": (["cpu", torch.device("cpu")], ["gpu", "cuda:99", 7.5]),
     "target_spacing": ([[1, 1.5, 2.0]], [1.0, [1, 1], [0, 1, 1], [-1, 1, 1], ["1", 1, 1]]),
 }

@@ -75,6 +75,15 @@ def test_training_and_validation_share_the_training_section_by_fold(cases):
         assert outside == names([item for item in listed if item["fold"] != fold])
 
 
+def test_with_fold_all_every_case_trains_and_the_validation_says_so(cases, capsys):
+    every = names(volume_items.training_items(str(cases.datalist), fold="all"))
+    parts = [names(volume_items.validation_items(str(cases.datalist), fold=fold)) for fold in range(2)]
+    assert every == names(cases.content["training"])
+    capsys.readouterr()
+    assert names(volume_items.validation_items(str(cases.datalist), fold="all")) == parts[0]
+    assert "flatters" in capsys.readouterr().err
+
+
 def test_the_testing_section_is_never_read_for_training(cases):
     datalist = cases.change(testing=[{"case": "poison", "image": ["no such file.nii"] * 4, "label": "none"}])
     shown = names(volume_items.training_items(datalist) + volume_items.validation_items(datalist))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -12,7 +13,7 @@ from test_plan_rules import need
 from autoconf.errors import AutoconfError
 from autoconf.plan.bundle import read_bundle
 from autoconf.plan.machine import free_memory, measure_speed, parse_memory, parse_time, read_machine
-from autoconf.plan.memory import CORRECTIONS, StepMemory, build_network, count_step, kept_bytes, network_step
+from autoconf.plan.memory import CUDA, StepMemory, build_network, correction, count_step, kept_bytes, network_step
 
 BUNDLE = read_bundle(str(UNETR3D))
 NETWORKS = sorted(path.stem for path in (UNETR3D / "configs" / "networks").glob("*.yaml"))
@@ -40,13 +41,29 @@ def test_the_count_without_memory_agrees_with_real_tensors(network):
 def test_a_step_is_a_sum_of_its_parts():
     step = StepMemory(weights=1, gradients=2, optimiser=7, per_sample=3)
     assert step.fixed == 10 and step.total(4) == 22
-    assert step.total(4, "cuda") == 10 + 12 * CORRECTIONS["cuda"].activations
+    of = correction("cuda")
+    assert step.total(4, "cuda") == 10 + of.workspace + 12 * of.activations
+    assert step.each("cuda") == pytest.approx(3 * of.activations)
 
 
-def test_what_is_not_measured_says_so():
-    measured = {name for name, correction in CORRECTIONS.items() if "not calibrated" not in correction.source}
-    results = UNETR3D.parents[1] / "docs" / "results"
-    assert all((results / f"memory_{name}.json").is_file() for name in measured)
+RESULTS = UNETR3D.parents[1] / "docs" / "results"
+ON_GPU = json.loads((RESULTS / "memory_cuda.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize("row", ON_GPU, ids=lambda row: f"{row['network']}-{row['patch'][1]}")
+def test_a_gpus_memory_is_predicted_within_three_percent(row):
+    weights = row["fixed"] // 4
+    step = StepMemory(weights, weights, 2 * weights, row["per_sample"], row["network"])
+    assert step.total(1, "cuda") == pytest.approx(row["real"], rel=0.03)
+
+
+def test_a_network_that_was_not_measured_takes_the_most_and_says_so():
+    assert set(CUDA) == set(NETWORKS)
+    unknown = correction("cuda", "another")
+    assert "not measured" in unknown.source
+    assert unknown.activations >= max(c.activations for c in CUDA.values())
+    assert unknown.workspace >= max(c.workspace for c in CUDA.values())
+    assert count_step(BUNDLE.configs, 4, (32, 32, 32)).network == "unetr"
 
 
 def test_a_network_that_takes_no_patch_is_refused_in_its_own_words():

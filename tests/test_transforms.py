@@ -182,3 +182,31 @@ def test_picking_contrasts_keeps_the_way_back():
     image.push_applied_operation({"class": "Test"})
     picked = transforms.PickContrastsd("image")({"image": image, "channels": [-1, 0]})["image"]
     assert picked.shape[0] == 2 and picked.applied_operations == [{"class": "Test"}]
+
+
+def dropped(mask: torch.Tensor, smallest: float, spacing: tuple[float, ...] = (1, 1, 2)) -> torch.Tensor:
+    affine = torch.diag(torch.tensor([-spacing[0], spacing[1], spacing[2], 1.0]))
+    return transforms.DropSmalld("pred", smallest)({"pred": MetaTensor(mask.clone(), affine=affine)})["pred"]
+
+
+def islands() -> torch.Tensor:
+    """Two regions; objects of the outer one: 4 x 4 x 4, 2 x 2 x 2 and, touching that by an edge alone, 1 voxel."""
+    mask = torch.zeros(2, 12, 12, 12, dtype=torch.uint8)
+    mask[0, 1:5, 1:5, 1:5] = 1
+    mask[0, 7:9, 7:9, 7:9] = 1
+    mask[0, 9, 9, 8] = 1
+    mask[1, 7, 7, 7] = mask[1, 2, 2, 2] = 1
+    return mask
+
+
+@pytest.mark.parametrize(("smallest", "left"), [(0, 73), (2, 73), (2.1, 72), (16, 72), (16.1, 64), (1000, 64)])
+def test_small_objects_are_dropped_by_their_volume_but_never_the_largest(smallest, left):
+    mask = islands()
+    found = dropped(mask, smallest)
+    assert int(found[0].sum()) == left and found.dtype == torch.uint8 and found.shape == mask.shape
+    assert int(found[1].sum()) == (2 if left >= 72 else 1)  # inner regions go with the object around them
+    assert not ((found == 1) & (mask == 0)).any()
+
+
+def test_an_empty_mask_stays_empty():
+    assert not dropped(torch.zeros(1, 3, 3, 3, dtype=torch.uint8), 5).any()

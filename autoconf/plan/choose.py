@@ -15,7 +15,7 @@ from autoconf.output import by
 from autoconf.plan import rules
 from autoconf.plan.bundle import Bundle
 from autoconf.plan.machine import Machine, Speed
-from autoconf.plan.memory import CORRECTIONS, StepMemory, count_step, network_step
+from autoconf.plan.memory import StepMemory, correction, count_step, network_step
 from autoconf.plan.patch import coverage, fit_patch, min_side
 from autoconf.plan.rules import Choice, Vec3
 
@@ -208,8 +208,8 @@ def _check_patch(of: Task, patch: Vec3) -> None:
 
 def _batch(of: Task, patch: Vec3, spacing: np.ndarray) -> Choice:
     device, step = of.machine.device, of.count(patch)
-    each = step.total(1, device) - step.fixed
-    fitting = int((of.budget - step.fixed) // each)
+    each = step.each(device)
+    fitting = int((of.budget - step.total(0, device)) // each)
     if fitting < 1:
         raise AutoconfError(
             f"a patch of {by(patch)} needs {step.total(1, device) / USABLE / 1e9:.1f} GB for one crop. "
@@ -220,9 +220,9 @@ def _batch(of: Task, patch: Vec3, spacing: np.ndarray) -> Choice:
     dataset_voxels = float(np.prod(of.shapes * of.spacings / spacing, axis=1).sum())
     choice = rules.batch_size(patch, fitting, dataset_voxels)
     batch: int = choice.value  # type: ignore[assignment]
-    parts = f"{step.fixed / 1e9:.1f} GB for weights, gradients and optimiser and {each / 1e9:.1f} GB a crop"
+    parts = f"{step.total(0, device) / 1e9:.1f} GB for weights, gradients and optimiser and {each / 1e9:.1f} GB a crop"
     more = step.total(batch + 1, device) / USABLE / 1e9
-    reason = f"{choice.reason}; {parts}, {CORRECTIONS[device].source}"
+    reason = f"{choice.reason}; {parts}, {correction(device, step.network).source}"
     return Choice(batch, reason, (f"{batch + 1}: would need {more:.1f} GB",) if fitting == batch else ())
 
 

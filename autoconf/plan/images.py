@@ -54,7 +54,7 @@ def image_size(median: list[int], step: int, device: str) -> Choice:
 
 def _batch(bundle: Bundle, size: int, machine: Machine, images: int) -> Choice:
     step = _count(bundle, size)
-    fitting = int((machine.memory * USABLE - step.fixed) // (step.total(1, machine.device) - step.fixed))
+    fitting = int((machine.memory * USABLE - step.total(0, machine.device)) // step.each(machine.device))
     if fitting < 1:
         raise AutoconfError(
             f"one image of {size}x{size} pixels does not fit. Give more --memory, or a smaller image_size."

@@ -23,6 +23,7 @@ from .readers import Unreadable, promised_bytes, read_nifti
 
 REGIONS = ("wt", "tc", "et")  # whole tumour, tumour core, enhancing tumour: each within the one before
 WT = REGIONS[:1]
+ALL = "all"  # in place of a fold's number: every case trains
 Regions = str | Sequence[str]
 GRID_TOLERANCE_MM = 1e-2  # how far two affines may differ and still mean the same grid
 
@@ -36,14 +37,20 @@ def region_names(regions: Regions) -> list[str]:
     return names
 
 
-def training_items(datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT) -> list[dict]:
-    """Items of the datalist's `training` section outside `fold`."""
+def training_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, regions: Regions = WT) -> list[dict]:
+    """Items of the datalist's `training` section outside `fold`; with the fold "all", every one."""
     items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") != fold]
     return _checked(items, f"{datalist}: no training case outside fold {fold}. Choose another with --fold.")
 
 
-def validation_items(datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT) -> list[dict]:
-    """Items of the datalist's `training` section inside `fold`; the `testing` section is never read here."""
+def validation_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, regions: Regions = WT) -> list[dict]:
+    """Items of the datalist's `training` section inside `fold`; the `testing` section is never read here.
+
+    With the fold "all" nothing is left to validate: fold 0 is shown, and said to have trained.
+    """
+    if fold == ALL:
+        print("fold all: every case trains; the validation Dice is of training cases and flatters", file=sys.stderr)
+        fold = 0
     items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") == fold]
     return _checked(items, f"{datalist}: no case in fold {fold}. Choose another with --fold.")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from scipy import ndimage
 
 from .datalist import region_names
 
@@ -80,6 +82,48 @@ class RegionsToLabelsd(MapTransform):
                 mask[0] += inside * value
             d[key] = MetaTensor(mask, meta=d[key].meta)
         return d
+
+
+class DropSmalld(MapTransform):
+    """Take objects of the first region that are smaller than `smallest` mm^3 out of all regions, but for the largest.
+
+    Takes (R, H, W, D) with an affine in mm, regions within one another, the outer first; 0 and 1. Objects touch by the
+    faces of their voxels. As `RemoveSmallObjectsd(by_measure=True)`, in the box of what is marked alone: a tenth of
+    the time; and where nothing is large, the largest object stays.
+    """
+
+    def __init__(self, keys: str, smallest: float) -> None:
+        super().__init__(keys)
+        self.smallest = smallest
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            voxel = abs(float(torch.linalg.det(d[key].affine[:3, :3].double())))
+            regions = d[key].as_tensor()
+            box = _box(regions[0])
+            if box is None:
+                continue
+            inside = regions[(slice(None), *box)]
+            objects, _ = ndimage.label(inside[0].cpu().numpy())
+            volumes = np.bincount(objects.ravel()) * voxel
+            volumes[0] = 0
+            small = (volumes < self.smallest) & (volumes < volumes.max())
+            small[0] = False
+            inside *= torch.from_numpy(~small[objects]).to(inside)  # a view: what is dropped is dropped in `regions`
+        return d
+
+
+def _box(mask: torch.Tensor) -> tuple[slice, ...] | None:
+    """The smallest box around what is not 0 in (H, W, D); None if all is 0."""
+    slices = []
+    for axis in range(mask.ndim):
+        others = [other for other in range(mask.ndim) if other != axis]
+        marked = mask.amax(dim=others).nonzero()
+        if len(marked) == 0:
+            return None
+        slices.append(slice(int(marked[0]), int(marked[-1]) + 1))
+    return tuple(slices)
 
 
 class NameByCased(MapTransform):
