@@ -22,7 +22,14 @@ CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
 NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
 ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train")
 RUNS = {  # the files that a user gives to one run
-    "pseudo2d": [*ALONE, "pseudo_label", "train+evaluate", "evaluate+ensemble", "inference+ensemble"],
+    "pseudo2d": [
+        *ALONE,
+        "pseudo_label",
+        "pseudo_label+labelers",
+        "train+evaluate",
+        "evaluate+ensemble",
+        "inference+ensemble",
+    ],
     "unetr3d": [
         *ALONE,
         "pseudo_label",

@@ -180,6 +180,22 @@ def test_specks_and_what_is_small_beside_the_largest_are_dropped():
     assert only.sum() == 256
 
 
+def test_of_two_objects_the_compact_one_is_kept_unless_it_is_not_distinct_enough():
+    disc, line = ball((40, 40), (12, 12), 5), np.zeros((40, 40), bool)
+    line[30:33, 8:36] = True
+    scan = flat(image=np.where(disc | line, 3, 0).astype(np.float32))
+    assert (rules.keep_most_distinct(scan, disc | line) == disc).all()
+    assert not rules.keep_most_distinct(scan, disc | line, least=100).any()
+
+
+def test_the_most_distinct_object_is_found_at_whatever_level_it_shows():
+    large, bright = ball((80, 80), (40, 30), 12), ball((80, 80), (40, 60), 3)
+    values = 1.7 * large + 6 * bright + 0.2 * np.random.default_rng(0).normal(size=(80, 80))
+    scan = flat((80, 80), image=values.astype(np.float32))
+    votes = labelers.blob(scan)
+    assert dice(votes == T, large) > 0.9 and (votes[bright] == N).all()
+
+
 def test_holes_are_filled_and_thin_lines_cut():
     mask = ball((40, 40), (20, 20), 10) & ~ball((40, 40), (20, 20), 4)
     assert rules.closed(flat(), mask, radius_mm=1)[20, 20]

@@ -11,11 +11,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .label_rules import Rule, apply
-from .labelers import ABSTAIN, NOT, TUMOUR, Scan, Votes, tumour_share
+from .labelers import NOT, TUMOUR, Scan, Votes, tumour_share
 
 Labeler = Callable[[Scan], np.ndarray]
 Fusion = Callable[[Votes], np.ndarray]
@@ -39,14 +40,16 @@ def label(
     rules: Sequence[Rule] = (),
     seeded: Mapping[str, Callable[[Scan, Votes], np.ndarray]] | None = None,
     unsure: Sequence[float] = (0.35, 0.65),
+    vote_rules: Sequence[Rule] = (),
 ) -> Labelled:
     """Ask all label functions, fuse what they say, clean the mask.
 
+    vote_rules: clean what each marks, before the others hear of it. rules: clean the fused mask.
     seeded: label functions that begin from the votes of the others. unsure: the probabilities between which a voxel is
     ignored, unless the rules decided about it. A voxel that the rules took away is no tumour in the soft mask either;
     one that they added is one half at least.
     """
-    votes = {name: labeler(scan) for name, labeler in labelers.items()}
+    votes = {name: cleaned(scan, labeler(scan), vote_rules) for name, labeler in labelers.items()}
     votes |= {name: labeler(scan, votes) for name, labeler in (seeded or {}).items()}
     found = fusion(votes)
     unknown = np.isnan(found) & scan.brain
@@ -57,6 +60,19 @@ def label(
     doubtful = (probability > unsure[0]) & (probability < unsure[1])
     ignore = (unknown & ~hard) | (doubtful & (hard == marked))
     return Labelled(votes, soft, hard, ignore & scan.brain)
+
+
+def present(parts: Any) -> Any:
+    """A dict or list without the parts that a config switched off, which are None."""
+    if isinstance(parts, Mapping):
+        return {name: part for name, part in parts.items() if part is not None}
+    return [part for part in parts if part is not None]
+
+
+def cleaned(scan: Scan, vote: np.ndarray, rules: Sequence[Rule]) -> np.ndarray:
+    """A vote in which what the rules take away is no tumour any more; what they would add stays as it was."""
+    marked = vote == TUMOUR
+    return np.where(marked & ~apply(rules, scan, marked), NOT, vote).astype(np.int8)
 
 
 def majority(votes: Votes) -> np.ndarray:
@@ -148,6 +164,3 @@ def _staple(votes: Votes, prior: float | None, steps: int, tolerance: float) -> 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, kept away from 0 and 1; one half where there is nothing to divide by."""
     return np.clip(np.divide(part, whole, out=np.full(part.shape, 0.5), where=whole > 0), SURE, 1 - SURE)
-
-
-__all__ = ["ABSTAIN", "NOT", "TUMOUR", "Labelled", "agreement", "label", "majority", "staple", "staple_qualities"]

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import ndimage
+from skimage.measure import regionprops
 from skimage.segmentation import morphological_chan_vese
 
-from .labelers import Scan
+from .labelers import Scan, distinctness
 
 Rule = Callable[[Scan, np.ndarray], np.ndarray]
 
@@ -50,6 +51,19 @@ def keep_large(
     wanted = (sizes >= least) & (sizes >= beside_largest * sizes.max())
     wanted[np.argsort(-sizes, kind="stable")[most:]] = False
     return np.isin(objects, 1 + np.flatnonzero(wanted))
+
+
+def keep_most_distinct(scan: Scan, mask: np.ndarray, contrast: str = "image", least: float = 0.0) -> np.ndarray:
+    """Keep the one object that looks most like a lesion, or none that reaches `least`; see `labelers.distinctness`."""
+    if not scan.knows(contrast):
+        return mask
+    kept = np.zeros_like(mask)
+    objects = regionprops(ndimage.label(mask)[0])
+    scores = [distinctness(scan, contrast, one) for one in objects]
+    if objects and max(scores) >= least:
+        best = objects[int(np.argmax(scores))]
+        kept[best.slice] = best.image
+    return kept
 
 
 def closed(scan: Scan, mask: np.ndarray, radius_mm: float = 4.0) -> np.ndarray:
