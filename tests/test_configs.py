@@ -20,7 +20,7 @@ from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
 CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
 NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
-ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train")
+ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train", "pseudo_training")
 RUNS = {  # the files that a user gives to one run
     "pseudo2d": [
         *ALONE,
@@ -195,6 +195,7 @@ WRITERS = ("train::handlers::7", "validate::handlers::0")  # of TensorBoard
 ADDED = {  # overlay -> the file it lies on, and the keys that only the overlay has
     "study.yaml": ("train", []),
     "multi_gpu_train.yaml": ("train", ["distributed", *(f"{key}::_disabled_" for key in WRITERS)]),
+    "pseudo_training.yaml": ("train", ["train::dataset::data::pseudo"]),
     "multi_gpu_evaluate.yaml": ("evaluate", ["distributed"]),
 }
 

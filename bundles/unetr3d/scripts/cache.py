@@ -38,6 +38,7 @@ from tqdm import tqdm
 
 from .errors import refuse
 from .speed import keep_freed_memory
+from .transforms import IGNORED, SOFT, STEPS
 
 LAYOUT = 1  # of the folder; a change makes all prepared cases anew
 KEYS = ("image", "label")
@@ -158,9 +159,14 @@ def _prepare_one(item: dict, place: Path, transform: Callable[[dict], dict]) -> 
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def is_tumour(label: np.ndarray) -> np.ndarray:
+    """Of uint8 values as `transforms.Regionsd` makes them: 1, or a consensus of one half or more."""
+    return (label == 1) | ((label >= SOFT + STEPS // 2) & (label != IGNORED))
+
+
 def tumour_indices(label: np.ndarray) -> np.ndarray:
     """Where the first region of (R, H, W, D) is: flat int32 (int64 for huge volumes) indices into (H, W, D)."""
-    indices = np.flatnonzero(label[0])
+    indices = np.flatnonzero(is_tumour(label[0]))
     return indices.astype(np.int32) if label[0].size < 2**31 else indices
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .cache import KEYS, tumour_indices
+from .cache import KEYS, is_tumour, tumour_indices
 
 TRIES = 200  # to find a voxel of the head outside the tumour, which is every third or so
 
@@ -71,6 +71,6 @@ def _outside(image: Any, label: Any, shape: Sequence[int]) -> Sequence[int]:
     """A random voxel of the head that is no tumour; any voxel if `TRIES` find none."""
     for _ in range(TRIES):
         at = tuple(_draw(side) for side in shape)
-        if not label[(0, *at)] and bool((image[(slice(None), *at)] > 0).any()):
+        if not is_tumour(label[(0, *at)]) and bool((image[(slice(None), *at)] > 0).any()):
             break
     return at

@@ -36,10 +36,32 @@ def region_names(regions: Regions) -> list[str]:
     return names
 
 
-def training_items(datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT) -> list[dict]:
-    """Items of the datalist's `training` section outside `fold`."""
+def training_items(
+    datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT, pseudo: bool = False
+) -> list[dict]:
+    """Items of the datalist's `training` section outside `fold`.
+
+    pseudo: also the `unlabelled` ones that have a pseudo-mask, but those of a patient who is in testing or in `fold`.
+    """
     items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") != fold]
+    if pseudo:
+        items += _pseudo_items(datalist, dataset_dir, fold, regions)
     return _checked(items, f"{datalist}: no training case outside fold {fold}. Choose another with --fold.")
+
+
+def _pseudo_items(datalist: str, dataset_dir: str, fold: int, regions: Regions) -> list[dict]:
+    """Items whose label is a list: the hard, the soft and the ignore mask that `run pseudo_labelling` wrote."""
+    if region_names(regions) != list(WT):
+        refuse(f"regions is {regions!r}, but pseudo-masks know the whole tumour only. Train on wt.")
+    items = [i for i in _section(datalist, dataset_dir, "unlabelled", ()) if "pseudo" in i]
+    if not items:
+        refuse(
+            f"{datalist}: none of its unlabelled cases has a pseudo-mask. Give the datalist of `run pseudo_labelling`."
+        )
+    kept = [i for i in items if i["side"] not in ("testing", fold)]
+    return [
+        i | {"label": i["pseudo"], "pseudo": True} for i in ({k: v for k, v in i.items() if k != "side"} for i in kept)
+    ]
 
 
 def validation_items(datalist: str, dataset_dir: str = "", fold: int = 0, regions: Regions = WT) -> list[dict]:
@@ -160,6 +182,9 @@ def _item(item: dict, contrasts: list[str], regions: dict[str, list[int]]) -> di
         found["fold"] = checked(item["fold"], "whole number", f"the fold of case {case!r}")
     if item.get("label") not in (None, ""):
         found["label"] = checked(item["label"], "text", f"the label of case {case!r}")
+    if item.get("pseudo"):
+        masks = [checked(item[key], "text", f"the {key} of case {case!r}") for key in ("label", "soft", "ignore")]
+        found |= {"pseudo": masks, "side": item.get("side")}
     return found
 
 
@@ -188,6 +213,8 @@ def _absolute(item: dict, root: str) -> dict:
     item = {**item, "image": [os.path.join(root, path) for path in item["image"]]}
     if "label" in item:
         item["label"] = os.path.join(root, item["label"])
+    if "pseudo" in item:
+        item["pseudo"] = [os.path.join(root, path) for path in item["pseudo"]]
     return item
 
 
@@ -198,7 +225,9 @@ def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]
     for item in items:
         if truth and "label" not in item:
             refuse(f"the datalist's case {item['case']} has no 'label'. Add its mask, or take it out of that list.")
-    files = [[*item["image"], *([item["label"]] if "label" in item else [])] for item in items]
+    labels = [item.get("label", []) for item in items]
+    labels = [[label] if isinstance(label, str) else label for label in labels]
+    files = [[*item["image"], *label] for item, label in zip(items, labels, strict=True)]
     grids = _grids({path: 0 for paths in files for path in paths} | _channels_needed(items))
     for first, *others in files:
         shape, affine = grids[first]

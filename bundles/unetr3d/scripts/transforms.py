@@ -10,6 +10,8 @@ from monai.transforms import MapTransform
 
 from .datalist import region_names
 
+SOFT, STEPS, IGNORED = 2, 200, 255  # codes of a consensus in a uint8 mask: SOFT + STEPS * probability, or nobody knows
+
 
 class PickContrastsd(MapTransform):
     """Bring the channels of an image into the network's order; a contrast that is not there becomes zeros.
@@ -34,17 +36,29 @@ class Regionsd(MapTransform):
 
     Takes (1, H, W, D) and the item's `values`: for each region the label values that belong to it. The key is used
     up. Items without it get one channel, whole tumour: all that is above 0. Returns (R, H, W, D) uint8, 0 and 1.
+    A pseudo-mask, whose item has `pseudo`, is (3, H, W, D), hard, soft and ignore, and becomes one channel of codes,
+    which nothing on its way to the loss mixes: SOFT + STEPS * probability, or IGNORED (`scripts.losses` reads them).
     """
 
     def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
         d = dict(data)
-        values = d.pop("values", None)
+        values, pseudo = d.pop("values", None), d.pop("pseudo", False)
         for key in self.key_iterator(d):
             mask = d[key].as_tensor()
+            if pseudo:
+                d[key] = MetaTensor(coded(mask), meta=d[key].meta, applied_operations=d[key].applied_operations)
+                continue
             regions = [mask > 0] if values is None else [_is_any_of(mask, of_region) for of_region in values]
             marked = torch.cat(regions).to(torch.uint8)
             d[key] = MetaTensor(marked, meta=d[key].meta, applied_operations=d[key].applied_operations)
         return d
+
+
+def coded(masks: torch.Tensor) -> torch.Tensor:
+    """Hard, soft and ignore, (3, H, W, D) -> (1, H, W, D) uint8 codes; a soft 0 is 0, as in a true mask."""
+    _, soft, ignore = masks.float()
+    codes = torch.where(soft > 0, SOFT + torch.round(STEPS * soft.clamp(0, 1)), torch.zeros(()))
+    return torch.where(ignore > 0, torch.full((), IGNORED), codes).to(torch.uint8)[None]
 
 
 def _is_any_of(mask: torch.Tensor, values: Sequence[float]) -> torch.Tensor:
