@@ -75,3 +75,8 @@ def test_the_table_of_two_real_pictures_goes_into_its_page(tmp_path):
     assert report["pictures"]["n"] == 2 and "volumes" not in report
     text = (tmp_path / "page.md").read_text()
     assert text.startswith("before ") and text.endswith(" after") and "old" not in text and "| study" not in text
+
+
+def test_the_page_shows_the_committed_results():
+    report = json.loads((REPO / "docs" / "results" / "labelers.json").read_text())
+    assert table.page(report) in (REPO / "docs" / "labelers.md").read_text()
