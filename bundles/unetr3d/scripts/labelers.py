@@ -13,12 +13,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, optimize
 from skimage.filters import apply_hysteresis_threshold, threshold_multiotsu, threshold_otsu, threshold_sauvola
 from skimage.measure import regionprops
-from skimage.measure._regionprops import RegionProperties
 from skimage.segmentation import random_walker
 
 TUMOUR, NOT, ABSTAIN = 1, 0, -1
@@ -232,8 +232,8 @@ def blob(
     return _votes(scan, found, ~found)
 
 
-def distinctness(scan: Scan, contrast: str, one: RegionProperties, ring: int = 6, rim_mm: float = 6.0) -> float:
-    """How much an object looks like a lesion: large, compact, brighter than the ring around it, not along the edge.
+def distinctness(scan: Scan, contrast: str, one: Any, ring: int = 6, rim_mm: float = 6.0) -> float:
+    """How much one of `regionprops` looks like a lesion: large, compact, brighter than the ring around it, not along the edge.
 
     Solidity squared, times the radius of the largest ball within, times the root of the difference in robust z to the
     `ring` voxels around it, times the share farther than `rim_mm` from the brain's edge. 0 or more. Our own, found by
