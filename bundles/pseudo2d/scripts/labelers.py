@@ -233,7 +233,7 @@ def blob(
 
 
 def distinctness(scan: Scan, contrast: str, one: Any, ring: int = 6, rim_mm: float = 6.0) -> float:
-    """How much one of `regionprops` looks like a lesion: large, compact, brighter than the ring around it, not along the edge.
+    """How much one of `regionprops` looks like a lesion: large, compact, brighter than its ring, not along the edge.
 
     Solidity squared, times the radius of the largest ball within, times the root of the difference in robust z to the
     `ring` voxels around it, times the share farther than `rim_mm` from the brain's edge. 0 or more. Our own, found by
