@@ -22,9 +22,17 @@ CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
 NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
 ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train")
 RUNS = {  # the files that a user gives to one run
-    "pseudo2d": [*ALONE, "pseudo_label", "train+evaluate", "evaluate+ensemble", "inference+ensemble"],
+    "pseudo2d": [
+        *ALONE,
+        "pseudo_label",
+        "pseudo_label+labelers",
+        "train+evaluate",
+        "evaluate+ensemble",
+        "inference+ensemble",
+    ],
     "unetr3d": [
         *ALONE,
+        "pseudo_label",
         *(f"train+{name}" for name in ON_TRAIN),
         "evaluate+multi_gpu_evaluate",
         *(f"{name}+ensemble" for name in ("evaluate", "inference", "inference+networks/segresnet")),
@@ -78,6 +86,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 
 SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
 SHARED += ("augment", "batches", "checkpoints", "ensemble", "speed")
+SHARED += ("labelers", "label_rules", "fusion", "label_audit")
 COPIES = [f"scripts/{name}.py" for name in SHARED]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -173,3 +174,63 @@ def test_a_truncated_image_stops_the_run_and_leaves_nothing(slices, tmp_path):
     assert_refused(done, "pseudo2d", str(broken), "Copy it again or remove it")
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+# Label functions in place of Otsu
+
+
+@pytest.fixture(scope="module")
+def by_functions(slices, tmp_path_factory):
+    """What label functions say of some of the images, with a datalist that has unlabelled ones."""
+    home = tmp_path_factory.mktemp("by_functions")
+    paths = sorted(str(path.relative_to(slices.folder)) for path in slices.folder.rglob("*.jp*g"))[::6]
+    items = [{"case": path, "patient": path, "image": path} for path in paths]
+    content = {"kind": "images", "dataset_dir": str(slices.folder), "training": [items[0] | {"fold": 1}]}
+    content |= {"testing": [items[1]], "unlabelled": [items[2] | {"side": "testing"}, *items[3:]]}
+    (home / "datalist.json").write_text(json.dumps(content))
+    run_bundle(
+        *(PSEUDO2D, "pseudo_labelling", ["pseudo_label.yaml", "labelers.yaml"], "--datalist", home / "datalist.json"),
+        *("--output_dir", home / "out", "--image_size", 64, "--fusion::_target_", "scripts.fusion.staple"),
+    )
+    return home, paths
+
+
+def test_label_functions_write_soft_and_ignore_masks_beside_the_hard_one(by_functions):
+    home, paths = by_functions
+    for kind in ("masks", "soft", "ignore"):
+        found = {str(path.relative_to(home / "out" / kind)) for path in (home / "out" / kind).rglob("*.png")}
+        assert found == {f"{path}.png" for path in paths}
+        for name in found:
+            with Image.open(home / "out" / kind / name) as mask:
+                assert mask.size == (64, 64) and mask.mode == "L"
+    assert not (home / "out" / "masks.partial").exists()
+    with open(home / "out" / "audit.csv", newline="", encoding="utf-8") as stream:
+        who = [row["who"] for row in csv.DictReader(stream)]
+    assert who == ["multi_otsu", "sauvola", "asymmetry", "blob", "walker", "fused"] * len(paths)
+    assert [row["image"] for row in table(home / "out")] == paths
+
+
+def test_of_a_datalist_only_unlabelled_images_get_masks_and_none_of_a_test_patient(by_functions):
+    home, paths = by_functions
+    before, after = (json.loads((home / name).read_text()) for name in ("datalist.json", "out/datalist.json"))
+    assert [after[part] for part in ("training", "testing")] == [before[part] for part in ("training", "testing")]
+    assert after["unlabelled"][0] == before["unlabelled"][0]
+    empty = {row["image"] for row in table(home / "out") if float(row["foreground_fraction"]) == 0}
+    for item in after["unlabelled"][1:]:
+        assert ("pseudo_label" in item) == (item["image"] not in empty)
+        if "pseudo_label" in item:
+            assert item["pseudo_label"] == str(home / "out" / "masks" / f"{item['image']}.png")
+            assert {"soft", "ignore"} <= set(item)
+
+
+def test_the_study_stays_the_default(pseudo_labelled):
+    assert sorted(path.name for path in pseudo_labelled.iterdir()) == ["masks", "montage.png", "pseudo_labels.csv"]
+
+
+def test_a_head_is_found_without_its_skull():
+    scan_of = scripts("pseudo2d", "pictures").scan_of
+    head, brain = inside((60, 60, 50), 120), inside((60, 60, 41), 120)
+    image = np.where(brain, 100.0, np.where(head, 160.0, 0)) + np.random.default_rng(0).uniform(0, 9, (120, 120))
+    found = scan_of(image).brain
+    assert dice(found, brain) > 0.9 and not (found & ~head).any()
+    assert not scan_of(np.full((40, 40), 3.0)).brain.any()

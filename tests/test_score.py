@@ -84,6 +84,8 @@ def test_a_folder_of_cases_scores_what_was_predicted(data: Path, tmp_path: Path)
 
 def test_what_is_not_scored_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     predict(tmp_path / "pred", CASES[0] + "_probability")  # beside its mask, as inference writes it on request
+    predict(tmp_path / "pred", CASES[0] + "_soft")  # as pseudo_labelling writes them
+    predict(tmp_path / "pred", CASES[0] + "_ignore")
     run(predict(predict(tmp_path / "pred", CASES[0]), "stranger"), data, tmp_path / "out")
     said = capsys.readouterr().out
     assert f"truth without prediction: 3 ({CASES[1]}" in said

@@ -15,6 +15,7 @@ from autoconf.inspect.layouts.brats import family_of
 NIFTI = (".nii.gz", ".nii")
 FLAIR = 3  # its place in a case's images
 PROBABILITY = "_probability"  # end of the names of probability maps
+BESIDE = (PROBABILITY, "_soft", "_ignore")  # ends of what lies beside a mask; the last two of a pseudo-mask
 SPLITS = ("testing", "validation", "training")
 Regions = dict[str, tuple[int, ...]]  # wt, tc, et -> label values
 
@@ -167,12 +168,12 @@ def _masks(folder: str) -> dict[str, str]:
         if case in masks:
             raise AutoconfError(f"{folder}: holds both {os.path.basename(masks[case])} and {name}. Remove one.")
         masks[case] = os.path.join(folder, name)
-    return {case: path for case, path in masks.items() if not _is_probability(case, masks)}
+    return {case: path for case, path in masks.items() if not _is_beside(case, masks)}
 
 
-def _is_probability(case: str, masks: dict[str, str]) -> bool:
-    """True for `<case>_probability` beside `<case>`, as inference writes the two on request."""
-    return case.removesuffix(PROBABILITY) != case and case.removesuffix(PROBABILITY) in masks
+def _is_beside(case: str, masks: dict[str, str]) -> bool:
+    """Whether a file is a probability map and the like of another one of the folder, not a mask of its own."""
+    return any(case.endswith(end) and case.removesuffix(end) in masks for end in BESIDE)
 
 
 def _check_regions(regions: Any) -> None:

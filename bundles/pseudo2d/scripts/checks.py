@@ -53,6 +53,8 @@ RULES = {
     "cache_rate": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, _sixteens)),
     "target_spacing": ("three lengths in mm above 0, such as [1.0,1.0,1.0]", lambda v: _three(v, _number)),
+    "smooth_mm": ("a length in mm of at least 0", lambda v: _number(v) and v >= 0),
+    "unsure": ("two numbers from 0 to 1, the smaller first, such as [0.35,0.65]", lambda v: _interval(v)),
     "augmentation_strength": ("a number from 0 to 10", lambda v: _number(v) and 0 <= v <= 10),
     "resume": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "ema_decay": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
@@ -77,6 +79,11 @@ def _number(value: Any) -> bool:
 
 def _sixteens(value: Any) -> bool:
     return _whole(value) and value % 16 == 0
+
+
+def _interval(value: Any) -> bool:
+    two = isinstance(value, (list, tuple)) and len(value) == 2 and all(_number(v) for v in value)
+    return two and 0 <= value[0] <= value[1] <= 1
 
 
 def _three(value: Any, test) -> bool:

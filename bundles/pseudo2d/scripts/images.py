@@ -177,8 +177,13 @@ def _there(items: list[dict], mask_size: tuple[int, int] | None = None) -> list[
 
 def write_mask(mask: np.ndarray, path: str) -> None:
     """Write a (H, W) binary array as a greyscale PNG of exactly 0 and 255, whole or not at all."""
+    write_grey(np.where(mask, 255, 0).astype(np.uint8), path)
+
+
+def write_grey(values: np.ndarray, path: str) -> None:
+    """Write (H, W) uint8 as a greyscale PNG, whole or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(f"{path}.partial", format="PNG")
+    Image.fromarray(values).save(f"{path}.partial", format="PNG")
     os.replace(f"{path}.partial", path)
 
 

@@ -82,6 +82,36 @@ def inference_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
     return _checked(items, f"{datalist}: its 'testing' list is empty. Give --dataset_dir instead.", truth=False)
 
 
+def unlabelled_items(datalist: str = "", dataset_dir: str = "", section: str = "unlabelled") -> list[dict]:
+    """Items to make pseudo-masks for: one section of a datalist, or else every case folder below `dataset_dir`.
+
+    Unlabelled scans of patients who are in testing are left out: who learns from them has seen the test patients.
+    No truth is read.
+    """
+    if section not in ("unlabelled", "training", "testing"):
+        refuse(f"section is {section!r}. It must be unlabelled, training or testing.")
+    if datalist:
+        held_out = _cases_of_test_patients(datalist)
+        items = [i for i in _section(datalist, dataset_dir, section, ()) if i["case"] not in held_out]
+    elif dataset_dir:
+        items = _cases(dataset_dir)
+    else:
+        refuse("nothing to label. Give --datalist FILE (its unlabelled cases) or --dataset_dir FOLDER.")
+    items = [{key: item[key] for key in ("image", "channels", "case")} for item in items]
+    empty = f"{datalist}: its '{section}' list has no case to label. Choose another with --section."
+    return _checked(items, empty, truth=False)
+
+
+def _cases_of_test_patients(datalist: str) -> set[str]:
+    """The unlabelled cases of which the datalist says that their side is testing; [] of a file that is none."""
+    try:
+        with open(datalist, encoding="utf-8") as stream:
+            items = json.load(stream)["unlabelled"]
+        return {item["case"] for item in items if item.get("side") == "testing"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return set()  # `_section` says what is wrong with it
+
+
 def _cases(folder: str) -> list[dict]:
     try:
         cases = find_cases(folder)
