@@ -20,9 +20,10 @@ from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
 CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
 NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
-ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train")
+ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train", "finetune")
+ON_TRAIN += ("multi_gpu_train+finetune",)
 RUNS = {  # the files that a user gives to one run
-    "pseudo2d": [*ALONE, "pseudo_label", "train+evaluate", "evaluate+ensemble", "inference+ensemble"],
+    "pseudo2d": [*ALONE, "pseudo_label", "train+evaluate", "train+finetune", "evaluate+ensemble", "inference+ensemble"],
     "unetr3d": [
         *ALONE,
         *(f"train+{name}" for name in ON_TRAIN),
@@ -77,7 +78,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 
 
 SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
-SHARED += ("augment", "batches", "checkpoints", "ensemble", "speed")
+SHARED += ("augment", "batches", "checkpoints", "ensemble", "speed", "pretrained")
 COPIES = [f"scripts/{name}.py" for name in SHARED]
 
 
@@ -188,6 +189,15 @@ ADDED = {  # overlay -> the file it lies on, and the keys that only the overlay 
     "multi_gpu_train.yaml": ("train", ["distributed", *(f"{key}::_disabled_" for key in WRITERS)]),
     "multi_gpu_evaluate.yaml": ("evaluate", ["distributed"]),
 }
+FINETUNE = (
+    "pretrained",
+    "pretrained_patch_size",
+    "encoder",
+    "encoder_factor",
+    "freeze_epochs",
+)  # knobs, all of them checked
+FINETUNE = {*FINETUNE, *(f"checks::{knob}" for knob in FINETUNE)}
+FINETUNE |= {"key_map", "pretrained_part", "+train::handlers"}
 
 
 @pytest.mark.parametrize("name", ADDED)
@@ -195,6 +205,16 @@ def test_an_overlay_adds_no_key_but_those_listed(name):
     below, added = ADDED[name]
     known = merged("unetr3d", below)
     assert [key for key in config("unetr3d", name) if key not in known] == added
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_fine_tuning_adds_no_key_but_those_listed_and_resumes_last_but_for_its_freezing(bundle):
+    """Images have no table of positions that a patch would be of."""
+    added = {key for key in config(bundle, "finetune.yaml") if key not in merged(bundle, "train")}
+    missing = set() if bundle == "unetr3d" else {"pretrained_patch_size", "checks::pretrained_patch_size"}
+    assert added == FINETUNE - missing
+    handlers = [one["_target_"] for one in merged(bundle, "train+finetune")["train"]["handlers"]]
+    assert handlers[-2:] == ["scripts.checkpoints.Resume", "scripts.pretrained.Freeze"]
 
 
 @pytest.mark.parametrize("bundle", NAMES)
