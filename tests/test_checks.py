@@ -159,6 +159,8 @@ GOOD_AND_BAD = {
     "encoder_factor": ([0.1, 1, 2.0], [0, -0.1, float("inf"), "0.1"]),
     "freeze_epochs": ([0, 5], [-1, 0.5, True]),
     "pretrained_patch_size": ([[], (), [64, 80, 64]], [[64, 64], [65, 64, 64], "", None]),
+    "masking_ratio": ([0.5, 0.75], [0, 1, "0.5"]),
+    "parts": (["training", ["training", "unlabelled"], ("training", "validation")], [1, None]),
     "max_grad_norm": ([1, float("inf")], [0, None]),
     "dice_weight": ([0, 0.5, 1], [-0.1, 1.1]),
     "overlap": ([0, 0.5], [1, -0.5]),

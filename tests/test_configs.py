@@ -21,7 +21,7 @@ from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
 NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
 ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train", "finetune")
-ON_TRAIN += ("multi_gpu_train+finetune",)
+ON_TRAIN += ("multi_gpu_train+finetune", "pretrain_mae", "multi_gpu_train+pretrain_mae", "pretrain_pseudo")
 RUNS = {  # the files that a user gives to one run
     "pseudo2d": [*ALONE, "pseudo_label", "train+evaluate", "train+finetune", "evaluate+ensemble", "inference+ensemble"],
     "unetr3d": [
@@ -184,10 +184,14 @@ def test_each_reference_leads_somewhere(bundle, run):
 
 
 WRITERS = ("train::handlers::7", "validate::handlers::0")  # of TensorBoard
+MAE = ["train::deterministic_transforms::3::_disabled_", "train::handlers::5::score", "train::handlers::6::score"]
+MAE += [f"validate::{key}" for key in ("dataset::pick", "evaluator::metric_cmp_fn", "evaluator::decollate")]
 ADDED = {  # overlay -> the file it lies on, and the keys that only the overlay has
     "study.yaml": ("train", []),
     "multi_gpu_train.yaml": ("train", ["distributed", *(f"{key}::_disabled_" for key in WRITERS)]),
     "multi_gpu_evaluate.yaml": ("evaluate", ["distributed"]),
+    "pretrain_mae.yaml": ("train", ["masking_ratio", "parts", *MAE, "checks::masking_ratio", "checks::parts"]),
+    "pretrain_pseudo.yaml": ("train", ["parts", "checks::parts"]),
 }
 FINETUNE = (
     "pretrained",
