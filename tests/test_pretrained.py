@@ -64,6 +64,8 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(bundle, tmp_path):
     assert "holds no weights" in refusal(bundle, stored(tmp_path, torch.nn.Linear(1, 1)))  # code, not tensors
     for content in ({"epoch": 3, "network": encoder_weights()}, [torch.ones(1)], {}, torch.ones(2)):
         assert "no plain state dict" in refusal(bundle, stored(tmp_path, content))
+    weights = encoder_weights() | {"head.bias": torch.tensor([float("nan")])}
+    assert "no numbers (in 'head.bias')" in refusal(bundle, stored(tmp_path, weights))
     assert "nothing in" in refusal(bundle, stored(tmp_path, encoder_weights("other.")))
     path = stored(tmp_path, encoder_weights())
     assert "begins with 'vit'" in refusal(bundle, path, encoder="vit")

@@ -115,6 +115,9 @@ def _read(path: str) -> dict[str, torch.Tensor]:
     is_plain = isinstance(weights, Mapping) and all(isinstance(value, torch.Tensor) for value in weights.values())
     if not is_plain or not weights:
         refuse(f"{path} is no plain state dict of tensors. Give the model.pt of a training as --pretrained.")
+    broken = next((name for name, value in weights.items() if not bool(torch.isfinite(value).all())), None)
+    if broken is not None:
+        refuse(f"{path} holds values that are no numbers (in '{broken}'). Its training failed: give other weights.")
     return dict(weights)
 
 
