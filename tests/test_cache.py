@@ -45,10 +45,10 @@ def item_of(folder: Path, seed: int) -> dict:
     return item | {"label": str(folder / f"seg_{seed}.nii.gz"), "values": [[1, 2, 4]]}
 
 
-def preparing(**overrides):
-    """The transforms of train.yaml."""
+def preparing(*overlays: str, **overrides):
+    """The transforms of train.yaml, and of overlays on it."""
     parser = ConfigParser()
-    parser.read_config(str(UNETR3D / "configs" / "train.yaml"))
+    parser.read_config([str(UNETR3D / "configs" / f"{name}.yaml") for name in ("train", *overlays)])
     for key, value in {"target_spacing": [1.0, 1.0, 1.5], **overrides}.items():
         parser[key] = value
     with as_scripts("unetr3d"):
@@ -92,6 +92,16 @@ def test_the_arrays_are_what_the_transforms_made(item, tmp_path):
     arrays = cache.load(dataset.folders[0])
     assert isinstance(arrays["image"], np.memmap)
     assert arrays["tumour"].tolist() == np.flatnonzero(case["label"][0]).tolist()
+
+
+def test_a_scan_without_a_mask_is_prepared_as_one_with_a_mask(item, tmp_path):
+    """But for the box around its head, which is that of the image alone in both."""
+    (with_mask,), _ = prepared([item], tmp_path / "cache")
+    alone = {key: item[key] for key in ("case", "image", "channels")}
+    (without,), _ = prepared([alone], tmp_path / "cache", preparing("pretrain_mae"))
+    assert {path.name for path in without.iterdir()} == {"image.npy"}
+    assert np.array_equal(np.load(without / "image.npy"), np.load(with_mask / "image.npy"))
+    assert set(cache.whole(cache.load(without) | {"case": "a"})) == {"image", "case"}
 
 
 def test_values_beyond_half_precision_are_kept_whole(item, tmp_path):

@@ -157,6 +157,12 @@ GOOD_AND_BAD = {
     "weight_decay": ([0, 1e-5], [-1e-5]),
     "dropout": ([0, 0.99], [1, -0.1]),
     "contrast_dropout": ([0, 0.1, 1], [2, -0.1, "0.1"]),
+    "encoder": (["vit", "", ["vit", "encoder"], ("vit", "out")], [3, None, [3]]),
+    "encoder_factor": ([0.1, 1, 2.0], [0, -0.1, float("inf"), "0.1"]),
+    "freeze_epochs": ([0, 5], [-1, 0.5, True]),
+    "pretrained_patch_size": ([[], (), [64, 80, 64]], [[64, 64], [65, 64, 64], "", None]),
+    "masking_ratio": ([0.5, 0.75], [0, 1, "0.5"]),
+    "parts": (["training", ["training", "unlabelled"], ("training", "validation")], [1, None]),
     "max_grad_norm": ([1, float("inf")], [0, None]),
     "dice_weight": ([0, 0.5, 1], [-0.1, 1.1]),
     "overlap": ([0, 0.5], [1, -0.5]),
@@ -179,7 +185,7 @@ CASES += [(knob, value, False) for knob, (_, bad) in GOOD_AND_BAD.items() for va
 
 
 def test_every_rule_is_tried():
-    assert set(GOOD_AND_BAD) | {"checkpoint"} == set(checks.RULES)
+    assert set(GOOD_AND_BAD) | {"checkpoint", "pretrained"} == set(checks.RULES)
 
 
 @pytest.mark.parametrize(("knob", "value", "good"), CASES)
@@ -195,14 +201,15 @@ def test_a_number_that_yaml_reads_as_text_gets_a_hint():
     assert "YAML reads 1e-4 as text: write 1.0e-4" in refusal(checks.check_settings, learning_rate="1e-4")
 
 
-def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):
+@pytest.mark.parametrize("knob", ["checkpoint", "pretrained"])
+def test_a_checkpoint_that_is_not_there_is_refused(knob, tmp_path):
     (tmp_path / "model.pt").touch()
-    checks.check_settings(checkpoint=str(tmp_path / "model.pt"))
+    checks.check_settings(**{knob: str(tmp_path / "model.pt")})
     for path in (tmp_path, tmp_path / "model"):
-        assert str(path) in refusal(checks.check_settings, checkpoint=str(path))
+        assert str(path) in refusal(checks.check_settings, **{knob: str(path)})
 
 
-@pytest.mark.parametrize("knob", ["datalist", "dataset_dir", "mask_dir", "output_dir", "checkpoint"])
+@pytest.mark.parametrize("knob", ["datalist", "dataset_dir", "mask_dir", "output_dir", "checkpoint", "pretrained"])
 def test_a_path_that_fire_read_as_a_number_is_refused_with_the_cure(knob):
     assert "Write ./202401 or an absolute path" in refusal(checks.check_settings, **{knob: 202401})
 

@@ -20,13 +20,15 @@ from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
 CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
 NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
-ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train")
+ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train", "finetune")
+ON_TRAIN += ("multi_gpu_train+finetune", "pretrain_mae", "multi_gpu_train+pretrain_mae", "pretrain_pseudo")
 RUNS = {  # the files that a user gives to one run
     "pseudo2d": [
         *ALONE,
         "pseudo_label",
         "pseudo_label+labelers",
         "train+evaluate",
+        "train+finetune",
         "evaluate+ensemble",
         "inference+ensemble",
     ],
@@ -85,7 +87,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 
 
 SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
-SHARED += ("augment", "batches", "checkpoints", "ensemble", "speed")
+SHARED += ("augment", "batches", "checkpoints", "ensemble", "speed", "pretrained")
 SHARED += ("labelers", "label_rules", "fusion", "label_audit")
 COPIES = [f"scripts/{name}.py" for name in SHARED]
 
@@ -192,11 +194,24 @@ def test_each_reference_leads_somewhere(bundle, run):
 
 
 WRITERS = ("train::handlers::7", "validate::handlers::0")  # of TensorBoard
+MAE = ["train::deterministic_transforms::3::_disabled_", "train::handlers::5::score", "train::handlers::6::score"]
+MAE += [f"validate::{key}" for key in ("dataset::pick", "evaluator::metric_cmp_fn", "evaluator::decollate")]
 ADDED = {  # overlay -> the file it lies on, and the keys that only the overlay has
     "study.yaml": ("train", []),
     "multi_gpu_train.yaml": ("train", ["distributed", *(f"{key}::_disabled_" for key in WRITERS)]),
     "multi_gpu_evaluate.yaml": ("evaluate", ["distributed"]),
+    "pretrain_mae.yaml": ("train", ["masking_ratio", "parts", *MAE, "checks::masking_ratio", "checks::parts"]),
+    "pretrain_pseudo.yaml": ("train", ["parts", "checks::parts"]),
 }
+FINETUNE = (
+    "pretrained",
+    "pretrained_patch_size",
+    "encoder",
+    "encoder_factor",
+    "freeze_epochs",
+)  # knobs, all of them checked
+FINETUNE = {*FINETUNE, *(f"checks::{knob}" for knob in FINETUNE)}
+FINETUNE |= {"key_map", "pretrained_part", "+train::handlers"}
 
 
 @pytest.mark.parametrize("name", ADDED)
@@ -204,6 +219,16 @@ def test_an_overlay_adds_no_key_but_those_listed(name):
     below, added = ADDED[name]
     known = merged("unetr3d", below)
     assert [key for key in config("unetr3d", name) if key not in known] == added
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_fine_tuning_adds_no_key_but_those_listed_and_resumes_last_but_for_its_freezing(bundle):
+    """Images have no table of positions that a patch would be of."""
+    added = {key for key in config(bundle, "finetune.yaml") if key not in merged(bundle, "train")}
+    missing = set() if bundle == "unetr3d" else {"pretrained_patch_size", "checks::pretrained_patch_size"}
+    assert added == FINETUNE - missing
+    handlers = [one["_target_"] for one in merged(bundle, "train+finetune")["train"]["handlers"]]
+    assert handlers[-2:] == ["scripts.checkpoints.Resume", "scripts.pretrained.Freeze"]
 
 
 @pytest.mark.parametrize("bundle", NAMES)

@@ -109,3 +109,14 @@ class Drawn(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return self.crop(case())["image"]
+
+
+def test_a_case_without_a_label_gives_crops_of_its_head_and_its_middle():
+    torch.manual_seed(0)
+    of = case()
+    del of["label"]
+    found = centres(crops.HeadCrop((1, 1, 1)), of, 3000)
+    head = np.abs(of["image"][0][of["image"][0] > 0])
+    assert set(found) == {float(number) for number in head}
+    assert set(crops.CentreCrop((3, 3, 3))(of)) == {"image", "case"}
+    assert crops.CentreCrop((1, 1, 1))(of)["image"][0].item() == of["image"][0, 4, 5, 3]

@@ -503,3 +503,109 @@ def test_any_picture_becomes_one_grey_channel(mode):
     assert grey.shape == (8, 8) and grey[-1, -1] > grey[0, 0]
     if mode not in ("1", "P"):
         assert np.abs(grey - values).max() <= 1
+
+
+# Scans without a truth, and pseudo-masks
+
+
+def listed(cases: Copy) -> tuple[dict[str, str], str]:
+    """Move three training cases to `unlabelled`, of nobody, of a patient of fold 0 and of one of the testing list.
+
+    Returns what is what by name of the case, and the path of the datalist.
+    """
+    training = cases.content["training"]
+    free, of_fold, of_testing = [item for item in training if item["fold"] in (3, 4)][:3]
+    left = [item for item in training if item not in (free, of_fold, of_testing)]
+    plain = {key: free[key] for key in ("case", "image")}
+    unlabelled = [plain, {**of_fold, "side": 0}, {**of_testing, "side": "testing"}]
+    names = {"free": free["case"], "of fold": of_fold["case"], "of testing": of_testing["case"]}
+    names |= {"fold": next(item["case"] for item in left if item["fold"] == 0)}
+    return names, cases.change(training=left, unlabelled=unlabelled)
+
+
+def test_what_is_held_out_is_not_learned_from_without_a_truth_either(cases):
+    names, path = listed(cases)
+    rest = {item["case"] for item in cases.content["training"]} - {names["fold"]}
+    for parts, wanted in {
+        "training": rest,
+        "unlabelled": {names["free"]},
+        "training,unlabelled": rest | {names["free"]},
+        "validation": {names["fold"]},
+        ("training", "unlabelled", "validation"): rest | {names["free"], names["fold"], names["of fold"]},
+    }.items():
+        items = volume_items.image_items(path, parts=parts)
+        assert {item["case"] for item in items} == wanted and len(items) == len(wanted)
+        assert all(set(item) == {"image", "channels", "case"} for item in items)
+    tested = {item["case"] for item in cases.content["testing"]} | {names["of testing"]}
+    assert not tested & {item["case"] for item in volume_items.image_items(path, parts=volume_items.PARTS)}
+
+
+def test_a_scan_without_a_truth_is_looked_at_before_it_is_learned_from(cases):
+    names, path = listed(cases)
+    broken = cases.folder / next(i["image"][2] for i in cases.content["unlabelled"] if i["case"] == names["free"])
+    cut_short(broken, 0.6)
+    volume_items.image_items(path, parts="training")
+    assert f"{broken} is cut short" in refusal(volume_items.image_items, path)
+
+
+def test_unknown_and_empty_parts_are_refused(cases):
+    path = cases.change(unlabelled=[])
+    for parts in ("testing", "training,training", "", "training,"):
+        with pytest.raises(SystemExit, match="parts is .*some of training, unlabelled, validation"):
+            volume_items.image_items(path, parts=parts)
+    with pytest.raises(SystemExit, match="no case in unlabelled .fold 0.. Change --parts"):
+        volume_items.image_items(path, parts="unlabelled")
+    with pytest.raises(SystemExit, match="some of training, unlabelled, with"):
+        volume_items.pseudo_items(path, parts="validation")
+
+
+def pseudo_masks(cases: Copy, *keys: str, of: int = 1) -> tuple[str, str]:
+    """Give the first `of` unlabelled cases those files, copies of a mask; returns the first one's name and the path."""
+    names, path = listed(cases)
+    mask = cases.content["training"][0]["label"]
+    for item in cases.content["unlabelled"][:of]:
+        for key in keys:
+            shutil.copy(cases.folder / mask, cases.folder / f"{item['case']}_{key}.nii.gz")
+            item[key] = f"{item['case']}_{key}.nii.gz"
+    return names["free"], cases.change()
+
+
+@pytest.mark.parametrize("keys", [("label",), ("label", "soft"), ("label", "ignore"), ("label", "soft", "ignore")])
+def test_a_pseudo_mask_may_come_with_a_probability_and_with_voxels_to_ignore(cases, keys):
+    case, path = pseudo_masks(cases, *keys)
+    (item,) = volume_items.pseudo_items(path)
+    assert item["case"] == case and set(item) == {"case", "image", "channels", "label", "targets"}
+    assert item["label"] == [str(cases.folder / f"{case}_{key}.nii.gz") for key in keys]
+    assert item["targets"] == {key: place for place, key in enumerate(keys) if place}
+
+
+def test_training_cases_keep_their_own_values_beside_pseudo_masks(cases):
+    case, path = pseudo_masks(cases, "label")
+    items = {item["case"]: item for item in volume_items.pseudo_items(path, parts=["training", "unlabelled"])}
+    assert "values" not in items.pop(case)
+    assert {item["case"] for item in cases.content["training"] if item["fold"] != 0} == set(items)
+    assert all(item["values"] == [[1, 2, 3]] and item["targets"] == {} for item in items.values())
+
+
+def test_a_scan_without_a_pseudo_mask_is_left_out_and_counted(cases, capsys):
+    case, path = pseudo_masks(cases, "label")
+    more = {**cases.content["unlabelled"][0], "case": "another", "label": None}
+    path = cases.change(unlabelled=[*cases.content["unlabelled"], more])
+    assert [item["case"] for item in volume_items.pseudo_items(path)] == [case]
+    assert "left out 1 of 2 unlabelled cases: no pseudo-mask" in capsys.readouterr().err
+
+
+def test_a_pseudo_mask_of_several_regions_or_on_another_grid_is_refused(cases):
+    case, path = pseudo_masks(cases, "label", "soft")
+    with pytest.raises(SystemExit, match="the whole tumour alone: leave --regions out"):
+        volume_items.pseudo_items(path, regions="wt,tc,et")
+    soft = cases.folder / f"{case}_soft.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), soft)
+    assert f"{soft} has shape 4x4x4" in refusal(volume_items.pseudo_items, path)
+
+
+@pytest.mark.parametrize("odd", [{"side": 1.5}, {"side": []}, {"soft": 3}, {"ignore": ["a"]}])
+def test_odd_values_of_an_unlabelled_case_are_refused(cases, odd):
+    _, path = pseudo_masks(cases, "label")
+    path = cases.change(unlabelled=[{**cases.content["unlabelled"][0], **odd}])
+    assert "is not a datalist of volumes" in refusal(volume_items.pseudo_items, path)

@@ -6,6 +6,7 @@ This file is the same in every bundle of the project; a test compares the copies
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import platform
@@ -31,19 +32,21 @@ class History:
     """Write run.json when a training starts, progress.csv and progress.png after each epoch.
 
     output_dir: where to. datalist: what is trained on, for the record. validator: the evaluator whose key metric is
-    written beside the loss. The table has epoch, seconds since the start, learning rate, mean loss, and validation Dice
-    (empty in epochs without validation).
+    written beside the loss. score: what that metric is; the validator knows whether more of it is better.
+    The table has epoch, seconds since the start, learning rate, mean loss, and `validation_SCORE` (empty in epochs
+    without validation).
     The picture needs matplotlib; without it there is only the table. A run that goes on after a stop continues its
     table; the seconds between are not counted.
     """
 
-    COLUMNS = ("epoch", "seconds", "learning_rate", "loss", "validation_dice")
+    COLUMNS = ("epoch", "seconds", "learning_rate", "loss")
     COLOURS = ("#0072B2", "#D55E00")  # blue and vermilion of Okabe and Ito: safe for all colour sight
 
-    def __init__(self, output_dir: str, datalist: str, validator: Engine) -> None:
+    def __init__(self, output_dir: str, datalist: str, validator: Engine, score: str = "Dice") -> None:
         self.folder = Path(output_dir)
         self.datalist = os.path.abspath(datalist)
         self.validator = validator
+        self.score = score
 
     def attach(self, engine: Engine) -> None:
         remember(engine, "history", self)
@@ -73,18 +76,18 @@ class History:
         self.losses += loss_of(engine.state.output)
 
     def _epoch(self, engine: Engine) -> None:
-        state, dice = self.validator.state, ""
+        state, score = self.validator.state, ""
         if state.iteration and state.epoch > self.validated:  # a validator's epochs go on counting
             self.validated = state.epoch
-            dice = round(float(state.metrics[state.key_metric_name]), 6)
+            score = round(float(state.metrics[state.key_metric_name]), 6)
         rate = engine.optimizer.param_groups[0]["lr"]
         loss = mean_loss(self.losses)
         self.losses.clear()
-        self.rows.append((engine.state.epoch, round(time.monotonic() - self.began, 1), rate, round(loss, 6), dice))
+        self.rows.append((engine.state.epoch, round(time.monotonic() - self.began, 1), rate, round(loss, 6), score))
         self._show()
 
     def _show(self) -> None:
-        rows = [self.COLUMNS, *self.rows]
+        rows = [(*self.COLUMNS, "validation_" + self.score.lower().replace(" ", "_")), *self.rows]
         _write(self.folder / "progress.csv", lambda file: csv.writer(file, lineterminator="\n").writerows(rows), "w")
         try:
             from matplotlib.figure import Figure  # without pyplot: no window, no state that others share
@@ -96,12 +99,13 @@ class History:
         upper.set_ylabel("training loss")
         scored = [(row[0], row[4]) for row in self.rows if row[4] != ""]
         if scored:
-            best = max(scored, key=lambda item: item[1])
+            is_better = self.validator.metric_cmp_fn
+            best = functools.reduce(lambda one, other: other if is_better(other[1], one[1]) else one, scored)
             lower.plot(*zip(*scored, strict=True), color=self.COLOURS[1], marker=".")
             lower.plot(*best, marker="o", color="black", fillstyle="none")
             lower.set_title(f"best {best[1]:.3f} in epoch {best[0]}", fontsize=10)
-        lower.set_ylabel("validation Dice")
-        lower.set_ylim(0, 1)
+        lower.set_ylabel(f"validation {self.score}")
+        lower.set_ylim(0, 1 if self.score == "Dice" else None)
         lower.set_xlabel("epoch")
         for panel in (upper, lower):
             panel.grid(alpha=0.3)

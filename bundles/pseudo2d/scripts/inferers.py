@@ -25,16 +25,21 @@ class MixedPrecision(Inferer):
     MONAI's own `amp` switch speaks to CUDA only and scales the loss, which bfloat16 does not
     need. On a CPU with AVX512-BF16 this makes a UNETR training step three times faster.
 
-    inputs: (B, C, ...) float tensor. Returns the network's output as float32, so that the loss
-    and the stitching of windows are computed in full precision.
+    inputs: (B, C, ...) float tensor. Returns the network's output, a tensor or a tuple of them, as
+    float32, so that the loss and the stitching of windows are computed in full precision.
     """
 
     def __init__(self, inferer: Inferer, enabled: bool = True) -> None:
         self.inferer = inferer
         self.enabled = enabled
 
-    def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> Any:
         device = inputs.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.enabled and bf16_is_fast(device)):
-            output = self.inferer(inputs, lambda *a, **k: network(*a, **k).float(), *args, **kwargs)
-        return output.float()
+            output = self.inferer(inputs, lambda *a, **k: _floats(network(*a, **k)), *args, **kwargs)
+        return _floats(output)
+
+
+def _floats(output: Any) -> Any:
+    """As float32."""
+    return tuple(part.float() for part in output) if isinstance(output, tuple) else output.float()

@@ -1,7 +1,8 @@
 """Cases that are prepared once, kept on disk, and mapped into memory by every run that needs them.
 
     CACHE/<recipe>/recipe.json                           what was done to the scans, in words
-    CACHE/<recipe>/<case>/{image,label,tumour}.npy       float16 (C, H, W, D), uint8 (R, H, W, D), int32 voxel indices
+    CACHE/<recipe>/<case>/{image,label,tumour}.npy       float16 (C, H, W, D), uint8 (R, H, W, D), int32 voxel indices;
+                                                         the image alone of a case without a label
     CACHE/files.json                                     content of the scans' files, as far as it is known
 
 A case is found again by what its files hold (not by their names or dates) and by the transforms with all their
@@ -74,8 +75,8 @@ class PreparedCases(Dataset):
 
 
 def whole(case: Mapping[str, Any]) -> dict[str, Any]:
-    """The volumes of a case as tensors: image (C, H, W, D) float16, label (R, H, W, D) uint8; and its name."""
-    return {**{key: torch.from_numpy(np.array(case[key])) for key in KEYS}, "case": case["case"]}
+    """The volumes of a case as tensors: image (C, H, W, D) float16, label (R, H, W, D) uint8 if any; and its name."""
+    return {**{key: torch.from_numpy(np.array(case[key])) for key in KEYS if key in case}, "case": case["case"]}
 
 
 def folder(cache_dir: str, datalist: str, output_dir: str) -> str:
@@ -138,10 +139,12 @@ def _prepare_one(item: dict, place: Path, transform: Callable[[dict], dict]) -> 
     if place.is_dir():  # another run was faster
         return
     ready = transform(dict(item))
-    image, label = (np.asarray(ready[key]) for key in KEYS)
+    image = np.asarray(ready["image"])
     half = np.float16 if np.abs(image).max(initial=0) < HALF_MAX else np.float32
-    label = label.astype(np.uint8)
-    arrays = {"image": image.astype(half), "label": label, "tumour": tumour_indices(label)}
+    arrays = {"image": image.astype(half)}
+    if "label" in ready:
+        label = np.asarray(ready["label"]).astype(np.uint8)
+        arrays |= {"label": label, "tumour": tumour_indices(label)}
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
     try:
         for name, array in arrays.items():
@@ -190,7 +193,7 @@ def _contents(data: Sequence[dict], known_file: Path) -> list[dict]:
     except (OSError, ValueError):
         known = {}
     known = known if isinstance(known, dict) else {}
-    paths = list(dict.fromkeys(path for item in data for key in KEYS for path in _paths(item[key])))
+    paths = list(dict.fromkeys(path for item in data for key in KEYS for path in _paths(item.get(key, []))))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = dict(
             zip(paths, pool.map(lambda path: _file(path, known.get(os.path.abspath(path))), paths), strict=True)
@@ -200,7 +203,7 @@ def _contents(data: Sequence[dict], known_file: Path) -> list[dict]:
         with contextlib.suppress(OSError):  # a folder that one may only read: the files are read again next time
             _write(known_file, json.dumps(known | new))
     kept = [{key: value for key, value in item.items() if key not in (*KEYS, "case", "fold")} for item in data]
-    files = [{key: [found[path][-1] for path in _paths(item[key])] for key in KEYS} for item in data]
+    files = [{key: [found[path][-1] for path in _paths(item[key])] for key in KEYS if key in item} for item in data]
     return [one | other for one, other in zip(kept, files, strict=True)]
 
 

@@ -46,12 +46,18 @@ RULES = {
     "weight_decay": ("a number of at least 0", lambda v: _number(v) and v >= 0),
     "dropout": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
     "contrast_dropout": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
+    "encoder": ("beginnings of names, such as vit,encoder", lambda v: isinstance(v, str) or _texts(v)),
+    "encoder_factor": ("a number above 0", lambda v: _number(v) and 0 < v < float("inf")),
+    "freeze_epochs": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
+    "masking_ratio": ("a number above 0 and below 1", lambda v: _number(v) and 0 < v < 1),
     "max_grad_norm": ("a number above 0", lambda v: _number(v) and v > 0),
     "dice_weight": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
     "smallest_object": ("a number of at least 0, mm^3", lambda v: _number(v) and v >= 0),
     "overlap": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
     "cache_rate": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
+    "parts": ("parts of the datalist, such as training,unlabelled", lambda v: isinstance(v, str) or _texts(v)),
     "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, _sixteens)),
+    "pretrained_patch_size": ("three multiples of 16, or []", lambda v: v in ([], ()) or _three(v, _sixteens)),
     "target_spacing": ("three lengths in mm above 0, such as [1.0,1.0,1.0]", lambda v: _three(v, _number)),
     "smooth_mm": ("a length in mm of at least 0", lambda v: _number(v) and v >= 0),
     "unsure": ("two numbers from 0 to 1, the smaller first, such as [0.35,0.65]", lambda v: _interval(v)),
@@ -64,9 +70,10 @@ RULES = {
     "normalize_nonzero": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "save_probability": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "device": ("cpu, cuda or cuda:NUMBER, and there", lambda v: _is_device(v)),
+    "pretrained": ("a file that exists (weights that a training saved)", lambda v: os.path.isfile(v)),
     "checkpoint": ("a file that exists (weights saved by training)", lambda v: os.path.isfile(v)),
 }
-PATHS = ("datalist", "dataset_dir", "mask_dir", "output_dir", "cache_dir", "checkpoint")
+PATHS = ("datalist", "dataset_dir", "mask_dir", "output_dir", "cache_dir", "checkpoint", "pretrained")
 
 
 def _whole(value: Any) -> bool:
@@ -75,6 +82,10 @@ def _whole(value: Any) -> bool:
 
 def _number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and value == value
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
 
 
 def _sixteens(value: Any) -> bool:

@@ -31,7 +31,7 @@ class TumourCrop:
         if len(tumour) and float(torch.rand(())) < self.share:
             centre = np.unravel_index(int(tumour[_draw(len(tumour))]), shape)
         else:
-            centre = _outside(case["image"], case["label"], shape)
+            centre = _in_head(case["image"], outside=case["label"])
         return cut(case, centre, self.patch_size)
 
 
@@ -42,19 +42,32 @@ class CentreCrop:
         self.patch_size = tuple(patch_size)
 
     def __call__(self, case: Mapping[str, Any]) -> dict[str, Any]:
-        return cut(case, [side // 2 for side in case["label"].shape[1:]], self.patch_size)
+        return cut(case, [side // 2 for side in case["image"].shape[1:]], self.patch_size)
+
+
+class HeadCrop:
+    """A crop centred on a random voxel of the head, of a case with or without a label; else as a `TumourCrop`."""
+
+    def __init__(self, patch_size: Sequence[int]) -> None:
+        self.patch_size = tuple(patch_size)
+
+    def __call__(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        return cut(case, _in_head(case["image"]), self.patch_size)
 
 
 def cut(case: Mapping[str, Any], centre: Sequence[int], size: Sequence[int]) -> dict[str, Any]:
-    """image (C, *size) and label (R, *size) around a voxel, in the type they are stored in, and the case's name."""
-    starts, sides = [], case["label"].shape[1:]
+    """image (C, *size) and label (R, *size) around a voxel, in the type they are stored in, and the case's name.
+
+    Without a label where the case has none.
+    """
+    starts, sides = [], case["image"].shape[1:]
     for at, wanted, side in zip(centre, size, sides, strict=True):
         inside = min(max(int(at) - wanted // 2, 0), side - wanted)
         starts.append(inside if side >= wanted else -((wanted - side) // 2))
     from_ = tuple(slice(max(0, s), min(side, s + n)) for s, n, side in zip(starts, size, sides, strict=True))
     to = tuple(slice(f.start - s, f.stop - s) for f, s in zip(from_, starts, strict=True))
     found: dict[str, Any] = {"case": case["case"]} if "case" in case else {}
-    for key in KEYS:
+    for key in (key for key in KEYS if key in case):
         values = np.asarray(case[key][(slice(None), *from_)])
         out = np.zeros((len(values), *size), values.dtype)
         out[(slice(None), *to)] = values
@@ -67,10 +80,10 @@ def _draw(count: int) -> int:
     return int(torch.randint(count, ()))
 
 
-def _outside(image: Any, label: Any, shape: Sequence[int]) -> Sequence[int]:
-    """A random voxel of the head that is no tumour; any voxel if `TRIES` find none."""
+def _in_head(image: Any, outside: Any = None) -> Sequence[int]:
+    """A random voxel of the head of (C, H, W, D), none of a tumour (R, H, W, D); any voxel if `TRIES` find none."""
     for _ in range(TRIES):
-        at = tuple(_draw(side) for side in shape)
-        if not label[(0, *at)] and bool((image[(slice(None), *at)] > 0).any()):
+        at = tuple(_draw(side) for side in image.shape[1:])
+        if (outside is None or not outside[(0, *at)]) and bool((image[(slice(None), *at)] > 0).any()):
             break
     return at

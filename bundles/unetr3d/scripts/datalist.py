@@ -23,12 +23,14 @@ from .readers import Unreadable, promised_bytes, read_nifti
 
 REGIONS = ("wt", "tc", "et")  # whole tumour, tumour core, enhancing tumour: each within the one before
 WT = REGIONS[:1]
+Names = str | Sequence[str]
+PARTS = ("training", "unlabelled", "validation")  # of a datalist; `validation` is what trains no network: the fold
+FILES = ("label", "soft", "ignore")  # of an item, each one on the grid of its image
 ALL = "all"  # in place of a fold's number: every case trains
-Regions = str | Sequence[str]
 GRID_TOLERANCE_MM = 1e-2  # how far two affines may differ and still mean the same grid
 
 
-def region_names(regions: Regions) -> list[str]:
+def region_names(regions: Names) -> list[str]:
     """`wt`, `wt,tc,et` or a list of them -> a list. Refuses any other choice: regions are nested, the outer first."""
     names = regions.replace(" ", "").split(",") if isinstance(regions, str) else regions
     names = list(names) if isinstance(names, (list, tuple)) else []
@@ -37,13 +39,13 @@ def region_names(regions: Regions) -> list[str]:
     return names
 
 
-def training_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, regions: Regions = WT) -> list[dict]:
+def training_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, regions: Names = WT) -> list[dict]:
     """Items of the datalist's `training` section outside `fold`; with the fold "all", every one."""
     items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") != fold]
     return _checked(items, f"{datalist}: no training case outside fold {fold}. Choose another with --fold.")
 
 
-def validation_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, regions: Regions = WT) -> list[dict]:
+def validation_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, regions: Names = WT) -> list[dict]:
     """Items of the datalist's `training` section inside `fold`; the `testing` section is never read here.
 
     With the fold "all" nothing is left to validate: fold 0 is shown, and said to have trained.
@@ -56,7 +58,7 @@ def validation_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, 
 
 
 def evaluation_items(
-    datalist: str, dataset_dir: str = "", section: str = "testing", fold: int = 0, regions: Regions = WT
+    datalist: str, dataset_dir: str = "", section: str = "testing", fold: int = 0, regions: Names = WT
 ) -> list[dict]:
     """Items to score: `testing` (the default), or `validation`, the training cases inside `fold`."""
     if section == "validation":
@@ -91,8 +93,8 @@ def unlabelled_items(datalist: str = "", dataset_dir: str = "", section: str = "
     if section not in ("unlabelled", "training", "testing"):
         refuse(f"section is {section!r}. It must be unlabelled, training or testing.")
     if datalist:
-        held_out = _cases_of_test_patients(datalist)
-        items = [i for i in _section(datalist, dataset_dir, section, ()) if i["case"] not in held_out]
+        items = _section(datalist, dataset_dir, section, (), ("side",))
+        items = [item for item in items if item.get("side") != "testing"]
     elif dataset_dir:
         items = _cases(dataset_dir)
     else:
@@ -102,14 +104,71 @@ def unlabelled_items(datalist: str = "", dataset_dir: str = "", section: str = "
     return _checked(items, empty, truth=False)
 
 
-def _cases_of_test_patients(datalist: str) -> set[str]:
-    """The unlabelled cases of which the datalist says that their side is testing; [] of a file that is none."""
-    try:
-        with open(datalist, encoding="utf-8") as stream:
-            items = json.load(stream)["unlabelled"]
-        return {item["case"] for item in items if item.get("side") == "testing"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return set()  # `_section` says what is wrong with it
+def image_items(datalist: str, dataset_dir: str = "", fold: int = 0, parts: Names = PARTS[:2]) -> list[dict]:
+    """Items to learn from without any truth, of some of PARTS.
+
+    `training` leaves `fold` out, `validation` is that fold. An unlabelled scan of a patient of the testing list is
+    never taken, and one of a patient of the fold only if `validation` is asked for.
+    """
+    names = _part_names(parts, PARTS)
+    items = []
+    for name in names:
+        found = _section(datalist, dataset_dir, "unlabelled" if name == "unlabelled" else "training", (), ("side",))
+        items += [item for item in found if _is_of(item, name, fold, "validation" in names)]
+    items = [{key: item[key] for key in ("image", "channels", "case")} for item in items]
+    return _checked(items, f"{datalist}: no case in {', '.join(names)} (fold {fold}). Change --parts.", truth=False)
+
+
+def pseudo_items(
+    datalist: str, dataset_dir: str = "", fold: int = 0, parts: Names = PARTS[1:2], regions: Names = WT
+) -> list[dict]:
+    """Items whose `label` may be a pseudo-mask, of `unlabelled` and of `training` outside `fold`; whole tumour alone.
+
+    An item may name two more files, `soft` (the probability of tumour, 0 to 1) and `ignore` (not 0 where nobody knows):
+    `label` is then a list, and the item's `targets` says which of its files they are. In `unlabelled` what is not 0 is
+    tumour; scans without a label are left out, as are those of patients of the testing list and the fold.
+    """
+    names = _part_names(parts, PARTS[:2])
+    if tuple(region_names(regions)) != WT:
+        refuse(f"regions is {regions!r}. A pseudo-mask holds the whole tumour alone: leave --regions out.")
+    items: list[dict] = []
+    for name in names:
+        of = WT if name == "training" else ()
+        found = _section(datalist, dataset_dir, name, of, ("side", "soft", "ignore"))
+        found = [_with_targets(item) for item in found if _is_of(item, name, fold, False)]
+        marked = [item for item in found if name == "training" or "label" in item]
+        if len(marked) < len(found):
+            print(
+                f"left out {len(found) - len(marked)} of {len(found)} unlabelled cases: no pseudo-mask", file=sys.stderr
+            )
+        items += marked
+    return _checked(items, f"{datalist}: no case with a mask in {', '.join(names)} (fold {fold}). Change --parts.")
+
+
+def _part_names(parts: Names, known: Sequence[str]) -> list[str]:
+    names = parts.replace(" ", "").split(",") if isinstance(parts, str) else parts
+    names = list(names) if isinstance(names, (list, tuple)) else []
+    if not names or not set(names) <= set(known) or len(set(names)) < len(names):
+        refuse(f"parts is {parts!r}. It must be some of {', '.join(known)}, with commas.")
+    return names
+
+
+def _is_of(item: dict, part: str, fold: int, with_validation: bool) -> bool:
+    """Whether an item may be used as one of a part. `side`: where the labelled scans of an unlabelled patient are."""
+    if part == "unlabelled":
+        side = item.get("side")
+        return side != "testing" and (side != fold or with_validation)
+    return (item.get("fold") == fold) is (part == "validation")
+
+
+def _with_targets(item: dict) -> dict:
+    """Put the files of a pseudo-mask into `label`, one after the other, and their places into `targets`."""
+    item = {key: value for key, value in item.items() if key != "side" and (key != "values" or value)}
+    more = [(key, item.pop(key)) for key in ("soft", "ignore") if key in item]
+    if "label" not in item:
+        return item
+    files = [item["label"], *(path for _, path in more)]
+    return item | {"label": files, "targets": {key: place for place, (key, _) in enumerate(more, start=1)}}
 
 
 def _cases(folder: str) -> list[dict]:
@@ -124,8 +183,13 @@ def _cases(folder: str) -> list[dict]:
     return [{"image": list(case.image), "channels": list(range(len(CONTRASTS))), "case": case.case} for case in cases]
 
 
-def _section(datalist: str, dataset_dir: str, section: str, regions: Sequence[str]) -> list[dict]:
-    """Read one section, with its paths made absolute by `dataset_dir` or the folder the datalist names."""
+def _section(
+    datalist: str, dataset_dir: str, section: str, regions: Sequence[str], also: Sequence[str] = ()
+) -> list[dict]:
+    """Read one section, with its paths made absolute by `dataset_dir` or the folder the datalist names.
+
+    also: keys of an item that are kept although a plain training has no use for them.
+    """
     if not datalist:
         refuse("no datalist. Make one with `python -m autoconf inspect DATA --out WORK`; give it as --datalist FILE.")
     try:
@@ -133,7 +197,8 @@ def _section(datalist: str, dataset_dir: str, section: str, regions: Sequence[st
             content = checked(json.load(stream), "object", "it")
         contrasts = [checked(name, "text", "a contrast") for name in checked(content["contrasts"], "list", "contrasts")]
         regions_of_all = _label_values(content.get("regions"), "regions")
-        items = [_item(item, contrasts, regions_of_all) for item in checked(content[section], "list", section)]
+        listed = content.get(section, []) if section == "unlabelled" else content[section]
+        items = [_item(item, contrasts, regions_of_all, also) for item in checked(listed, "list", section)]
         named = content.get("dataset_dir")
         root = dataset_dir or checked(os.path.dirname(datalist) if named is None else named, "text", "dataset_dir")
     except OSError as error:
@@ -145,7 +210,7 @@ def _section(datalist: str, dataset_dir: str, section: str, regions: Sequence[st
     return [_absolute(_of_regions(item, regions, datalist), root) for item in items]
 
 
-def _item(item: dict, contrasts: list[str], regions: dict[str, list[int]]) -> dict:
+def _item(item: dict, contrasts: list[str], regions: dict[str, list[int]], also: Sequence[str] = ()) -> dict:
     """Check one entry of the datalist and say where each of CONTRASTS lies among its loaded channels, -1 for nowhere.
 
     An image is one file with all contrasts on its last axis, or a file per contrast, null where it is missing.
@@ -167,6 +232,10 @@ def _item(item: dict, contrasts: list[str], regions: dict[str, list[int]]) -> di
         found["fold"] = checked(item["fold"], "whole number", f"the fold of case {case!r}")
     if item.get("label") not in (None, ""):
         found["label"] = checked(item["label"], "text", f"the label of case {case!r}")
+    for key in also:
+        if item.get(key) not in (None, ""):
+            kind = "text" if key in FILES or isinstance(item[key], str) else "whole number"
+            found[key] = checked(item[key], kind, f"the {key} of case {case!r}")
     return found
 
 
@@ -193,9 +262,7 @@ def _of_regions(item: dict, regions: Sequence[str], datalist: str) -> dict:
 
 def _absolute(item: dict, root: str) -> dict:
     item = {**item, "image": [os.path.join(root, path) for path in item["image"]]}
-    if "label" in item:
-        item["label"] = os.path.join(root, item["label"])
-    return item
+    return item | {key: os.path.join(root, item[key]) for key in FILES if key in item}
 
 
 def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]:
@@ -205,7 +272,7 @@ def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]
     for item in items:
         if truth and "label" not in item:
             refuse(f"the datalist's case {item['case']} has no 'label'. Add its mask, or take it out of that list.")
-    files = [[*item["image"], *([item["label"]] if "label" in item else [])] for item in items]
+    files = [[*item["image"], *_files(item.get("label", []))] for item in items]
     grids = _grids({path: 0 for paths in files for path in paths} | _channels_needed(items))
     for first, *others in files:
         shape, affine = grids[first]
@@ -216,6 +283,10 @@ def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]
             if not np.allclose(other_affine, affine, atol=GRID_TOLERANCE_MM):
                 refuse(f"{path} and {first} have different affines. Co-register them to one grid.")
     return items
+
+
+def _files(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
 
 
 def _channels_needed(items: list[dict]) -> dict[str, int]:

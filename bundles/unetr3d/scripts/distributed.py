@@ -21,10 +21,11 @@ from .checkpoints import RESTARTS, Resume
 from .errors import ROOT, refuse
 from .handlers import AverageWeights, ClipGradients
 from .lost import speak_for_the_lost
+from .pretrained import Freeze
 
 # What trains or gathers, in every process; all other handlers only write or show something, which is rank 0's.
 # StopOnNan sees the mean loss of all in rank 0; when that ends, torchrun ends the others.
-EVERYWHERE = (ClipGradients, AverageWeights, LrScheduleHandler, ValidationHandler, Resume)
+EVERYWHERE = (ClipGradients, AverageWeights, LrScheduleHandler, ValidationHandler, Resume, Freeze)
 EVERYWHERE += (CheckpointLoader, MetricsSaver)
 
 

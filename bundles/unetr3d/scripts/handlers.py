@@ -141,12 +141,13 @@ class Progress:
     """Show where a run stands: a bar on a terminal, one plain line per epoch elsewhere.
 
     name: what runs, e.g. "training".
-    validator: the evaluator whose key metric (and best so far) is shown beside the loss.
+    validator: the evaluator whose key metric (and best so far) is shown beside the loss. score: what that metric is.
     """
 
-    def __init__(self, name: str, validator: Engine | None = None) -> None:
+    def __init__(self, name: str, validator: Engine | None = None, score: str = "Dice") -> None:
         self.name = name
         self.validator = validator
+        self.score = score
         self.bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -193,7 +194,8 @@ class Progress:
         text = f"loss {mean_loss(self.losses):.4f}"
         state = self.validator.state if self.validator is not None else None
         if state is not None and state.key_metric_name in state.metrics:
-            text += f"  validation Dice {state.metrics[state.key_metric_name]:.4f} (best {state.best_metric:.4f})"
+            now = state.metrics[state.key_metric_name]
+            text += f"  validation {self.score} {now:.4f} (best {state.best_metric:.4f})"
         return text
 
     def _end(self, engine: Engine) -> None:

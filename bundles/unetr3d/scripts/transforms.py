@@ -11,6 +11,7 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from .datalist import region_names
+from .errors import refuse
 
 
 class PickContrastsd(MapTransform):
@@ -47,6 +48,43 @@ class Regionsd(MapTransform):
             marked = torch.cat(regions).to(torch.uint8)
             d[key] = MetaTensor(marked, meta=d[key].meta, applied_operations=d[key].applied_operations)
         return d
+
+
+class Targetsd(MapTransform):
+    """Turn a pseudo-mask into what is learned from it, the target of `scripts.losses.Masked`.
+
+    Takes (1 to 3, H, W, D): a mask, and where the item's `targets` says so the channels `soft`, the probability of
+    tumour, and `ignore`, not 0 where nobody knows. Returns (3, H, W, D) uint8: the mask as 0 and 1; the probability in
+    255ths, of a mask without one 0 and 255; 1 where it is ignored. The key is used up. Items without it, of which the
+    truth is known, are made as by `Regionsd`.
+    """
+
+    def __init__(self, keys: str | Sequence[str]) -> None:
+        super().__init__(keys)
+        self.regions = Regionsd(keys)
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        d = dict(data)
+        targets = d.pop("targets", None)
+        found = {key: d[key].as_tensor() for key in self.key_iterator(d)}
+        if targets is None:
+            return self.regions(d)
+        for key, channels in found.items():
+            d[key] = MetaTensor(channels[:1], meta=d[key].meta, applied_operations=d[key].applied_operations)
+        d = self.regions(d)
+        for key, channels in found.items():
+            hard = d[key].as_tensor()
+            soft = _in_255ths(channels[targets["soft"]], d[key]) if "soft" in targets else hard[0] * 255
+            ignore = channels[targets["ignore"]] != 0 if "ignore" in targets else torch.zeros_like(hard[0])
+            target = torch.stack([hard[0], soft, ignore.to(torch.uint8)])
+            d[key] = MetaTensor(target, meta=d[key].meta, applied_operations=d[key].applied_operations)
+        return d
+
+
+def _in_255ths(soft: torch.Tensor, of: MetaTensor) -> torch.Tensor:
+    if not 0 <= float(soft.min()) <= float(soft.max()) <= 1:
+        refuse(f"the soft mask beside {of.meta['filename_or_obj']} is no probability: {soft.min()} to {soft.max()}.")
+    return (soft * 255).round().to(torch.uint8)
 
 
 def _is_any_of(mask: torch.Tensor, values: Sequence[float]) -> torch.Tensor:
