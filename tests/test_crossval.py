@@ -194,6 +194,16 @@ def test_a_fold_that_fails_does_not_end_the_others(job):
     assert job.once_each(ALL) and len(csv_rows(job.out / "crossval.csv")) == 5
 
 
+def test_a_full_disk_is_one_line_and_no_failure_of_the_fold(job):
+    full = {"STAND_IN_FAIL": "/fold-0/ OSError: [Errno 28] No space left on device"}
+    _, err = job.run("--folds", "0,1", expect=1, **full)
+    where = f"autoconf: {job.out / 'fold-0'}: "
+    assert err == where + "No space left on device. Free some space; the same command goes on.\n"
+    assert not list(job.out.rglob("failed-*.txt")) and job.counted("begin") == {}
+    job.run("--folds", "0,1")
+    assert job.once_each([0, 1])
+
+
 def test_a_mask_that_was_not_written_is_a_failure_not_an_empty_prediction(job):
     _, err = job.run("--folds", "0,1", expect=1, STAND_IN_LOSE=1)
     assert "fold 1: the evaluation wrote no mask of" in err and not (job.out / "scores").exists()

@@ -290,6 +290,17 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on_when_there_is_room(home, 
         subprocess.run(["umount", "-l", disk], check=False)
 
 
+def test_a_full_disk_while_confirming_is_one_line_and_the_same_command_goes_on(home):
+    full = home.env() | {"STAND_IN_FAIL": "/confirm/tuned-1/ OSError: [Errno 28] No space left on device"}
+    said = home.run("--trials", 5, "--seeds", 1, expect=1, env=full).stderr.strip().splitlines()
+    folder = home.folder / "tune" / "confirm" / "tuned-1"
+    assert said[-1] == f"autoconf: {folder}: No space left on device. Free some space; the same command goes on."
+    before = len(home.runs())
+    home.run("--trials", 5, "--seeds", 1)
+    assert home.runs()[before:][0][0] == "tuned-1" and len(home.runs()) == before + 1
+    assert home.result()["confirmed"]
+
+
 # The real bundles
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoconf.errors import AutoconfError
+
 LOOK_EVERY = 0.5  # seconds
 TAIL = 20_000  # bytes of a log that are looked at for a reason
 PATIENCE = 10.0  # seconds between asking a process to end and ending it
+ATTEMPTS = 3  # of a run that is killed: perhaps it needs more memory than there is
+FULL_DISK = "No space left on device"
+LEAST_ROOM = 64_000  # bytes; with less a process cannot even say why it ended
 OUT_OF_MEMORY = ("out of memory", "OutOfMemoryError", "can't allocate memory", "MemoryError", "Cannot allocate memory")
 # Linux ends the process if whoever started it dies, even by kill -9: no orphan goes on writing beside its successor.
 LAUNCHER = """
@@ -62,6 +68,7 @@ def run(
     """Run python with these words; its output goes to the end of `log`. watch: called twice a second.
 
     What `watch` raises ends the run (its whole process group) and is passed on; so does a KeyboardInterrupt.
+    Raises AutoconfError if the run failed for a full disk: that is no fault of it, and it goes on when there is room.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as out:
@@ -82,7 +89,22 @@ def run(
             watch()
         finally:
             end(process)
-    return Ended(process.returncode, *_why(process.returncode, log, start))
+    ended = Ended(process.returncode, *_why(process.returncode, log, start))
+    if not ended.ok and (FULL_DISK in ended.reason or shutil.disk_usage(log.parent).free < LEAST_ROOM):
+        raise AutoconfError(f"{log.parent}: {FULL_DISK}. Free some space; the same command goes on.")
+    return ended
+
+
+def run_again(
+    command: Sequence[str], log: Path, watch: Callable[[], None], again: Callable[[str], None] = lambda reason: None
+) -> Ended:
+    """`run`, and again after a kill, from the last epoch on, ATTEMPTS times in all. again: told of each kill."""
+    for _ in range(ATTEMPTS):
+        ended = run(command, log, watch)
+        if not ended.killed:
+            break
+        again(ended.reason)
+    return ended
 
 
 def end(process: subprocess.Popen) -> None:

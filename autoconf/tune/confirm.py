@@ -16,10 +16,10 @@ import yaml
 
 from autoconf.errors import AutoconfError
 from autoconf.jobs.places import Claim, Place
-from autoconf.jobs.runs import bundle_command, run
+from autoconf.jobs.runs import bundle_command, run_again
 from autoconf.score.compare import ALPHA, per_patient, wilcoxon
 from autoconf.score.summary import intervals
-from autoconf.tune.search import ATTEMPTS, TimeUp, Worker, drop_weights
+from autoconf.tune.search import TimeUp, Worker, drop_weights
 from autoconf.tune.settings import Search, changed
 
 DEFAULT, TUNED = "default", "tuned"
@@ -145,10 +145,7 @@ def _process(
         if worker.late:
             raise TimeUp
 
-    for _ in range(ATTEMPTS):
-        ended = run(bundle_command(run_id, configs, values), claim.folder / "log.txt", watch)
-        if not ended.killed:
-            break
+    ended = run_again(bundle_command(run_id, configs, values), claim.folder / "log.txt", watch)
     if not ended.ok:
         raise AutoconfError(f"confirming failed: {ended.reason} (log: {claim.folder / 'log.txt'})")
 
