@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoconf.crossval.settings import CACHE, Job
+from autoconf.crossval.settings import Job
+from autoconf.jobs.data import prepared
 from autoconf.jobs.places import Claim, Place, TakenOver
 from autoconf.jobs.runs import Ended, bundle_command, run
 from autoconf.output import LINE_EVERY
@@ -81,9 +82,7 @@ def _train(job: Job, fold: int, claim: Claim) -> Ended:
     if checkpoint.exists():  # it is written when all epochs are done
         return Ended(0)
     say(fold, f"training; its log: {job.log(fold)}")
-    values: dict[str, object] = {"output_dir": checkpoint.parent, "resume": True}
-    if CACHE in job.bundle.config:
-        values[CACHE] = job.cache
+    values = {"output_dir": checkpoint.parent, "resume": True} | prepared(job.work, job.bundle, job.choices, job.home)
     return _run(job, fold, claim, "training", "train", values)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoconf.errors import AutoconfError
-from autoconf.output import check_out
+from autoconf.output import check_out, check_out_file
 
 if TYPE_CHECKING:
     from autoconf.tune.search import Worker
@@ -84,7 +84,7 @@ def tune(
         if value < least:
             raise AutoconfError(f"--{name} is {value}. It must be at least {least}.")
     seconds = parse_time(timeout) if timeout else None
-    _check_file(out)
+    check_out_file(out, "tuned.yaml")
     home = Path(os.path.abspath(folder or os.path.join(work, "tune")))
     check_out(str(home))
     load_optuna()
@@ -176,9 +176,3 @@ def _helpers(jobs: int, devices: Sequence[str], search: Search, words: list[str]
                 )
             )
     return helpers
-
-
-def _check_file(out: str) -> None:
-    if not out or os.path.isdir(out):
-        raise AutoconfError(f"--out is '{out}'. Give it a file, such as tuned.yaml.")
-    check_out(os.path.dirname(os.path.abspath(out)))

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from autoconf.errors import AutoconfError
+from autoconf.jobs.data import CACHE
 from autoconf.jobs.places import Claim, Place
 from autoconf.jobs.runs import bundle_command, run_again
 from autoconf.score.compare import ALPHA, per_patient, wilcoxon
@@ -128,7 +129,7 @@ def _train_and_score(
     device = {"device": worker.device} if worker.device else {}
     _process(search, worker, claim, "training", override, search.run_values(out) | {"resume": True} | device)
     asked = search.run_values(scored) | {"section": "validation", "fold": fold, "checkpoint": out / "model_final.pt"}
-    asked.pop("cache_dir", None)
+    asked.pop(CACHE, None)
     _process(search, worker, claim, "evaluating", override, asked | device)
     return read_dice(scored / "dice_raw.csv")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from autoconf.errors import AutoconfError
-from autoconf.jobs.data import MASKS, read_sealed
+from autoconf.jobs.data import MASKS, prepared, read_sealed
 from autoconf.jobs.places import Place, write_json
-from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
-from autoconf.plan.file import parse
+from autoconf.plan.bundle import Bundle, check_plan, parse_set, read_bundle
+from autoconf.plan.file import read
 from autoconf.plan.rules import Choice
 from autoconf.tune.space import Space, own_value, read_space
 
@@ -80,25 +80,21 @@ class Search:
 
     def run_values(self, out: Path) -> dict[str, object]:
         """What every run is told on its command line. out: its output folder."""
-        values: dict[str, object] = {"datalist": self.datalist, "output_dir": out}
-        if "cache_dir" in self.bundle.config:  # prepared once for all trials, and for the trainings after them
-            values["cache_dir"] = os.path.abspath(str(self.value("cache_dir") or os.path.join(self.work, "prepared")))
-        return values
+        cache = prepared(self.work, self.bundle, self.plan, self.folder)
+        return {"datalist": self.datalist, "output_dir": out} | cache
 
 
 def read_search(
     work: str, bundle: str, network: str, plan: str, words: tuple[str, ...], space: str, preset: str, stages: bool
 ) -> tuple[Bundle, dict[str, Choice], list[str], Space]:
     """Read and check what the flags name. Raises AutoconfError."""
-    heading, choices = _read_plan(plan) if plan else ([], {})
+    heading, choices = read(plan) if plan else ([], {})
     named = choices.get("network_name")
     own = read_bundle(bundle)
     if not network and named is not None and named.value != own.config.get("network_name"):
         network = str(named.value)
     to = read_bundle(bundle, network) if network else own
-    for key, choice in choices.items():
-        if "::" not in key:  # the bundle itself follows a path into its config, and refuses a wrong one
-            check_override(to, key, choice.value)
+    check_plan(to, choices)
     choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
     if preset and space:
         raise AutoconfError("--preset and --space both name a space. Give one of them.")
@@ -172,16 +168,6 @@ def _says(search: Search) -> dict[str, Any]:
         "data": hashlib.sha256(data.encode()).hexdigest()[:16],
         "trials": search.trials,
     }
-
-
-def _read_plan(path: str) -> tuple[list[str], dict[str, Choice]]:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise AutoconfError(f"{path}: {error.strerror}. Make a plan with: autoconf plan WORK --bundle B") from None
-    except UnicodeDecodeError:
-        raise AutoconfError(f"{path}: is no text. Give a file that plan wrote.") from None
-    return parse(text, path)
 
 
 def changed(values: Mapping[str, Any], search: Search) -> dict[str, Any]:
