@@ -62,18 +62,11 @@ def listed(configs: Sequence[str | Path]) -> str:
     return '"' + re.sub(r'([\\"$`])', r"\\\1", inner) + '"'
 
 
-def run(
-    command: Sequence[str], log: Path, watch: Callable[[], None] = lambda: None, env: Mapping[str, str] | None = None
-) -> Ended:
-    """Run python with these words; its output goes to the end of `log`. watch: called twice a second.
-
-    What `watch` raises ends the run (its whole process group) and is passed on; so does a KeyboardInterrupt.
-    Raises AutoconfError if the run failed for a full disk: that is no fault of it, and it goes on when there is room.
-    """
+def start(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """Start python with these words; its output goes to the end of `log`, and it dies with this process."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as out:
-        start = out.tell()
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-c", LAUNCHER, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -81,15 +74,25 @@ def run(
             env={**os.environ, **(env or {})},
             start_new_session=True,  # a ctrl-C reaches us alone, and we end it in order
         )
-        try:
-            while process.poll() is None:
-                watch()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(LOOK_EVERY)
+
+
+def run(command: Sequence[str], log: Path, watch: Callable[[], None] = lambda: None) -> Ended:
+    """Start that and wait for its end. watch: called twice a second.
+
+    What `watch` raises ends the run (its whole process group) and is passed on; so does a KeyboardInterrupt.
+    Raises AutoconfError if the run failed for a full disk: that is no fault of it, and it goes on when there is room.
+    """
+    before = log.stat().st_size if log.exists() else 0
+    process = start(command, log)
+    try:
+        while process.poll() is None:
             watch()
-        finally:
-            end(process)
-    ended = Ended(process.returncode, *_why(process.returncode, log, start))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_EVERY)
+        watch()
+    finally:
+        end(process)
+    ended = Ended(process.returncode, *_why(process.returncode, log, before))
     if not ended.ok and (FULL_DISK in ended.reason or shutil.disk_usage(log.parent).free < LEAST_ROOM):
         raise AutoconfError(f"{log.parent}: {FULL_DISK}. Free some space; the same command goes on.")
     return ended
@@ -120,12 +123,12 @@ def end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _why(status: int, log: Path, start: int) -> tuple[str, bool]:
+def _why(status: int, log: Path, before: int) -> tuple[str, bool]:
     """The reason of an end, and whether a signal caused it."""
     if status == 0:
         return "", False
     with open(log, "rb") as file:
-        file.seek(max(start, os.path.getsize(log) - TAIL))
+        file.seek(max(before, os.path.getsize(log) - TAIL))
         text = file.read().decode(errors="replace")
     if any(sign in text for sign in OUT_OF_MEMORY):
         return "out of memory", False

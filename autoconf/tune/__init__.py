@@ -156,23 +156,13 @@ def _lead(search: Search, worker: Worker, helpers: list[subprocess.Popen], seeds
 
 
 def _helpers(jobs: int, devices: Sequence[str], search: Search, words: list[str]) -> list[subprocess.Popen]:
-    """More workers on this machine: the same command with --join. They end when this process ends."""
-    from autoconf.jobs.runs import LAUNCHER
+    """More workers on this machine: the same command with --join."""
+    from autoconf.jobs.runs import start
 
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))))
     helpers = []
     for index in range(1, jobs):
         device = devices[index % len(devices)]
         command = ["-W", "ignore", "-m", "autoconf", *words, "--join", *([f"--device={device}"] if device else [])]
-        with open(search.folder / f"worker-{index}.log", "ab") as log:
-            helpers.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", LAUNCHER, str(os.getpid()), *command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env={**os.environ, "PYTHONPATH": path},
-                    start_new_session=True,
-                )
-            )
+        helpers.append(start(command, search.folder / f"worker-{index}.log", {"PYTHONPATH": path}))
     return helpers
