@@ -238,6 +238,34 @@ def test_a_killed_workers_trial_is_run_again_by_another(home):
     assert {trial["state"] for trial in home.trials()} <= {"complete", "pruned"}
 
 
+def test_workers_share_the_runs_that_confirm(home):
+    home.run("--trials", 5, "--seeds", 3, "--jobs", 2, env=home.env(0.1))
+    runs = [name for name, _, _, out in home.starts() if "/confirm/" in out]
+    assert Counter(runs) == {"training": 6, "evaluating": 6} and home.result()["confirmed"]["runs"][2]["seed"] == 3
+    assert "confirming: " in (home.folder / "tune" / "worker-1.log").read_text()
+
+
+def test_a_killed_workers_confirming_run_is_done_by_another(home):
+    home.space(KEYS, epochs=8)
+    home.run("--trials", 5, "--seeds", 0)
+
+    def confirming(process: subprocess.Popen) -> list[str]:
+        """The folders of the runs that a worker is at."""
+        return [out for _, _, pid, out in home.starts() if "/confirm/" in out and parent_of(pid) == process.pid]
+
+    with home.started("--trials", 5, "--seeds", 3) as first:
+        wait_for(lambda: confirming(first))
+        with home.started("--trials", 1, "--join") as second:  # how many there are, the search says
+            wait_for(lambda: confirming(second))
+            (lost,) = confirming(second)
+            second.kill()
+            second.wait()
+            first.communicate(timeout=200)
+    assert first.returncode == 0 and home.result()["confirmed"]
+    times = Counter(out for name, _, _, out in home.starts() if name == "training" and "/confirm/" in out)
+    assert sorted(times.values()) == [1, 1, 1, 1, 1, 2] and times[lost] == 2
+
+
 def parent_of(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -291,14 +319,13 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on_when_there_is_room(home, 
 
 
 def test_a_full_disk_while_confirming_is_one_line_and_the_same_command_goes_on(home):
-    full = home.env() | {"STAND_IN_FAIL": "/confirm/tuned-1/ OSError: [Errno 28] No space left on device"}
+    full = home.env() | {"STAND_IN_FAIL": "/confirm/trial- OSError: [Errno 28] No space left on device"}
     said = home.run("--trials", 5, "--seeds", 1, expect=1, env=full).stderr.strip().splitlines()
-    folder = home.folder / "tune" / "confirm" / "tuned-1"
+    (folder,) = (home.folder / "tune" / "confirm").glob("trial-*-1")
     assert said[-1] == f"autoconf: {folder}: No space left on device. Free some space; the same command goes on."
     before = len(home.runs())
     home.run("--trials", 5, "--seeds", 1)
-    assert home.runs()[before:][0][0] == "tuned-1" and len(home.runs()) == before + 1
-    assert home.result()["confirmed"]
+    assert [name for name, _ in home.runs()[before:]] == [folder.name] and home.result()["confirmed"]
 
 
 # The real bundles

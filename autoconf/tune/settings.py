@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from autoconf.plan.rules import Choice
 from autoconf.tune.space import Space, own_value, read_space
 
 SAMPLERS = ("tpe", "grid", "random")
+HOW_FAR = ("trials", "seeds")  # what may change between two starts of a search
 STUDY_FILE, SEALED = "study.json", "datalist.json"
 
 
@@ -27,7 +28,7 @@ class Search:
     """A search, as all its workers know it.
 
     folder: shared by the workers. datalist: a copy without the test list. plan: key -> Choice, --set included.
-    trials: of each stage; a grid has as many as it has points, whatever stands here.
+    trials: of each stage; a grid has as many as it has points, whatever stands here. seeds: of the confirmation.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Search:
     space: Space
     sampler: str
     trials: int
+    seeds: int
     seed: int
     storage: str
     content: dict[str, Any] = field(repr=False)  # of the datalist
@@ -126,10 +128,11 @@ def read_content(work: str, to: Bundle, plan: Mapping[str, Choice], fold: int) -
     return content
 
 
-def begin(search: Search, join: bool) -> None:
+def begin(search: Search, join: bool) -> Search:
     """Write what the search is into its folder, or make sure that the one there is the same.
 
-    Raises AutoconfError if it is another, which must not be mixed with this one.
+    Returns it; whoever joins goes as far as was asked for where it was begun. Raises AutoconfError if it is another,
+    which must not be mixed with this one.
     """
     says = _says(search)
     path = search.folder / STUDY_FILE
@@ -140,19 +143,23 @@ def begin(search: Search, join: bool) -> None:
         plan = "".join(f"{key}: {json.dumps(choice.value)}\n" for key, choice in search.plan.items())
         (search.folder / "plan.yaml").write_text(plan or "{}\n", encoding="utf-8")
         write_json(path, says)
-        return
+        return search
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        how_far = {name: there[name] for name in HOW_FAR}
+    except (ValueError, KeyError):
         raise AutoconfError(f"{path}: is damaged. Give --folder another one, or delete {search.folder}.") from None
-    differ = [name for name in says if name != "trials" and there.get(name) != says[name]]
+    differ = [name for name in says if name not in HOW_FAR and there.get(name) != says[name]]
     if differ:
         raise AutoconfError(
             f"{search.folder} holds another search: its {' and '.join(differ)} differ from what is given now. "
             "Give --folder another one."
         )
-    if not join and there["trials"] != says["trials"]:  # more trials than before: the search goes on
+    if join:
+        return replace(search, **how_far)
+    if there != says:  # more trials than before, say: the search goes on
         write_json(path, says)
+    return search
 
 
 def _says(search: Search) -> dict[str, Any]:
@@ -167,6 +174,7 @@ def _says(search: Search) -> dict[str, Any]:
         "seed": search.seed,
         "data": hashlib.sha256(data.encode()).hexdigest()[:16],
         "trials": search.trials,
+        "seeds": search.seeds,
     }
 
 
