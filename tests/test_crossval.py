@@ -143,6 +143,20 @@ def test_what_is_done_is_neither_trained_nor_scored_again(job):
     assert job.counted("begin")[2] == 2 and (job.out / "scores" / "scores.csv").stat().st_mtime_ns > before
 
 
+def test_probabilities_are_scored_if_asked_for_also_of_folds_that_were_done_without(job):
+    job.run("--folds", "0")
+    assert not list(job.out.rglob("*_probability.nii.gz"))
+    job.run("--folds", "0,1", "--probabilities")
+    assert job.counted("begin") == {0: 1, 1: 1} and job.counted("masks") == {0: 2, 1: 1}
+    calibration = json.loads((job.out / "scores" / "calibration.json").read_text())
+    assert calibration["cases"] == len({row["case"] for row in csv_rows(job.out / "scores" / "scores.csv")})
+    job.run("--folds", "0,1", "--probabilities")
+    job.run("--folds", "0,1")
+    assert job.counted("masks") == {0: 2, 1: 1} and (job.out / "scores" / "calibration.json").exists()
+    job.run("--folds", "0,1,2")
+    assert not (job.out / "scores" / "calibration.json").exists()  # it would be of other cases
+
+
 def test_trainings_get_a_datalist_without_the_testing_list(job, volumes):
     """The stand-in ends at once if it is shown one."""
     assert json.loads(volumes.datalist.read_text())["testing"]
@@ -292,7 +306,9 @@ def test_bad_folders_and_files_are_one_line(volumes, slices, small, tmp_path, ca
 def test_slices_without_masks_are_refused(slices, tmp_path, capsys):
     plan = write_yaml(tmp_path / "plan.yaml", {"image_size": 64})
     said = "has no label. Give the masks with --set mask_dir=MASKS."
-    refused(capsys, said, slices.work, "--bundle", PSEUDO2D, "--plan", plan, "--out", tmp_path / "cv")
+    words = (slices.work, "--bundle", PSEUDO2D, "--plan", plan, "--out", tmp_path / "cv")
+    refused(capsys, said, *words)
+    refused(capsys, "bundle 'pseudo2d' writes no probabilities. Leave --probabilities out.", *words, "--probabilities")
 
 
 def test_a_datalist_with_one_fold_only_is_refused(volumes, small, tmp_path, capsys):
@@ -346,6 +362,7 @@ def real(volumes, small, tmp_path_factory) -> Path:
         for name in [*item["image"], item["label"]]:
             (home / "data" / name).unlink()
     words = [home / "work", "--bundle", UNETR3D, "--plan", small, "--out", home / "cv", "--folds", "0,1"]
+    words += ["--probabilities"]
     command = [sys.executable, "-m", "autoconf", "crossval", *map(str, words)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
     subprocess.run(command, env=env, check=True, timeout=300, stdout=subprocess.DEVNULL)
@@ -373,6 +390,7 @@ def test_the_real_bundle_trains_two_folds_and_every_case_in_them_is_scored(real,
     cases = training_cases(volumes)
     scored = {row["case"] for row in csv_rows(real / "cv" / "scores" / "scores.csv")}
     assert scored == {case for case, fold in cases.items() if fold in (0, 1)}
+    assert json.loads((real / "cv" / "scores" / "calibration.json").read_text())["cases"] == len(scored)
     for fold in (0, 1):
         weights = torch.load(real / "cv" / f"fold-{fold}" / "run" / "model_final.pt", weights_only=True)
         assert all(tensor.isfinite().all() for tensor in weights.values())

@@ -38,6 +38,7 @@ class Job:
     content: dict[str, Any]
     folds: list[int]
     device: str
+    probabilities: bool
 
     @property
     def datalist(self) -> Path:
@@ -46,6 +47,11 @@ class Job:
     def place(self, fold: int) -> Place:
         """Where one fold is kept."""
         return Place(self.home / f"fold-{fold}")
+
+    def is_done(self, fold: int) -> bool:
+        """Whether it was trained and segmented, with the probabilities if they are asked for."""
+        place = self.place(fold)
+        return place.is_done and (not self.probabilities or bool(place.result().get("probabilities")))
 
     def log(self, fold: int) -> Path:
         return self.place(fold).folder / "log.txt"
@@ -62,6 +68,10 @@ class Job:
     def mask_name(self, case: str) -> str:
         return f"{case}.nii.gz" if self.bundle.is_3d else f"{case}.png"
 
+    def written(self, case: str) -> list[str]:
+        """What the evaluation writes of a case: its mask, and its probabilities if they are asked for."""
+        return [self.mask_name(case), *([f"{case}_probability.nii.gz"] if self.probabilities else [])]
+
     def cases(self, fold: int) -> list[str]:
         return [item["case"] for item in self.content["training"] if item.get("fold") == fold]
 
@@ -72,7 +82,15 @@ class Job:
 
 
 def read_job(
-    work: str, bundle: str, plan: str, out: str, network: str, folds: str, device: str, words: tuple[str, ...]
+    work: str,
+    bundle: str,
+    plan: str,
+    out: str,
+    network: str,
+    folds: str,
+    device: str,
+    probabilities: bool,
+    words: tuple[str, ...],
 ) -> Job:
     """Read and check all that the flags name; writes nothing. Raises AutoconfError."""
     to = read_bundle(bundle, network)
@@ -82,6 +100,8 @@ def read_job(
         if word.partition("=")[0] in OURS:
             raise AutoconfError(f"--set {word}: crossval sets '{word.partition('=')[0]}' by itself. Leave it out.")
     choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
+    if probabilities and not to.is_3d:
+        raise AutoconfError(f"bundle '{to.name}' writes no probabilities. Leave --probabilities out.")
     if not re.fullmatch(r"|cpu|cuda(:\d+)?", device):
         raise AutoconfError(f"--device is '{device}'. It must be cpu, cuda or cuda:NUMBER; empty takes what is there.")
     content = read_sealed(work, to, MASKS in choices)
@@ -90,7 +110,9 @@ def read_job(
     check_out(out, outside=content["dataset_dir"])
     home = Path(os.path.abspath(out))
     asked = _folds(folds, sorted({item["fold"] for item in content["training"]}), work)
-    return Job(home, work, os.path.abspath(bundle), to, network, heading, choices, content, asked, device)
+    return Job(
+        home, work, os.path.abspath(bundle), to, network, heading, choices, content, asked, device, probabilities
+    )
 
 
 def _folds(words: str, known: list[int], work: str) -> list[int]:

@@ -111,7 +111,20 @@ def evaluating(values: dict, out: Path, datalist: dict) -> None:
             source, target = Path(values["mask_dir"], f"{item['case']}.png"), out / "masks" / f"{item['case']}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
+        if values.get("save_probability") == "True":
+            save_probability(target)
     note("masks", fold)
+
+
+def save_probability(mask: Path) -> None:
+    """0.8 where there is tumour, 0.1 elsewhere."""
+    import nibabel
+    import numpy as np
+
+    image = nibabel.load(mask)
+    values = np.where(np.asarray(image.dataobj) > 0, 0.8, 0.1).astype(np.float32)
+    path = str(mask).replace(".nii.gz", "_probability.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(values, image.affine), path)
 
 
 if __name__ == "__main__":
