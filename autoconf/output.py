@@ -40,6 +40,15 @@ def check_out(out: str, outside: str | None = None) -> None:
         raise AutoconfError(f"{out}: cannot write in {folder} ({error.strerror}). Give --out another folder.") from None
 
 
+def check_out_file(out: str, example: str) -> None:
+    """The same for a file. example: a name for it, for the messages."""
+    if not out:
+        raise AutoconfError(f"--out is empty. Give it a file, such as {example}.")
+    if os.path.isdir(out):
+        raise AutoconfError(f"{out} is a folder. Give --out a file, such as {os.path.join(out, example)}.")
+    check_out(os.path.dirname(os.path.abspath(out)))
+
+
 def write_files(out: str, files: dict[str, str | bytes]) -> None:
     """Write all files (name -> content) into folder `out`, or none: each is written aside, then all are renamed."""
     os.makedirs(out, exist_ok=True)

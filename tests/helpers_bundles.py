@@ -21,6 +21,7 @@ BUNDLES = REPO / "bundles"
 UNETR3D = BUNDLES / "unetr3d"
 PSEUDO2D = BUNDLES / "pseudo2d"
 NAMES = ("pseudo2d", "unetr3d")
+STAND_IN = REPO / "tests" / "stand_in"  # on a PYTHONPATH, it takes MONAI's place
 
 
 def scripts(bundle: str, module: str) -> ModuleType:

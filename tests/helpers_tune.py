@@ -11,9 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers_bundles import REPO, UNETR3D, write_yaml
+from helpers_bundles import REPO, STAND_IN, UNETR3D, write_yaml
 
-STAND_IN = REPO / "tests" / "stand_in"
 KEYS = {
     "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
     "dice_weight": {"low": 0.2, "high": 0.9},
@@ -26,7 +25,7 @@ class Home:
 
     def __init__(self, work: Path, folder: Path) -> None:
         self.work, self.folder = work, folder
-        self.starts = folder / "starts.txt"
+        self.log = folder / "log"
         self.space(KEYS)
 
     def space(self, keys: dict, epochs: int = 4, **more: object) -> None:
@@ -40,7 +39,7 @@ class Home:
 
     def env(self, seconds: float = 0.0) -> dict[str, str]:
         path = os.pathsep.join([str(STAND_IN), str(REPO)])
-        return os.environ | {"PYTHONPATH": path, "STAND_IN_STARTS": str(self.starts), "STAND_IN_SECONDS": str(seconds)}
+        return os.environ | {"PYTHONPATH": path, "STAND_IN_LOG": str(self.log), "STAND_IN_SECONDS": str(seconds)}
 
     def run(self, *words: object, expect: int = 0, env: dict | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -69,6 +68,10 @@ class Home:
 
     def runs(self, run_id: str = "training") -> list[tuple[str, int]]:
         """(folder of the trial, process) of each start."""
-        lines = self.starts.read_text().splitlines() if self.starts.exists() else []
-        found = [json.loads(line) for line in lines]
-        return [(Path(out).parent.name, pid) for name, out, _, pid in found if name == run_id]
+        return [(Path(out).parent.name, pid) for name, _, pid, out in self.starts() if name == run_id]
+
+    def starts(self) -> list[tuple[str, str, int, str]]:
+        """(run, fold, process, output folder) of each start."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        found = [line.split(" ", 4)[1:] for line in lines if line.startswith("run ")]
+        return [(name, fold, int(pid), out) for name, fold, pid, out in found]

@@ -22,13 +22,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers_bundles import PSEUDO2D, REPO, UNETR3D, run_bundle, write_yaml
+from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, run_bundle, write_yaml
 
 from autoconf.__main__ import main
 from autoconf.crossval import folds as crossval_folds
 from autoconf.jobs.places import Place
 
-STAND_IN = REPO / "tests" / "stand_in_folds"
 ALL = [0, 1, 2, 3, 4]
 
 
@@ -44,7 +43,7 @@ class Work:
         process = subprocess.Popen(
             [*map(str, command), "--out", str(self.out), *map(str, words)],
             env=os.environ
-            | {"PYTHONPATH": f"{STAND_IN}{os.pathsep}{REPO}", "FOLDS_LOG": str(self.home / "log")}
+            | {"PYTHONPATH": f"{STAND_IN}{os.pathsep}{REPO}", "STAND_IN_LOG": str(self.home / "log")}
             | {name: str(value) for name, value in env.items()},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -59,7 +58,7 @@ class Work:
     def log(self) -> list[str]:
         path = self.home / "log"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [line for line in lines if not line.startswith("read")]
+        return [line for line in lines if not line.startswith("run ")]
 
     def counted(self, what: str) -> dict[int, int]:
         """fold -> how often that was done to it."""
@@ -86,7 +85,8 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 
 @pytest.fixture
 def job(volumes, small, tmp_path) -> Iterator[Work]:
-    work = Work(tmp_path, volumes.work, small)
+    plan = write_yaml(tmp_path / "plan.yaml", read_yaml(small) | {"max_epochs": 3})
+    work = Work(tmp_path, volumes.work, plan)
     yield work
     for process in work.started:
         process.kill()
@@ -143,11 +143,24 @@ def test_what_is_done_is_neither_trained_nor_scored_again(job):
     assert job.counted("begin")[2] == 2 and (job.out / "scores" / "scores.csv").stat().st_mtime_ns > before
 
 
+def test_probabilities_are_scored_if_asked_for_also_of_folds_that_were_done_without(job):
+    job.run("--folds", "0")
+    assert not list(job.out.rglob("*_probability.nii.gz"))
+    job.run("--folds", "0,1", "--probabilities")
+    assert job.counted("begin") == {0: 1, 1: 1} and job.counted("masks") == {0: 2, 1: 1}
+    calibration = json.loads((job.out / "scores" / "calibration.json").read_text())
+    assert calibration["cases"] == len({row["case"] for row in csv_rows(job.out / "scores" / "scores.csv")})
+    job.run("--folds", "0,1", "--probabilities")
+    job.run("--folds", "0,1")
+    assert job.counted("masks") == {0: 2, 1: 1} and (job.out / "scores" / "calibration.json").exists()
+    job.run("--folds", "0,1,2")
+    assert not (job.out / "scores" / "calibration.json").exists()  # it would be of other cases
+
+
 def test_trainings_get_a_datalist_without_the_testing_list(job, volumes):
+    """The stand-in ends at once if it is shown one."""
     assert json.loads(volumes.datalist.read_text())["testing"]
     job.run("--folds", "0,1")
-    read = {line for line in (job.home / "log").read_text().splitlines() if line.startswith("read")}
-    assert read == {f"read {job.out / 'datalist.json'}"}
     given, truth = (json.loads((job.out / name).read_text()) for name in ("datalist.json", "truth.json"))
     assert given["testing"] == truth["testing"] == [] and given["dataset_dir"] == str(volumes.folder)
 
@@ -156,7 +169,7 @@ def test_trainings_get_a_datalist_without_the_testing_list(job, volumes):
 
 
 def test_after_kill_9_of_the_verb_it_goes_on_where_it_was(job):
-    process = job.start(FOLDS_PAUSE=0.5)
+    process = job.start(STAND_IN_SECONDS=0.5)
     wait_for(lambda: "epoch 0 1" in job.log())
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -166,7 +179,7 @@ def test_after_kill_9_of_the_verb_it_goes_on_where_it_was(job):
 
 
 def test_after_kill_9_of_a_training_the_other_folds_are_done_and_a_restart_goes_on(job):
-    process = job.start("--folds", "0,1", FOLDS_PAUSE=0.5)
+    process = job.start("--folds", "0,1", STAND_IN_SECONDS=0.5)
     wait_for(lambda: "epoch 0 1" in job.log())
     (training,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(training), signal.SIGKILL)
@@ -178,7 +191,7 @@ def test_after_kill_9_of_a_training_the_other_folds_are_done_and_a_restart_goes_
 
 
 def test_ctrl_c_leaves_what_the_next_start_takes_at_once(job):
-    process = job.start("--folds", "0,1", FOLDS_PAUSE=0.5)
+    process = job.start("--folds", "0,1", STAND_IN_SECONDS=0.5)
     wait_for(lambda: "epoch 0 1" in job.log())
     process.send_signal(signal.SIGINT)
     assert ended(process, 130)[1] == "autoconf: stopped by the keyboard\n"
@@ -188,15 +201,25 @@ def test_ctrl_c_leaves_what_the_next_start_takes_at_once(job):
 
 
 def test_a_fold_that_fails_does_not_end_the_others(job):
-    _, err = job.run(expect=1, FOLDS_FAIL=2)
+    _, err = job.run(expect=1, STAND_IN_FAIL="/fold-2/ unetr3d: this fold cannot be trained.")
     assert "1 of 5 folds failed. fold 2: unetr3d: this fold cannot be trained" in err and len(err.splitlines()) == 1
     assert sorted(job.counted("end")) == [0, 1, 3, 4] and not (job.out / "scores").exists()
     job.run()
     assert job.once_each(ALL) and len(csv_rows(job.out / "crossval.csv")) == 5
 
 
+def test_a_full_disk_is_one_line_and_no_failure_of_the_fold(job):
+    full = {"STAND_IN_FAIL": "/fold-0/ OSError: [Errno 28] No space left on device"}
+    _, err = job.run("--folds", "0,1", expect=1, **full)
+    where = f"autoconf: {job.out / 'fold-0'}: "
+    assert err == where + "No space left on device. Free some space; the same command goes on.\n"
+    assert not list(job.out.rglob("failed-*.txt")) and job.counted("begin") == {}
+    job.run("--folds", "0,1")
+    assert job.once_each([0, 1])
+
+
 def test_a_mask_that_was_not_written_is_a_failure_not_an_empty_prediction(job):
-    _, err = job.run("--folds", "0,1", expect=1, FOLDS_LOSE=1)
+    _, err = job.run("--folds", "0,1", expect=1, STAND_IN_LOSE=1)
     assert "fold 1: the evaluation wrote no mask of" in err and not (job.out / "scores").exists()
     job.run("--folds", "0,1")
     assert job.counted("begin") == {0: 1, 1: 1}  # only segmented again
@@ -206,7 +229,7 @@ def test_a_mask_that_was_not_written_is_a_failure_not_an_empty_prediction(job):
 
 
 def test_workers_share_the_folds_and_the_last_to_finish_scores(job):
-    workers = [job.start(FOLDS_PAUSE=0.3) for _ in range(3)]
+    workers = [job.start(STAND_IN_SECONDS=0.3) for _ in range(3)]
     said = [ended(worker)[0] for worker in workers]
     assert job.once_each(ALL) and set(job.counted("begin").values()) == {1} and job.counted("TWO") == {}
     assert sum("each by a network that never saw it" in out for out in said) == 1
@@ -220,7 +243,7 @@ def test_while_one_scores_another_leaves_it_to_him(job):
 
 
 def test_a_worker_that_waits_takes_over_from_one_that_dies(job):
-    first = job.start("--folds", "0,1", FOLDS_PAUSE=5)
+    first = job.start("--folds", "0,1", STAND_IN_SECONDS=5)
     wait_for(lambda: "begin 0" in job.log())
     second = job.start("--folds", "0,1", "--wait")
     wait_for(lambda: (job.out / "fold-1" / "result.json").exists())
@@ -283,7 +306,9 @@ def test_bad_folders_and_files_are_one_line(volumes, slices, small, tmp_path, ca
 def test_slices_without_masks_are_refused(slices, tmp_path, capsys):
     plan = write_yaml(tmp_path / "plan.yaml", {"image_size": 64})
     said = "has no label. Give the masks with --set mask_dir=MASKS."
-    refused(capsys, said, slices.work, "--bundle", PSEUDO2D, "--plan", plan, "--out", tmp_path / "cv")
+    words = (slices.work, "--bundle", PSEUDO2D, "--plan", plan, "--out", tmp_path / "cv")
+    refused(capsys, said, *words)
+    refused(capsys, "bundle 'pseudo2d' writes no probabilities. Leave --probabilities out.", *words, "--probabilities")
 
 
 def test_a_datalist_with_one_fold_only_is_refused(volumes, small, tmp_path, capsys):
@@ -295,27 +320,27 @@ def test_a_datalist_with_one_fold_only_is_refused(volumes, small, tmp_path, caps
     )
 
 
-def test_started_again_with_other_settings_it_refuses_and_says_which(job, small, tmp_path, capsys):
+def test_started_again_with_other_settings_it_refuses_and_says_which(job, tmp_path, capsys):
     job.run("--folds", "0,1")
     work = (job.work, "--bundle", UNETR3D, "--out", job.out)
-    refused(capsys, "begun with learning_rate the bundle's own, not 0.001", *work, "--plan", small, "--set",
+    refused(capsys, "begun with learning_rate the bundle's own, not 0.001", *work, "--plan", job.plan, "--set",
             "learning_rate=1e-3")  # fmt: skip
-    other = write_yaml(tmp_path / "other.yaml", yaml.safe_load(small.read_text()) | {"max_epochs": 9})
-    refused(capsys, "begun with max_epochs 1, not 9", *work, "--plan", other)
-    refused(capsys, "begun with --network '', not 'segresnet'", *work, "--plan", small, "--network", "segresnet")
+    other = write_yaml(tmp_path / "other.yaml", read_yaml(job.plan) | {"max_epochs": 9})
+    refused(capsys, "begun with max_epochs 3, not 9", *work, "--plan", other)
+    refused(capsys, "begun with --network '', not 'segresnet'", *work, "--plan", job.plan, "--network", "segresnet")
     content = json.loads((job.work / "datalist.json").read_text())
     content["training"][0]["fold"] = (content["training"][0]["fold"] + 1) % 5
     (tmp_path / "datalist.json").write_text(json.dumps(content))
-    refused(capsys, "begun with another datalist", tmp_path, *work[1:], "--plan", small)
+    refused(capsys, "begun with another datalist", tmp_path, *work[1:], "--plan", job.plan)
 
 
 # Images
 
 
 def test_slices_are_scored_against_their_pseudo_masks(job, slices, pseudo_labelled, tmp_path):
-    job.work, job.plan = slices.work, write_yaml(tmp_path / "plan.yaml", {"image_size": 64})
+    job.work, job.plan = slices.work, write_yaml(tmp_path / "plan.yaml", {"image_size": 64, "max_epochs": 3})
     masks = pseudo_labelled / "masks"
-    job.run("--folds", "0,1", "--set", f"mask_dir={masks}", bundle=PSEUDO2D, FOLDS_MASKS=masks)
+    job.run("--folds", "0,1", "--set", f"mask_dir={masks}", bundle=PSEUDO2D)
     rows = csv_rows(job.out / "crossval.csv")
     assert [float(row["dice_wt"]) for row in rows] == [1.0, 1.0]
     asked = [fold for fold in training_cases(slices).values() if fold in (0, 1)]
@@ -337,6 +362,7 @@ def real(volumes, small, tmp_path_factory) -> Path:
         for name in [*item["image"], item["label"]]:
             (home / "data" / name).unlink()
     words = [home / "work", "--bundle", UNETR3D, "--plan", small, "--out", home / "cv", "--folds", "0,1"]
+    words += ["--probabilities"]
     command = [sys.executable, "-m", "autoconf", "crossval", *map(str, words)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
     subprocess.run(command, env=env, check=True, timeout=300, stdout=subprocess.DEVNULL)
@@ -364,6 +390,7 @@ def test_the_real_bundle_trains_two_folds_and_every_case_in_them_is_scored(real,
     cases = training_cases(volumes)
     scored = {row["case"] for row in csv_rows(real / "cv" / "scores" / "scores.csv")}
     assert scored == {case for case, fold in cases.items() if fold in (0, 1)}
+    assert json.loads((real / "cv" / "scores" / "calibration.json").read_text())["cases"] == len(scored)
     for fold in (0, 1):
         weights = torch.load(real / "cv" / f"fold-{fold}" / "run" / "model_final.pt", weights_only=True)
         assert all(tensor.isfinite().all() for tensor in weights.values())

@@ -202,6 +202,33 @@ def test_a_loss_that_is_no_number_in_one_process_stops_all_in_one_line(plan, tmp
     assert not (tmp_path / "resume.pt").exists()
 
 
+def test_what_all_processes_refuse_is_said_once(plan, tmp_path):
+    with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path, "--learning_rate", -1) as job:
+        assert job.wait() != 0
+    (line,) = our_lines(job.said)
+    assert "learning_rate is -1. It must be a number above 0" in line
+
+
+def test_what_one_process_alone_refuses_is_said_too(plan, tmp_path):
+    words = ("--output_dir", tmp_path, "--dice_weight", "$[0.5, 2.0][@distributed.rank]")
+    with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", *words) as job:
+        assert job.wait() != 0
+    assert our_lines(job.said) == ["unetr3d: dice_weight is 2.0. It must be a number from 0 to 1."]
+
+
+def test_more_processes_than_gpus_are_refused_in_one_line(tmp_path):
+    script = tmp_path / "start.py"
+    script.write_text(
+        f"import sys, torch; sys.path.insert(0, {str(UNETR3D)!r})\n"
+        "torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 0\n"
+        "from scripts.distributed import start; start()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", *PAIR, script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    assert done.returncode != 0
+    assert our_lines(done.stderr) == ["unetr3d: 0 GPUs for more processes. Lower torchrun's --nproc_per_node."]
+
+
 # A process that is lost
 
 

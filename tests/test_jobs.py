@@ -138,6 +138,18 @@ def test_a_killed_run_is_no_failure_of_its_own(tmp_path):
     assert ended.killed and "SIGKILL" in ended.reason
 
 
+def test_a_full_disk_is_no_failure_of_the_run(tmp_path):
+    with pytest.raises(AutoconfError, match="No space left on device. Free some space; the same command goes on."):
+        runs.run(["-c", "raise OSError(28, 'No space left on device')"], tmp_path / "log.txt")
+
+
+def test_where_a_run_has_no_room_to_say_why_it_ended_the_disk_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "LEAST_ROOM", 10**18)
+    with pytest.raises(AutoconfError, match="No space left on device"):
+        runs.run(["-c", "import sys; sys.exit(1)"], tmp_path / "log.txt")
+    assert runs.run(["-c", "pass"], tmp_path / "log.txt").ok
+
+
 def test_what_the_watcher_raises_ends_the_run_and_all_that_it_started(tmp_path):
     helper = f"import os, time; open({str(tmp_path / 'helper')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {helper!r}]).wait()"

@@ -12,28 +12,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers_bundles import REPO, UNETR3D
+from helpers_bundles import REPO, STAND_IN, UNETR3D, read_yaml, write_yaml
 
 from autoconf.__main__ import check_words, main
 from autoconf.errors import AutoconfError
 from autoconf.jobs.cluster import Worker, parse_options
 from autoconf.submit import submit
 
-STAND_IN = REPO / "tests" / "stand_in_folds"
-
 
 @pytest.fixture
 def farm(volumes, small, tmp_path) -> Iterator:
     """Start `submit --executor local` of a tiny cross-validation, with a stand-in for the trainings."""
     started = []
+    plan = write_yaml(tmp_path / "plan.yaml", read_yaml(small) | {"max_epochs": 3})
 
     def start(*words: object, folds: str = "0,1", pause: float = 0.5) -> subprocess.Popen:
         command = ["submit", "--executor", "local", "--folder", tmp_path / "jobs", *words, "--", "crossval"]
-        command += [volumes.work, "--bundle", UNETR3D, "--plan", small, "--out", tmp_path / "cv", "--folds", folds]
+        command += [volumes.work, "--bundle", UNETR3D, "--plan", plan, "--out", tmp_path / "cv", "--folds", folds]
         path = f"{STAND_IN}{os.pathsep}{REPO}"
         process = subprocess.Popen(
             [sys.executable, "-m", "autoconf", *map(str, command)],
-            env=os.environ | {"PYTHONPATH": path, "FOLDS_LOG": str(tmp_path / "log"), "FOLDS_PAUSE": str(pause)},
+            env=os.environ
+            | {"PYTHONPATH": path, "STAND_IN_LOG": str(tmp_path / "log"), "STAND_IN_SECONDS": str(pause)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -68,8 +68,7 @@ def test_the_best_is_confirmed_on_the_folds_that_did_not_choose_it(home):
     assert confirmed["difference"] == pytest.approx(sum(gains) / 3, abs=0.02) and min(gains) > 0
     assert confirmed["low"] <= confirmed["difference"] <= confirmed["high"]
     assert not confirmed["is_better"] and "too few to tell. The default is good enough." in confirmed["verdict"]
-    starts = [json.loads(line) for line in home.starts.read_text().splitlines()]
-    assert {fold for name, out, fold, _ in starts if "/trials/" in out} == {"0"}
+    assert {fold for _, fold, _, out in home.starts() if "/trials/" in out} == {"0"}
 
 
 def test_the_studys_preset_takes_the_rate_first_then_the_weight_at_the_best_rate_all_in_full(home):
@@ -239,6 +238,34 @@ def test_a_killed_workers_trial_is_run_again_by_another(home):
     assert {trial["state"] for trial in home.trials()} <= {"complete", "pruned"}
 
 
+def test_workers_share_the_runs_that_confirm(home):
+    home.run("--trials", 5, "--seeds", 3, "--jobs", 2, env=home.env(0.1))
+    runs = [name for name, _, _, out in home.starts() if "/confirm/" in out]
+    assert Counter(runs) == {"training": 6, "evaluating": 6} and home.result()["confirmed"]["runs"][2]["seed"] == 3
+    assert "confirming: " in (home.folder / "tune" / "worker-1.log").read_text()
+
+
+def test_a_killed_workers_confirming_run_is_done_by_another(home):
+    home.space(KEYS, epochs=8)
+    home.run("--trials", 5, "--seeds", 0)
+
+    def confirming(process: subprocess.Popen) -> list[str]:
+        """The folders of the runs that a worker is at."""
+        return [out for _, _, pid, out in home.starts() if "/confirm/" in out and parent_of(pid) == process.pid]
+
+    with home.started("--trials", 5, "--seeds", 3) as first:
+        wait_for(lambda: confirming(first))
+        with home.started("--trials", 1, "--join") as second:  # how many there are, the search says
+            wait_for(lambda: confirming(second))
+            (lost,) = confirming(second)
+            second.kill()
+            second.wait()
+            first.communicate(timeout=200)
+    assert first.returncode == 0 and home.result()["confirmed"]
+    times = Counter(out for name, _, _, out in home.starts() if name == "training" and "/confirm/" in out)
+    assert sorted(times.values()) == [1, 1, 1, 1, 1, 2] and times[lost] == 2
+
+
 def parent_of(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -291,41 +318,52 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on_when_there_is_room(home, 
         subprocess.run(["umount", "-l", disk], check=False)
 
 
+def test_a_full_disk_while_confirming_is_one_line_and_the_same_command_goes_on(home):
+    full = home.env() | {"STAND_IN_FAIL": "/confirm/trial- OSError: [Errno 28] No space left on device"}
+    said = home.run("--trials", 5, "--seeds", 1, expect=1, env=full).stderr.strip().splitlines()
+    (folder,) = (home.folder / "tune" / "confirm").glob("trial-*-1")
+    assert said[-1] == f"autoconf: {folder}: No space left on device. Free some space; the same command goes on."
+    before = len(home.runs())
+    home.run("--trials", 5, "--seeds", 1)
+    assert [name for name, _ in home.runs()[before:]] == [folder.name] and home.result()["confirmed"]
+
+
 # The real bundles
 
 
-def test_a_search_with_the_real_bundle(volumes, small, tmp_path):
-    space = write_yaml(tmp_path / "space.yaml", {"max_epochs": 1, "keys": {"learning_rate": {"values": [1e-4, 1e-3]}}})
-    words = ["tune", volumes.work, "--bundle", UNETR3D, "--plan", small, "--space", space, "--sampler", "grid"]
-    words += ["--seeds", 1, "--device", "cpu", "--folder", tmp_path / "tune", "--out", tmp_path / "tuned.yaml"]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "autoconf", *map(str, words)],
-        cwd=REPO,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def real(tmp_path) -> Callable[..., str]:
+    """Search two learning rates with a real bundle, one epoch each; returns what was printed."""
+
+    def search(work: Path, bundle: Path, *words: object) -> str:
+        keys = {"learning_rate": {"values": [1e-4, 1e-3]}}
+        space = write_yaml(tmp_path / "space.yaml", {"max_epochs": 1, "keys": keys})
+        given = ["tune", work, "--bundle", bundle, "--space", space, "--sampler", "grid", "--device", "cpu", *words]
+        given += ["--folder", tmp_path / "tune", "--out", tmp_path / "tuned.yaml"]
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "autoconf", *map(str, given)],
+            cwd=REPO,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return search
+
+
+def test_a_search_with_the_real_bundle(real, volumes, small, tmp_path):
+    said = real(volumes.work, UNETR3D, "--plan", small, "--seeds", 1)
     found = json.loads((tmp_path / "tune" / "result.json").read_text())
     assert [trial["state"] for trial in found["trials"]] == ["complete", "complete"]
     assert found["confirmed"] and found["confirmed"]["runs"][0]["fold"] == 1
-    assert "Tuned minus default" in done.stdout
+    assert "Tuned minus default" in said
     assert not list((tmp_path / "tune").rglob("*.pt")), "weights of trials that are over take room"
 
 
-def test_the_2d_bundle_can_be_searched_too(slices, pseudo_labelled, tmp_path):
-    space = write_yaml(tmp_path / "space.yaml", {"max_epochs": 1, "keys": {"learning_rate": {"values": [1e-3, 3e-3]}}})
-    words = ["tune", slices.work, "--bundle", PSEUDO2D, "--space", space, "--sampler", "grid", "--seeds", 0]
-    words += ["--set", f"mask_dir={pseudo_labelled / 'masks'}", "--set", "image_size=64", "--device", "cpu"]
-    words += ["--folder", tmp_path / "tune", "--out", tmp_path / "tuned.yaml"]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "autoconf", *map(str, words)],
-        cwd=REPO,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_2d_bundle_can_be_searched_too(real, slices, pseudo_labelled, tmp_path):
+    masks = f"mask_dir={pseudo_labelled / 'masks'}"
+    real(slices.work, PSEUDO2D, "--seeds", 0, "--set", masks, "--set", "image_size=64")
     assert yaml.safe_load((tmp_path / "tuned.yaml").read_text())["image_size"] == 64

@@ -218,7 +218,7 @@ def test_another_scan_of_a_test_patient_in_the_training_list_stops_the_search(wo
         ({"bundle": str(PSEUDO2D)}, "holds volumes"),
         ({"bundle": "."}, "is no bundle"),
         ({"network": "unet"}, "has no network 'unet'"),
-        ({"out": "."}, "Give it a file"),
+        ({"out": "."}, ". is a folder. Give --out a file, such as ./tuned.yaml"),
         ({"join": True}, "no search has begun there"),
     ],
     ids=str,

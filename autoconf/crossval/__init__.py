@@ -22,6 +22,7 @@ def crossval(
     network: str = "",
     folds: str = "",
     device: str = "",
+    probabilities: bool = False,
     wait: bool = False,
     set: tuple[str, ...] = (),  # noqa: A002 - the flag is called --set
 ) -> None:
@@ -36,6 +37,8 @@ def crossval(
     network: one of BUNDLE/configs/networks, the one the plan was made for; empty: the bundle's own.
     folds: which ones, e.g. 0,2; empty: all in the datalist.
     device: cpu, cuda or cuda:1; empty: what is there.
+    probabilities: keep those of every voxel, large files, and let the scores say whether they mean what they say; folds
+      that were done without are segmented again, not trained.
     wait: wait for the folds of other workers, and take over those of workers that die; else leave when none is free.
     set: key=value of the bundle, on top of the plan; may be given several times.
     """
@@ -43,7 +46,7 @@ def crossval(
     from autoconf.crossval.result import score_once
     from autoconf.crossval.settings import read_job, remember
 
-    job = read_job(work, bundle, plan, out, network, folds, device, set)
+    job = read_job(work, bundle, plan, out, network, folds, device, probabilities, set)
     remember(job)
     left = do_folds(job, wait)
     if left.failed:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoconf.crossval.settings import CACHE, Job
-from autoconf.jobs.places import Claim, Place, TakenOver
+from autoconf.crossval.settings import Job
+from autoconf.jobs.data import prepared
+from autoconf.jobs.places import RESULT, Claim, Place, TakenOver
 from autoconf.jobs.runs import Ended, bundle_command, run
 from autoconf.output import LINE_EVERY
 
@@ -31,16 +32,24 @@ def do_folds(job: Job, wait: bool) -> Left:
     """
     old = {path for fold in job.folds for path in _failures(job.place(fold))}
     while True:
-        todo = [fold for fold in job.folds if not job.place(fold).is_done]
+        todo = [fold for fold in job.folds if not job.is_done(fold)]
         failed = {fold: reason for fold in todo if (reason := _failure(job.place(fold), old))}
         todo = [fold for fold in todo if fold not in failed]
-        taken = next(((fold, claim) for fold in todo if (claim := job.place(fold).take())), None)
+        taken = next(((fold, claim) for fold in todo if (claim := _take(job, fold))), None)
         if taken:
             _do(job, *taken)
         elif not todo or not wait:
             return Left(failed, todo)
         else:
             time.sleep(LOOK_EVERY)
+
+
+def _take(job: Job, fold: int) -> Claim | None:
+    """Make it ours, if it is free; also one that was done without the probabilities that are asked for now."""
+    place = job.place(fold)
+    if place.is_done and not job.is_done(fold) and not place.is_taken():
+        (place.folder / RESULT).unlink(missing_ok=True)
+    return place.take()
 
 
 def _failures(place: Place) -> list[Path]:
@@ -81,15 +90,18 @@ def _train(job: Job, fold: int, claim: Claim) -> Ended:
     if checkpoint.exists():  # it is written when all epochs are done
         return Ended(0)
     say(fold, f"training; its log: {job.log(fold)}")
-    values: dict[str, object] = {"output_dir": checkpoint.parent, "resume": True}
-    if CACHE in job.bundle.config:
-        values[CACHE] = job.cache
+    values = {"output_dir": checkpoint.parent, "resume": True} | prepared(job.work, job.bundle, job.choices, job.home)
     return _run(job, fold, claim, "training", "train", values)
 
 
 def _segment(job: Job, fold: int, claim: Claim) -> Ended:
     say(fold, f"segmenting {len(job.cases(fold))} cases")
-    values = {"section": "validation", "checkpoint": job.checkpoint(fold), "output_dir": claim.folder / "masks"}
+    values: dict[str, object] = {
+        "section": "validation",
+        "checkpoint": job.checkpoint(fold),
+        "output_dir": claim.folder / "masks",
+    }
+    values |= {"save_probability": True} if job.probabilities else {}
     return _run(job, fold, claim, "evaluating", "evaluate", values)
 
 
@@ -106,7 +118,8 @@ def _run(job: Job, fold: int, claim: Claim, run_id: str, config: str, values: di
 
 def _missing(job: Job, fold: int) -> str:
     """A missing mask would be scored as an empty one."""
-    missing = [case for case in job.cases(fold) if not (job.masks(fold) / job.mask_name(case)).exists()]
+    folder = job.masks(fold)
+    missing = [case for case in job.cases(fold) if not all((folder / name).exists() for name in job.written(case))]
     return f"the evaluation wrote no mask of {missing[0]} (and {len(missing) - 1} others)" if missing else ""
 
 
@@ -115,7 +128,8 @@ def _result(job: Job, fold: int, seconds: float) -> dict[str, Any]:
     row = last_row(job.checkpoint(fold).with_name("progress.csv"))
     taken = round(float(row.get("seconds") or 0) + seconds, 1)
     # when it ended, by which a fold that is done again is known from what was scored before
-    return {"epochs": int(row.get("epoch") or 0), "seconds": taken, "ended": round(time.time(), 3)}
+    known = {"epochs": int(row.get("epoch") or 0), "seconds": taken, "probabilities": job.probabilities}
+    return known | {"ended": round(time.time(), 3)}
 
 
 def last_row(path: Path) -> dict[str, str]:

@@ -70,6 +70,8 @@ def _score(job: Job) -> dict[str, Any]:
 
     predictions, scores = job.home / "predictions", job.home / "scores"
     _gather(job, predictions)
+    (job.home / SCORED).unlink(missing_ok=True)
+    shutil.rmtree(scores, ignore_errors=True)  # nothing may stay there of other folds, or of probabilities
     score(str(predictions), _truth(job), str(scores), split="training")
     summary = json.loads((scores / "summary.json").read_text(encoding="utf-8"))
     spread = {region: found["dice"] for region, found in summary["regions"].items()}
@@ -77,11 +79,14 @@ def _score(job: Job) -> dict[str, Any]:
 
 
 def _gather(job: Job, predictions: Path) -> None:
-    """The masks of these folds and no others, in one folder; of one file where the disk allows it, else copied."""
+    """The masks of these folds and no others, in one folder, with probabilities if they are asked for.
+
+    Of one file where the disk allows it, else copied.
+    """
     partial = predictions.with_name("predictions.partial")
     shutil.rmtree(partial, ignore_errors=True)
     for fold in job.folds:
-        for name in map(job.mask_name, job.cases(fold)):
+        for name in [name for case in job.cases(fold) for name in job.written(case)]:
             target = partial / name
             target.parent.mkdir(parents=True, exist_ok=True)
             try:

@@ -17,12 +17,11 @@ from autoconf.errors import AutoconfError
 from autoconf.jobs.data import MASKS, read_sealed
 from autoconf.jobs.places import Place, write_json
 from autoconf.output import check_out, write_files
-from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
-from autoconf.plan.file import parse, render
+from autoconf.plan.bundle import Bundle, check_plan, parse_set, read_bundle
+from autoconf.plan.file import read, render
 from autoconf.plan.rules import Choice
 
 OURS = ("datalist", "dataset_dir", "output_dir", "fold", "resume", "device")  # set by the verb itself
-CACHE = "cache_dir"  # a key that only one of the bundles has
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class Job:
     content: dict[str, Any]
     folds: list[int]
     device: str
+    probabilities: bool
 
     @property
     def datalist(self) -> Path:
@@ -47,6 +47,11 @@ class Job:
     def place(self, fold: int) -> Place:
         """Where one fold is kept."""
         return Place(self.home / f"fold-{fold}")
+
+    def is_done(self, fold: int) -> bool:
+        """Whether it was trained and segmented, with the probabilities if they are asked for."""
+        place = self.place(fold)
+        return place.is_done and (not self.probabilities or bool(place.result().get("probabilities")))
 
     def log(self, fold: int) -> Path:
         return self.place(fold).folder / "log.txt"
@@ -63,6 +68,10 @@ class Job:
     def mask_name(self, case: str) -> str:
         return f"{case}.nii.gz" if self.bundle.is_3d else f"{case}.png"
 
+    def written(self, case: str) -> list[str]:
+        """What the evaluation writes of a case: its mask, and its probabilities if they are asked for."""
+        return [self.mask_name(case), *([f"{case}_probability.nii.gz"] if self.probabilities else [])]
+
     def cases(self, fold: int) -> list[str]:
         return [item["case"] for item in self.content["training"] if item.get("fold") == fold]
 
@@ -71,25 +80,28 @@ class Job:
         first, *more = (os.path.join(self.folder, "configs", f"{name}.yaml") for name in names)
         return [first, *self.bundle.configs[1:], *more, str(self.home / "plan.yaml")]
 
-    @property
-    def cache(self) -> str:
-        """Where prepared cases are kept, for all folds together and beside those of other trainings."""
-        named = self.choices[CACHE].value if CACHE in self.choices else ""
-        return os.path.abspath(
-            named or os.path.join(self.work if os.access(self.work, os.W_OK) else self.home, "prepared")
-        )
-
 
 def read_job(
-    work: str, bundle: str, plan: str, out: str, network: str, folds: str, device: str, words: tuple[str, ...]
+    work: str,
+    bundle: str,
+    plan: str,
+    out: str,
+    network: str,
+    folds: str,
+    device: str,
+    probabilities: bool,
+    words: tuple[str, ...],
 ) -> Job:
     """Read and check all that the flags name; writes nothing. Raises AutoconfError."""
     to = read_bundle(bundle, network)
-    heading, choices = _read_plan(plan, to)
+    heading, choices = read(plan)
+    check_plan(to, choices)
     for word in words:
         if word.partition("=")[0] in OURS:
             raise AutoconfError(f"--set {word}: crossval sets '{word.partition('=')[0]}' by itself. Leave it out.")
     choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
+    if probabilities and not to.is_3d:
+        raise AutoconfError(f"bundle '{to.name}' writes no probabilities. Leave --probabilities out.")
     if not re.fullmatch(r"|cpu|cuda(:\d+)?", device):
         raise AutoconfError(f"--device is '{device}'. It must be cpu, cuda or cuda:NUMBER; empty takes what is there.")
     content = read_sealed(work, to, MASKS in choices)
@@ -98,22 +110,9 @@ def read_job(
     check_out(out, outside=content["dataset_dir"])
     home = Path(os.path.abspath(out))
     asked = _folds(folds, sorted({item["fold"] for item in content["training"]}), work)
-    return Job(home, work, os.path.abspath(bundle), to, network, heading, choices, content, asked, device)
-
-
-def _read_plan(path: str, to: Bundle) -> tuple[list[str], dict[str, Choice]]:
-    try:
-        heading, choices = parse(Path(path).read_text(encoding="utf-8"), path)
-    except FileNotFoundError:
-        raise AutoconfError(
-            f"{path} is not there. Make it with: autoconf plan WORK --bundle BUNDLE --out {path}"
-        ) from None
-    except UnicodeDecodeError:
-        raise AutoconfError(f"{path}: is no text. Give a file that plan wrote.") from None
-    for key, choice in choices.items():
-        if "::" not in key:  # the bundle itself follows a path into its config, and refuses a wrong one
-            check_override(to, key, choice.value)
-    return heading, choices
+    return Job(
+        home, work, os.path.abspath(bundle), to, network, heading, choices, content, asked, device, probabilities
+    )
 
 
 def _folds(words: str, known: list[int], work: str) -> list[int]:

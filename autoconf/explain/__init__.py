@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from autoconf.errors import AutoconfError
-from autoconf.plan.file import as_table, parse
+from autoconf.plan.file import as_table, read
 
 
 def explain(plan: str) -> None:
@@ -11,14 +10,5 @@ def explain(plan: str) -> None:
 
     PLAN is an override file as the verb `plan` writes it; nothing else is read.
     """
-    try:
-        with open(plan, encoding="utf-8") as stream:
-            text = stream.read()
-    except FileNotFoundError:
-        raise AutoconfError(
-            f"{plan} is not there. Make it with: autoconf plan WORK --bundle BUNDLE --out {plan}"
-        ) from None
-    except UnicodeDecodeError:
-        raise AutoconfError(f"{plan}: is no text. Give a file that plan wrote.") from None
-    heading, choices = parse(text, plan)
+    heading, choices = read(plan)
     print("\n".join([*heading, "", as_table(choices)]) if heading else as_table(choices))

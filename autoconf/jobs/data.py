@@ -1,16 +1,20 @@
-"""The datalist as long work may see it: checked, and without its testing list."""
+"""The data as long work may see them: a checked datalist without its testing list, and cases prepared once."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from autoconf.errors import AutoconfError
 from autoconf.inspect.split import TESTING
 from autoconf.plan.bundle import Bundle
+from autoconf.plan.rules import Choice
 
 MASKS = "mask_dir"  # a key of the bundle for images, whose masks may lie apart from the datalist
+CACHE = "cache_dir"  # a key of the bundle for volumes
 
 
 def read_sealed(work: str, to: Bundle, has_masks: bool) -> dict[str, Any]:
@@ -51,6 +55,18 @@ def read_sealed(work: str, to: Bundle, has_masks: bool) -> dict[str, Any]:
         add = f"Give the masks with --set {MASKS}=MASKS." if MASKS in to.config else "Add its mask, inspect again."
         raise AutoconfError(f"{path}: its training case '{bare[0]}' has no label. {add}")
     return content | {"dataset_dir": root, TESTING: []}
+
+
+def prepared(work: str, to: Bundle, plan: Mapping[str, Choice], home: Path) -> dict[str, object]:
+    """What a training is told of the place of prepared cases: the same for all parts, and beside those of others.
+
+    home: of the long work, where prepared cases lie if nothing may be written into `work`.
+    """
+    if CACHE not in to.config:
+        return {}
+    named = plan[CACHE].value if CACHE in plan else to.config[CACHE]
+    beside = work if os.access(work, os.W_OK) else home
+    return {CACHE: os.path.abspath(named or os.path.join(beside, "prepared"))}
 
 
 def _names(item: dict[str, Any]) -> set[str]:

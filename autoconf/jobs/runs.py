@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoconf.errors import AutoconfError
+
 LOOK_EVERY = 0.5  # seconds
 TAIL = 20_000  # bytes of a log that are looked at for a reason
 PATIENCE = 10.0  # seconds between asking a process to end and ending it
+ATTEMPTS = 3  # of a run that is killed: perhaps it needs more memory than there is
+FULL_DISK = "No space left on device"
+LEAST_ROOM = 64_000  # bytes; with less a process cannot even say why it ended
 OUT_OF_MEMORY = ("out of memory", "OutOfMemoryError", "can't allocate memory", "MemoryError", "Cannot allocate memory")
 # Linux ends the process if whoever started it dies, even by kill -9: no orphan goes on writing beside its successor.
 LAUNCHER = """
@@ -56,17 +62,11 @@ def listed(configs: Sequence[str | Path]) -> str:
     return '"' + re.sub(r'([\\"$`])', r"\\\1", inner) + '"'
 
 
-def run(
-    command: Sequence[str], log: Path, watch: Callable[[], None] = lambda: None, env: Mapping[str, str] | None = None
-) -> Ended:
-    """Run python with these words; its output goes to the end of `log`. watch: called twice a second.
-
-    What `watch` raises ends the run (its whole process group) and is passed on; so does a KeyboardInterrupt.
-    """
+def start(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """Start python with these words; its output goes to the end of `log`, and it dies with this process."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as out:
-        start = out.tell()
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-c", LAUNCHER, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -74,15 +74,40 @@ def run(
             env={**os.environ, **(env or {})},
             start_new_session=True,  # a ctrl-C reaches us alone, and we end it in order
         )
-        try:
-            while process.poll() is None:
-                watch()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(LOOK_EVERY)
+
+
+def run(command: Sequence[str], log: Path, watch: Callable[[], None] = lambda: None) -> Ended:
+    """Start that and wait for its end. watch: called twice a second.
+
+    What `watch` raises ends the run (its whole process group) and is passed on; so does a KeyboardInterrupt.
+    Raises AutoconfError if the run failed for a full disk: that is no fault of it, and it goes on when there is room.
+    """
+    before = log.stat().st_size if log.exists() else 0
+    process = start(command, log)
+    try:
+        while process.poll() is None:
             watch()
-        finally:
-            end(process)
-    return Ended(process.returncode, *_why(process.returncode, log, start))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_EVERY)
+        watch()
+    finally:
+        end(process)
+    ended = Ended(process.returncode, *_why(process.returncode, log, before))
+    if not ended.ok and (FULL_DISK in ended.reason or shutil.disk_usage(log.parent).free < LEAST_ROOM):
+        raise AutoconfError(f"{log.parent}: {FULL_DISK}. Free some space; the same command goes on.")
+    return ended
+
+
+def run_again(
+    command: Sequence[str], log: Path, watch: Callable[[], None], again: Callable[[str], None] = lambda reason: None
+) -> Ended:
+    """`run`, and again after a kill, from the last epoch on, ATTEMPTS times in all. again: told of each kill."""
+    for _ in range(ATTEMPTS):
+        ended = run(command, log, watch)
+        if not ended.killed:
+            break
+        again(ended.reason)
+    return ended
 
 
 def end(process: subprocess.Popen) -> None:
@@ -98,12 +123,12 @@ def end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _why(status: int, log: Path, start: int) -> tuple[str, bool]:
+def _why(status: int, log: Path, before: int) -> tuple[str, bool]:
     """The reason of an end, and whether a signal caused it."""
     if status == 0:
         return "", False
     with open(log, "rb") as file:
-        file.seek(max(start, os.path.getsize(log) - TAIL))
+        file.seek(max(before, os.path.getsize(log) - TAIL))
         text = file.read().decode(errors="replace")
     if any(sign in text for sign in OUT_OF_MEMORY):
         return "out of memory", False

@@ -12,7 +12,7 @@ from typing import Any
 
 from autoconf.errors import AutoconfError
 from autoconf.jobs.runs import listed
-from autoconf.output import check_out, write_files
+from autoconf.output import check_out_file, write_files
 from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
 from autoconf.plan.choose import Cases, Limit, choose, task
 from autoconf.plan.file import as_table, render
@@ -51,7 +51,7 @@ def plan(
     fixed = parse_set(to, set)
     seconds = parse_time(time) if time else None
     machine = read_machine(device, memory)
-    _check_file(out)
+    check_out_file(out, "plan.yaml")
     fold = fixed.get("fold", to.config.get("fold", 0))
     cases = _count(_read_json(work, "datalist.json", "training"), fold)
     choices = decide(fingerprint, to, machine, cases, fixed, seconds)
@@ -85,15 +85,6 @@ def decide(
         amp = fixed.get("amp", bundle.config.get("amp", False))
         limit = Limit(seconds, functools.cache(lambda patch: measure_speed(bundle, patch, machine.device, amp)))
     return choose(task(fingerprint, bundle, machine, cases, limit), fixed)
-
-
-def _check_file(out: str) -> None:
-    """Refuse what is no file that can be written, before the long work. Raises AutoconfError."""
-    if not out:
-        raise AutoconfError("--out is empty. Give it a file, such as plan.yaml.")
-    if os.path.isdir(out):
-        raise AutoconfError(f"{out} is a folder. Give --out a file, such as {os.path.join(out, 'plan.yaml')}.")
-    check_out(os.path.dirname(os.path.abspath(out)))
 
 
 def _check_fingerprint(work: str, fingerprint: dict[str, Any]) -> None:

@@ -8,12 +8,14 @@ import json
 import math
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from autoconf.errors import AutoconfError
+from autoconf.plan.rules import Choice
 
 POSITIVE = {  # knobs of the bundles for which 0 makes no sense
     *("max_epochs", "learning_rate", "batch_size", "patch_size", "target_spacing", "image_size", "max_grad_norm"),
@@ -93,6 +95,13 @@ def check_override(bundle: Bundle, key: str, value: Any) -> None:
     if isinstance(own, list) and len(own) != len(value):
         raise AutoconfError(f"'{key}' of bundle '{bundle.name}' has {len(own)} values; {value!r} has {len(value)}.")
     _check_range(key, value)
+
+
+def check_plan(bundle: Bundle, plan: Mapping[str, Choice]) -> None:
+    """The same for a plan; a path such as `network_def::dropout_rate` is left to the bundle itself."""
+    for key, choice in plan.items():
+        if "::" not in key:
+            check_override(bundle, key, choice.value)
 
 
 def _check_range(key: str, value: Any) -> None:

@@ -62,6 +62,20 @@ def parse(text: str, name: str) -> tuple[list[str], dict[str, Choice]]:
     return heading, choices
 
 
+def read(path: str) -> tuple[list[str], dict[str, Choice]]:
+    """`parse` of a file. Raises AutoconfError."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+    except FileNotFoundError:
+        raise AutoconfError(
+            f"{path} is not there. Make it with: autoconf plan WORK --bundle BUNDLE --out {path}"
+        ) from None
+    except UnicodeDecodeError:
+        raise AutoconfError(f"{path}: is no text. Give a file that plan wrote.") from None
+    return parse(text, path)
+
+
 def as_table(choices: dict[str, Choice]) -> str:
     """Key, value and reason in columns; rejected alternatives below their key."""
     rows: list[list[str]] = []

@@ -10,17 +10,17 @@ page.py       the page                          pictures.py   its pictures
 
 from __future__ import annotations
 
+import contextlib
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoconf.errors import AutoconfError
-from autoconf.output import check_out
+from autoconf.output import check_out, check_out_file
 
 if TYPE_CHECKING:
     from autoconf.tune.search import Worker
@@ -69,7 +69,8 @@ def tune(
     seed: of the search; the same seed draws the same trials.
     folder: where all is kept, shared by all workers; else WORK/tune.
     storage: Optuna storage URL; else a journal file in the folder, which needs no server and works on NFS.
-    join: work on a search that runs already, here or on another machine that sees the same folder.
+    join: work on a search that runs already, here or on another machine that sees the same folder; it says how many
+      trials and seeds there are.
     out: the override file, in place of the plan.
     """
     from autoconf.plan.machine import parse_time
@@ -84,26 +85,27 @@ def tune(
         if value < least:
             raise AutoconfError(f"--{name} is {value}. It must be at least {least}.")
     seconds = parse_time(timeout) if timeout else None
-    _check_file(out)
+    check_out_file(out, "tuned.yaml")
     home = Path(os.path.abspath(folder or os.path.join(work, "tune")))
     check_out(str(home))
     load_optuna()
-    search = Search(home, work, to, choices, heading, found, sampler, trials, seed, storage, {})
+    search = Search(home, work, to, choices, heading, found, sampler, trials, seeds, seed, storage, {})
     search = replace(search, content=read_content(work, to, choices, search.fold))
-    begin(search, join)
+    search = begin(search, join)
     if not storage and repair_journal(home / "journal.log"):
         print("the journal had a line that was cut short; it is taken out", file=sys.stderr)
     devices = device.split(",") if device else [""]
     worker = _worker(devices, 0, seconds)
     if join:
-        _work(search, worker)
+        _help(search, worker)
         return
     words = ["tune", work, f"--bundle={bundle}", f"--trials={trials}", f"--seed={seed}", f"--folder={home}"]
     flags = {"plan": plan, "network": network, "space": space, "preset": preset, "sampler": sampler}
     flags |= {"timeout": timeout, "storage": storage}
     words += [f"--{name}={value}" for name, value in flags.items() if value] + ["--stages"] * stages
     words += [f"--set={word}" for word in set]
-    _lead(search, worker, _helpers(jobs, devices, search, words), seeds, out)
+    with _helpers(jobs, devices, search, words):
+        _lead(search, worker, out)
 
 
 def _worker(devices: Sequence[str], index: int, seconds: float | None) -> Worker:
@@ -124,10 +126,22 @@ def _work(search: Search, worker: Worker) -> bool:
     return True
 
 
-def _lead(search: Search, worker: Worker, helpers: list[subprocess.Popen], seeds: int, out: str) -> None:
-    """Search, confirm, write. Whatever ends it, ends the helpers too."""
-    from autoconf.jobs.runs import end
-    from autoconf.tune.confirm import confirm
+def _help(search: Search, worker: Worker) -> None:
+    """Take trials, and then a share of the runs that confirm the best."""
+    from autoconf.tune.confirm import do_runs, to_confirm
+    from autoconf.tune.search import TimeUp
+
+    best = to_confirm(search) if _work(search, worker) else None
+    if best is not None:
+        try:
+            do_runs(search, worker, best)
+        except TimeUp:
+            print("the time is up; the same command goes on", file=sys.stderr, flush=True)
+
+
+def _lead(search: Search, worker: Worker, out: str) -> None:
+    """Search, confirm, write."""
+    from autoconf.tune.confirm import confirm, to_confirm
     from autoconf.tune.result import write
     from autoconf.tune.search import TimeUp, best_of, trials
 
@@ -137,48 +151,34 @@ def _lead(search: Search, worker: Worker, helpers: list[subprocess.Popen], seeds
         if trials(search):
             write(search, trials(search), None, out, finished=False)
         raise
-    finally:
-        for helper in helpers:
-            end(helper)
     found = trials(search)
-    best = best_of(found)
-    if best is None:
+    if best_of(found) is None:
         raise AutoconfError(
             f"no trial ran to its end ({len(found)} are over). Their logs: {search.folder}/trials/*/log.txt"
         )
+    best = to_confirm(search) if finished else None
     verdict = None
-    if finished and seeds and best.settings != search.default():
+    if best is not None:
         try:
-            verdict = confirm(search, worker, best.settings, seeds)
+            verdict = confirm(search, worker, best)
         except TimeUp:
             print("the time is up before the best was confirmed; the same command goes on", file=sys.stderr)
     write(search, found, verdict, out, finished)
 
 
-def _helpers(jobs: int, devices: Sequence[str], search: Search, words: list[str]) -> list[subprocess.Popen]:
-    """More workers on this machine: the same command with --join. They end when this process ends."""
-    from autoconf.jobs.runs import LAUNCHER
+@contextlib.contextmanager
+def _helpers(jobs: int, devices: Sequence[str], search: Search, words: list[str]) -> Iterator[None]:
+    """More workers on this machine, as long as this lasts: the same command with --join."""
+    from autoconf.jobs.runs import end, start
 
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))))
     helpers = []
-    for index in range(1, jobs):
-        device = devices[index % len(devices)]
-        command = ["-W", "ignore", "-m", "autoconf", *words, "--join", *([f"--device={device}"] if device else [])]
-        with open(search.folder / f"worker-{index}.log", "ab") as log:
-            helpers.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", LAUNCHER, str(os.getpid()), *command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env={**os.environ, "PYTHONPATH": path},
-                    start_new_session=True,
-                )
-            )
-    return helpers
-
-
-def _check_file(out: str) -> None:
-    if not out or os.path.isdir(out):
-        raise AutoconfError(f"--out is '{out}'. Give it a file, such as tuned.yaml.")
-    check_out(os.path.dirname(os.path.abspath(out)))
+    try:
+        for index in range(1, jobs):
+            device = devices[index % len(devices)]
+            command = ["-W", "ignore", "-m", "autoconf", *words, "--join", *([f"--device={device}"] if device else [])]
+            helpers.append(start(command, search.folder / f"worker-{index}.log", {"PYTHONPATH": path}))
+        yield
+    finally:
+        for helper in helpers:
+            end(helper)

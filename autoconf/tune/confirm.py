@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-import shutil
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ import numpy as np
 import yaml
 
 from autoconf.errors import AutoconfError
-from autoconf.jobs.places import Claim, Place
-from autoconf.jobs.runs import bundle_command, run
+from autoconf.jobs.data import CACHE
+from autoconf.jobs.places import Claim, Place, TakenOver
+from autoconf.jobs.runs import bundle_command, run_again
 from autoconf.score.compare import ALPHA, per_patient, wilcoxon
 from autoconf.score.summary import intervals
-from autoconf.tune.search import ATTEMPTS, TimeUp, Worker, drop_weights
+from autoconf.tune.search import WAIT, TimeUp, Trial, Worker, best_of, drop_weights, trials
 from autoconf.tune.settings import Search, changed
 
 DEFAULT, TUNED = "default", "tuned"
@@ -68,68 +69,103 @@ def other_folds(search: Search) -> list[int]:
     return [fold for fold in folds if fold != search.fold] or [search.fold]
 
 
-def confirm(search: Search, worker: Worker, settings: dict[str, Any], seeds: int) -> Verdict:
-    """Train default and tuned with each seed, each seed on another fold, and compare them case by case.
+@dataclass(frozen=True)
+class Run:
+    """One training whose last epoch is scored on a fold that did not choose. settings: on top of the plan."""
 
-    What is done already is not done again. The last epoch's weights are scored: the best epoch was chosen on these
-    very cases. Raises TimeUp, KeyboardInterrupt, and AutoconfError if a run fails.
-    """
+    name: str
+    seed: int
+    fold: int
+    settings: dict[str, Any]
+    place: Place
+
+    def dice(self) -> dict[str, float]:
+        """case -> Dice, when it is done."""
+        return self.place.result()["dice"]
+
+
+def to_confirm(search: Search) -> Trial | None:
+    """The best of all trials, if it is to be compared with the plan as it was."""
+    best = best_of(trials(search))
+    return best if best and search.seeds and best.settings != search.default() else None
+
+
+def runs_of(search: Search, best: Trial) -> list[tuple[Run, Run]]:
+    """Default and tuned with each seed, each seed on another fold."""
     folds = other_folds(search)
-    runs, scores = [], []
-    for seed in range(seeds):
-        fold = folds[seed % len(folds)]
-        both = {name: _run(search, worker, name, values, seed, fold) for name, values in _pair(settings)}
+
+    def run(name: str, folder: str, settings: dict[str, Any], seed: int) -> Run:
+        place = Place(search.folder / CONFIRM / f"{folder}-{seed}")
+        return Run(name, seed, folds[(seed - 1) % len(folds)], settings, place)
+
+    return [
+        (run(DEFAULT, DEFAULT, {}, seed), run(TUNED, f"trial-{best.number}", best.settings, seed))
+        for seed in range(1, search.seeds + 1)
+    ]
+
+
+def do_runs(search: Search, worker: Worker, best: Trial) -> bool:
+    """Do those that nobody is at. Whether all are done now, those of other workers too.
+
+    Raises TimeUp, KeyboardInterrupt, and AutoconfError if one fails.
+    """
+    runs = [run for both in runs_of(search, best) for run in both]
+    for run in runs:
+        claim = run.place.take()
+        if claim is not None:
+            _do(search, worker, run, claim)
+    return all(run.place.is_done for run in runs)
+
+
+def confirm(search: Search, worker: Worker, best: Trial) -> Verdict:
+    """Compare the best with the default case by case, when all runs are done, here or by other workers.
+
+    The last epoch's weights are scored: the best epoch was chosen on these very cases. Raises as do_runs does.
+    """
+    while not do_runs(search, worker, best):
+        if worker.late:
+            raise TimeUp
+        time.sleep(WAIT)
+    scores, shown = [], []
+    for default, tuned in runs_of(search, best):
+        both = {DEFAULT: default.dice(), TUNED: tuned.dice()}
         if both[DEFAULT].keys() != both[TUNED].keys():
             raise AutoconfError(f"{search.folder / CONFIRM}: default and tuned were scored on other cases. Delete it.")
         scores.append(both)
         means = {name: round(float(np.mean(list(dice.values()))), 6) for name, dice in both.items()}
-        runs.append({"seed": seed + 1, "fold": fold, "cases": len(both[TUNED]), **means})
-    return _judge(search, scores, runs)
+        shown.append({"seed": tuned.seed, "fold": tuned.fold, "cases": len(both[TUNED]), **means})
+    return _judge(search, scores, shown)
 
 
-def _pair(settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [(DEFAULT, {}), (TUNED, settings)]
-
-
-def _run(search: Search, worker: Worker, name: str, settings: dict[str, Any], seed: int, fold: int) -> dict[str, float]:
-    """case -> Dice of one training, on its scan's own grid."""
-    place = Place(search.folder / CONFIRM / f"{name}-{seed + 1}")
-    said = {"settings": settings, "fold": fold, "epochs": search.space.max_epochs}
-    if place.is_done:
-        found = place.result()
-        if {key: found.get(key) for key in said} == said:
-            return found["dice"]
-        (place.folder / "result.json").unlink()  # of another best: more trials were added since
-        _clear(place.folder)
-    claim = place.take()
-    if claim is None:
-        raise AutoconfError(f"{place.folder}: another worker is at it. Wait for it, or stop it.")
+def _do(search: Search, worker: Worker, run: Run, claim: Claim) -> None:
+    """One run, from its last epoch on if it was stopped before."""
     try:
-        print(f"confirming: {name}, seed {seed + 1}, fold {fold}", file=sys.stderr, flush=True)
-        dice = _train_and_score(search, worker, claim, settings, seed, fold)
-        claim.finish(said | {"dice": dice})
-        _clear(claim.folder, keep_scores=True)
-        return dice
+        print(f"confirming: {run.name}, seed {run.seed}, fold {run.fold}", file=sys.stderr, flush=True)
+        claim.finish({"settings": run.settings, "fold": run.fold, "dice": _train_and_score(search, worker, run, claim)})
+    except TakenOver:  # we were thought dead
+        print(f"confirming: {run.name}, seed {run.seed} was taken over by another worker", file=sys.stderr, flush=True)
+        return
     except BaseException:
         claim.leave()
         raise
+    drop_weights(claim.folder / "run")
+    for path in (claim.folder / "evaluation").glob("*.nii.gz"):
+        path.unlink()
 
 
-def _train_and_score(
-    search: Search, worker: Worker, claim: Claim, settings: dict[str, Any], seed: int, fold: int
-) -> dict[str, float]:
+def _train_and_score(search: Search, worker: Worker, run: Run, claim: Claim) -> dict[str, float]:
+    """case -> Dice, on its scan's own grid."""
     override = claim.folder / "override.yaml"
-    values = {"max_epochs": search.space.max_epochs, "val_interval": search.space.max_epochs, "fold": fold}
-    text = yaml.safe_dump(values | {"seed": seed + 1} | changed(settings, search), sort_keys=False)
-    if not override.exists() or override.read_text(encoding="utf-8") != text:  # of another best
-        _clear(claim.folder)
-        override.write_text(text, encoding="utf-8")
+    values = {"max_epochs": search.space.max_epochs, "val_interval": search.space.max_epochs, "fold": run.fold}
+    text = yaml.safe_dump(values | {"seed": run.seed} | changed(run.settings, search), sort_keys=False)
+    override.write_text(text, encoding="utf-8")
     out, scored = claim.folder / "run", claim.folder / "evaluation"
     device = {"device": worker.device} if worker.device else {}
     _process(search, worker, claim, "training", override, search.run_values(out) | {"resume": True} | device)
-    asked = search.run_values(scored) | {"section": "validation", "fold": fold, "checkpoint": out / "model_final.pt"}
-    asked.pop("cache_dir", None)
-    _process(search, worker, claim, "evaluating", override, asked | device)
+    asked = search.run_values(scored) | {"section": "validation", "fold": run.fold}
+    asked |= {"checkpoint": out / "model_final.pt"} | device
+    asked.pop(CACHE, None)
+    _process(search, worker, claim, "evaluating", override, asked)
     return read_dice(scored / "dice_raw.csv")
 
 
@@ -145,10 +181,7 @@ def _process(
         if worker.late:
             raise TimeUp
 
-    for _ in range(ATTEMPTS):
-        ended = run(bundle_command(run_id, configs, values), claim.folder / "log.txt", watch)
-        if not ended.killed:
-            break
+    ended = run_again(bundle_command(run_id, configs, values), claim.folder / "log.txt", watch)
     if not ended.ok:
         raise AutoconfError(f"confirming failed: {ended.reason} (log: {claim.folder / 'log.txt'})")
 
@@ -190,13 +223,3 @@ def _judge(search: Search, scores: Sequence[dict[str, dict[str, float]]], runs: 
         losses=int((differences < -1e-6).sum()),
         runs=runs,
     )
-
-
-def _clear(folder: Path, keep_scores: bool = False) -> None:
-    """Take away what a run left: its weights, which are large; or all of it."""
-    drop_weights(folder / "run")
-    for path in (folder / "evaluation").glob("*.nii.gz"):
-        path.unlink()
-    if not keep_scores:
-        for name in ("run", "evaluation"):
-            shutil.rmtree(folder / name, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -13,16 +12,13 @@ import yaml
 
 from autoconf.errors import AutoconfError
 from autoconf.jobs.places import Claim, TakenOver
-from autoconf.jobs.runs import bundle_command, run
+from autoconf.jobs.runs import bundle_command, run_again
 from autoconf.report.read import Epoch, read_progress
 from autoconf.tune.settings import Search, changed
 from autoconf.tune.study import Study
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
-ATTEMPTS = 3  # of a trial whose process is killed: perhaps it needs more memory than there is
 FAILURES_THAT_STOP = 3  # at the start, all for the same reason: then it is not the settings that fail
-FULL_DISK = "No space left on device"
-LEAST_ROOM = 64_000  # bytes; with less a process cannot even say why it ended
 WAIT = 1.0  # seconds, for trials of other workers
 BIG_FILES = ("resume.pt", "resume_previous.pt", "model.pt", "model_final.pt")  # of a trial that is over
 
@@ -192,17 +188,13 @@ def _run(search: Search, study: Study, worker: Worker, claim: Claim, asked: int,
             if study.report(asked, epoch.number, epoch.dice or 0.0) and epoch.number < search.space.max_epochs:
                 raise _Prune
 
-    for _ in range(ATTEMPTS):
-        try:
-            ended = run(command, claim.folder / "log.txt", watch)
-        except _Prune:
-            return _ended(trial, PRUNED, out, f"after epoch {seen}: two of three trials were better")
-        if not ended.killed:
-            break
-        _say(f"trial {trial.number}: its process was {ended.reason}; going on from its last epoch")
-    if not ended.ok and (FULL_DISK in ended.reason or shutil.disk_usage(claim.folder).free < LEAST_ROOM):
-        # no fault of the settings: the trial goes on when there is room
-        raise AutoconfError(f"{claim.folder}: {FULL_DISK}. Free some space; the same command goes on.")
+    def again(reason: str) -> None:
+        _say(f"trial {trial.number}: its process was {reason}; going on from its last epoch")
+
+    try:
+        ended = run_again(command, claim.folder / "log.txt", watch, again)
+    except _Prune:
+        return _ended(trial, PRUNED, out, f"after epoch {seen}: two of three trials were better")
     return _ended(trial, COMPLETE if ended.ok else FAILED, out, ended.reason)
 
 

@@ -6,19 +6,20 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from autoconf.errors import AutoconfError
-from autoconf.jobs.data import MASKS, read_sealed
+from autoconf.jobs.data import MASKS, prepared, read_sealed
 from autoconf.jobs.places import Place, write_json
-from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
-from autoconf.plan.file import parse
+from autoconf.plan.bundle import Bundle, check_plan, parse_set, read_bundle
+from autoconf.plan.file import read
 from autoconf.plan.rules import Choice
 from autoconf.tune.space import Space, own_value, read_space
 
 SAMPLERS = ("tpe", "grid", "random")
+HOW_FAR = ("trials", "seeds")  # what may change between two starts of a search
 STUDY_FILE, SEALED = "study.json", "datalist.json"
 
 
@@ -27,7 +28,7 @@ class Search:
     """A search, as all its workers know it.
 
     folder: shared by the workers. datalist: a copy without the test list. plan: key -> Choice, --set included.
-    trials: of each stage; a grid has as many as it has points, whatever stands here.
+    trials: of each stage; a grid has as many as it has points, whatever stands here. seeds: of the confirmation.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Search:
     space: Space
     sampler: str
     trials: int
+    seeds: int
     seed: int
     storage: str
     content: dict[str, Any] = field(repr=False)  # of the datalist
@@ -80,25 +82,21 @@ class Search:
 
     def run_values(self, out: Path) -> dict[str, object]:
         """What every run is told on its command line. out: its output folder."""
-        values: dict[str, object] = {"datalist": self.datalist, "output_dir": out}
-        if "cache_dir" in self.bundle.config:  # prepared once for all trials, and for the trainings after them
-            values["cache_dir"] = os.path.abspath(str(self.value("cache_dir") or os.path.join(self.work, "prepared")))
-        return values
+        cache = prepared(self.work, self.bundle, self.plan, self.folder)
+        return {"datalist": self.datalist, "output_dir": out} | cache
 
 
 def read_search(
     work: str, bundle: str, network: str, plan: str, words: tuple[str, ...], space: str, preset: str, stages: bool
 ) -> tuple[Bundle, dict[str, Choice], list[str], Space]:
     """Read and check what the flags name. Raises AutoconfError."""
-    heading, choices = _read_plan(plan) if plan else ([], {})
+    heading, choices = read(plan) if plan else ([], {})
     named = choices.get("network_name")
     own = read_bundle(bundle)
     if not network and named is not None and named.value != own.config.get("network_name"):
         network = str(named.value)
     to = read_bundle(bundle, network) if network else own
-    for key, choice in choices.items():
-        if "::" not in key:  # the bundle itself follows a path into its config, and refuses a wrong one
-            check_override(to, key, choice.value)
+    check_plan(to, choices)
     choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
     if preset and space:
         raise AutoconfError("--preset and --space both name a space. Give one of them.")
@@ -130,10 +128,11 @@ def read_content(work: str, to: Bundle, plan: Mapping[str, Choice], fold: int) -
     return content
 
 
-def begin(search: Search, join: bool) -> None:
+def begin(search: Search, join: bool) -> Search:
     """Write what the search is into its folder, or make sure that the one there is the same.
 
-    Raises AutoconfError if it is another, which must not be mixed with this one.
+    Returns it; whoever joins goes as far as was asked for where it was begun. Raises AutoconfError if it is another,
+    which must not be mixed with this one.
     """
     says = _says(search)
     path = search.folder / STUDY_FILE
@@ -144,19 +143,23 @@ def begin(search: Search, join: bool) -> None:
         plan = "".join(f"{key}: {json.dumps(choice.value)}\n" for key, choice in search.plan.items())
         (search.folder / "plan.yaml").write_text(plan or "{}\n", encoding="utf-8")
         write_json(path, says)
-        return
+        return search
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        how_far = {name: there[name] for name in HOW_FAR}
+    except (ValueError, KeyError):
         raise AutoconfError(f"{path}: is damaged. Give --folder another one, or delete {search.folder}.") from None
-    differ = [name for name in says if name != "trials" and there.get(name) != says[name]]
+    differ = [name for name in says if name not in HOW_FAR and there.get(name) != says[name]]
     if differ:
         raise AutoconfError(
             f"{search.folder} holds another search: its {' and '.join(differ)} differ from what is given now. "
             "Give --folder another one."
         )
-    if not join and there["trials"] != says["trials"]:  # more trials than before: the search goes on
+    if join:
+        return replace(search, **how_far)
+    if there != says:  # more trials than before, say: the search goes on
         write_json(path, says)
+    return search
 
 
 def _says(search: Search) -> dict[str, Any]:
@@ -171,17 +174,8 @@ def _says(search: Search) -> dict[str, Any]:
         "seed": search.seed,
         "data": hashlib.sha256(data.encode()).hexdigest()[:16],
         "trials": search.trials,
+        "seeds": search.seeds,
     }
-
-
-def _read_plan(path: str) -> tuple[list[str], dict[str, Choice]]:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise AutoconfError(f"{path}: {error.strerror}. Make a plan with: autoconf plan WORK --bundle B") from None
-    except UnicodeDecodeError:
-        raise AutoconfError(f"{path}: is no text. Give a file that plan wrote.") from None
-    return parse(text, path)
 
 
 def changed(values: Mapping[str, Any], search: Search) -> dict[str, Any]:

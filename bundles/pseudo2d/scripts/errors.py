@@ -5,11 +5,14 @@ This file is the same in every bundle of the project; a test compares the copies
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"text": str, "list": list, "object": dict, "whole number": int, "number": (int, float)}
+
+speak: Callable[[str], None] | None = None  # set where one of several processes speaks for all of them
 
 
 def bundle_root() -> str:
@@ -24,7 +27,10 @@ def refuse(message: str) -> NoReturn:
     so the user sees this line alone. Never call it from a worker thread or process.
     """
     line = message.replace("\n", " ")  # a name out of a JSON file may hold anything
-    raise SystemExit(f"{ROOT.name}: {line}")
+    if speak is None:
+        raise SystemExit(f"{ROOT.name}: {line}")
+    speak(f"{ROOT.name}: {line}\n")
+    raise SystemExit(1)
 
 
 def checked(value: Any, kind: str, what: str) -> Any:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,7 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.utils.data import Dataset, Sampler, Subset
 
 from .checkpoints import RESTARTS, Resume
-from .errors import ROOT, refuse
+from .errors import refuse
 from .handlers import AverageWeights, ClipGradients
 from .lost import speak_for_the_lost
 from .pretrained import Freeze
@@ -48,17 +47,13 @@ def start(advice: str = "--resume True goes on after the last whole epoch") -> P
         refuse("several processes: needs torchrun --standalone --nproc_per_node=2 -m monai.bundle run ...")
     local = int(os.environ["LOCAL_RANK"])
     cuda = torch.cuda.is_available()
-    if cuda and local >= torch.cuda.device_count():
-        refuse(f"{torch.cuda.device_count()} GPUs for more processes. Lower torchrun's --nproc_per_node.")
     device = torch.device(f"cuda:{local}" if cuda else "cpu")
     if not dist.is_initialized():
-        if cuda:
-            torch.cuda.set_device(local)
-        _join("nccl" if cuda else "gloo", device, advice)
+        _join(device, advice)
     return Process(dist.get_rank(), dist.get_world_size(), device, [local] if cuda else None)
 
 
-def _join(backend: str, device: torch.device, advice: str) -> None:
+def _join(device: torch.device, advice: str) -> None:
     """Form the group under keys that no earlier attempt of the job has used.
 
     torchrun keeps one store for all its attempts, and torch 2.5 and later put no attempt into its keys ("a new store
@@ -70,7 +65,12 @@ def _join(backend: str, device: torch.device, advice: str) -> None:
     attempt, name = meet(store, rank, processes)
     store = dist.PrefixStore(name, store)
     speak_for_the_lost(store, advice)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=processes)
+    gpus = torch.cuda.device_count()
+    if device.type == "cuda" and device.index >= gpus:  # asked now that one can speak for all
+        refuse(f"{gpus} GPUs for more processes. Lower torchrun's --nproc_per_node.")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=processes)
     restarts = torch.tensor(max(attempt - 1, int(os.environ.get(RESTARTS, 0))), device=device)
     dist.all_reduce(restarts, dist.ReduceOp.MAX)
     os.environ[RESTARTS] = str(int(restarts))  # by which all of them go on with what was kept, or none
@@ -97,14 +97,6 @@ def meet(store: dist.Store, rank: int, processes: int) -> tuple[int, str]:
         missing = [other for other in missing if not store.check([f"{me}/{other}"])]
         time.sleep(0.02)
     return attempt, me
-
-
-def refuse_together(message: str) -> NoReturn:
-    """End all processes, which have found the same, with one line from rank 0."""
-    if dist.get_rank() == 0:
-        print(f"{ROOT.name}: {message}", file=sys.stderr, flush=True)
-    dist.barrier()  # or torchrun, which sees one of them end, might end rank 0 before it has spoken
-    raise SystemExit(1)
 
 
 def handlers_of(handlers: Sequence[Any], process: Process, sampler: RepeatingSampler | None = None) -> list[Any]:
@@ -145,7 +137,7 @@ class SameEpoch:
         dist.all_reduce(epoch, dist.ReduceOp.MAX)
         last, first = int(epoch[0]), -int(epoch[1])
         if first != last:
-            refuse_together(
+            refuse(
                 f"some processes begin with epoch {first}, others with {last}. "
                 "Give an --output_dir that all nodes share: each process reads resume.pt there."
             )
@@ -183,6 +175,6 @@ def share(dataset: Dataset, process: Process) -> Subset:
     """
     cases = len(dataset)  # type: ignore[arg-type]
     if cases < process.processes:
-        refuse_together(f"{cases} cases to score for {process.processes} processes. Start no more than {cases}.")
+        refuse(f"{cases} cases to score for {process.processes} processes. Start no more than {cases}.")
     first, end = (cases * rank // process.processes for rank in (process.rank, process.rank + 1))
     return Subset(dataset, range(first, end))

@@ -1,4 +1,4 @@
-"""What the other processes of a job say when one of them is lost: one line, not a page of traceback from each.
+"""Of several processes one says why a job ends, in one line: a refusal, or that another process was lost.
 
 torchrun notices a lost process within a tenth of a second and ends the others with SIGTERM; often gloo or nccl tell
 them earlier, by an exception out of whatever they were doing. Both end here.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -17,25 +18,25 @@ from types import TracebackType
 
 import torch.distributed as dist
 
-from .errors import ROOT
+from . import errors
 
 MARKS = ("gloo/transport", "Gloo connectFullMesh", "NCCL")  # in what gloo and nccl raise as plain RuntimeErrors
-SAID = "said"  # the store's count of processes that have said why the job ends
+SAID = "said"  # the store's count of processes that would say why the job ends; the first does
+HEARD = "heard"  # a key of the store that is there when it has
 
 
 def speak_for_the_lost(store: dist.Store, advice: str) -> None:
-    """From now on this process ends with one line if another one is lost, or if torchrun ends the job.
+    """From now on this process ends with one line if another one is lost, if torchrun ends the job, or if it refuses.
 
-    store: of this attempt; through it only the first survivor speaks, and none if a process that ended had said why
-    itself. advice: what the line tells the user to do.
+    store: of this attempt; through it only the first that survives or refuses speaks, and none if a process that
+    ended had said why itself. advice: what the line tells the user to do.
     """
     voice = store.clone()  # a connection of its own: the main thread may be waiting on the other one
     voice.set_timeout(timedelta(seconds=5))
-    line = f"{ROOT.name}: a process of this job was lost, or the job was ended from outside; {advice}\n"
+    line = f"{errors.ROOT.name}: a process of this job was lost, or the job was ended from outside; {advice}\n"
 
     def end() -> None:
-        if _first(voice):
-            os.write(2, line.encode())
+        _speak(voice, line)
         os._exit(1)  # not by way of the interpreter: gloo and nccl may wait for the lost process
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -44,9 +45,10 @@ def speak_for_the_lost(store: dist.Store, advice: str) -> None:
             end()
         sys.__excepthook__(kind, error, trace)
 
+    errors.speak = functools.partial(_speak, voice)
     sys.excepthook = hook
     _on_sigterm(end)
-    atexit.register(_first, voice)  # whoever ends by itself has said why, or has no reason to give
+    atexit.register(_speak, voice, "")  # whoever ends by itself has said why, or has no reason to give
     atexit.register(_forget_sigterm)  # runs before it
 
 
@@ -59,12 +61,17 @@ def is_loss(error: BaseException | None) -> bool:
     return False
 
 
-def _first(store: dist.Store) -> bool:
-    """Whether no process has said yet why the job ends; yes if the store is lost too."""
+def _speak(store: dist.Store, line: str) -> None:
+    """Say why the job ends, unless another process does; also if the store is lost too."""
     try:
-        return store.add(SAID, 1) == 1
+        if store.add(SAID, 1) > 1:
+            store.wait([HEARD])  # torchrun, which will see this process end, might end the other before it has spoken
+            return
     except RuntimeError:
-        return True
+        pass
+    os.write(2, line.encode())
+    with contextlib.suppress(RuntimeError):
+        store.set(HEARD, "")
 
 
 def _on_sigterm(end) -> None:  # noqa: ANN001 - a function without arguments

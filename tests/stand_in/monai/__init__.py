@@ -1,1 +1,1 @@
-"""Takes MONAI's place on a PYTHONPATH, so that a test of a search takes seconds: see bundle/__main__.py."""
+"""Takes MONAI's place on a PYTHONPATH where a test is about who runs what: see bundle/__main__.py."""

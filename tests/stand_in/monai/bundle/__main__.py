@@ -1,15 +1,22 @@
-"""`python -m monai.bundle run training|evaluating ...` as far as a search sees it: the same words, files and endings.
+"""`python -m monai.bundle run training|evaluating ...` as far as autoconf sees it: the same words, files and endings.
 
 The Dice of an epoch follows from the settings: highest at a learning rate of 1e-3 and a Dice weight of 0.7. A run keeps
-its epoch in resume.pt and goes on from there. Each start adds a line to $STAND_IN_STARTS. Settings that make it fail:
-dropout 0.5 fills the memory, dropout 0.6 is refused, dropout 0.7 is killed by a signal each time.
-$STAND_IN_SECONDS: how long an epoch takes.
+its epochs in resume.pt and goes on from there. Masks are the true ones. Settings that make a run fail: dropout 0.5
+fills the memory, dropout 0.6 is refused, dropout 0.7 is killed by a signal each time.
+
+STAND_IN_LOG      a file that gets a line for each thing done: `run training 2 PID FOLDER`, `begin 2`, `epoch 2 1`,
+                  `end 2`, `masks 2`, and `TWO 2` if two trainings are in one folder at once; 2 is the fold
+STAND_IN_SECONDS  how long an epoch takes
+STAND_IN_FAIL     `PART LINE`: a run with PART in its output folder's path ends with that line
+STAND_IN_LOSE     a fold whose evaluation writes no masks
 """
 
 import csv
+import fcntl
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import time
@@ -19,50 +26,60 @@ import yaml
 
 
 def main() -> None:
-    run_id, values, configured = sys.argv[2], {}, {}
-    words = sys.argv[3:]
-    for key, value in zip(words[::2], words[1::2], strict=True):
-        values[key.removeprefix("--")] = value
-    files = values.pop("config_file")
+    run_id, words = sys.argv[2], sys.argv[3:]
+    given = {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
+    files, values = given.pop("config_file"), {}
     for file in yaml.safe_load(files) if files.startswith("[") else [files]:
-        configured |= yaml.safe_load(Path(file).read_text()) or {}
-    values = configured | values
+        values |= yaml.safe_load(Path(file).read_text()) or {}
+    values |= given
     datalist = json.loads(Path(values["datalist"]).read_text())
     if datalist.get("testing"):
-        sys.exit("stand-in: the test list was shown to a search")
-    with open(os.environ["STAND_IN_STARTS"], "a") as file:
-        file.write(json.dumps([run_id, values["output_dir"], str(values["fold"]), os.getpid()]) + "\n")
-    {"training": training, "evaluating": evaluating}[run_id](values, datalist)
+        sys.exit("stand-in: the test list was shown")
+    out = Path(values["output_dir"])
+    out.mkdir(parents=True, exist_ok=True)
+    note("run", run_id, values["fold"], os.getpid(), out)
+    part, _, line = os.environ.get("STAND_IN_FAIL", "").partition(" ")
+    if part and part in str(out):
+        sys.exit(line)
+    {"training": training, "evaluating": evaluating}[run_id](values, out, datalist)
 
 
-def dice_at(values: dict, share: float = 1.0) -> float:
-    rate, weight = float(values["learning_rate"]), float(values["dice_weight"])
+def note(*words: object) -> None:
+    with open(os.environ["STAND_IN_LOG"], "a", encoding="utf-8") as file:
+        file.write(" ".join(map(str, words)) + "\n")
+
+
+def dice_at(rate: float, weight: float, share: float = 1.0) -> float:
     top = 0.9 - 0.1 * math.log10(rate / 1e-3) ** 2 - 0.3 * (weight - 0.7) ** 2
     return top * (1 - 0.5 * math.exp(-3 * share))
 
 
-def training(values: dict, datalist: dict) -> None:
-    out = Path(values["output_dir"])
-    out.mkdir(parents=True, exist_ok=True)
+def training(values: dict, out: Path, _: dict) -> None:
+    fold, epochs = values["fold"], int(values["max_epochs"])
+    lock = open(out / "lock", "w")  # noqa: SIM115 - held until this process ends, however it ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        note("TWO", fold)
+    note("begin", fold)
     fail(float(values["dropout"]))
-    rows, epochs = [], int(values["max_epochs"])
-    if (out / "resume.pt").exists():
-        rows = json.loads((out / "resume.pt").read_text())
+    settings = [float(values["learning_rate"]), float(values.get("dice_weight", 0.5))]
+    rows = json.loads((out / "resume.pt").read_text()) if (out / "resume.pt").exists() else []
     for epoch in range(len(rows) + 1, epochs + 1):
         time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0")))
-        dice = dice_at(values, epoch / epochs) if epoch % int(values["val_interval"]) == 0 else ""
-        rows.append([epoch, epoch * 1.5, values["learning_rate"], 1 / epoch, dice])
+        dice = dice_at(*settings, epoch / epochs) if epoch % int(values["val_interval"]) == 0 else ""
+        rows.append([epoch, 10.0 * epoch, settings[0], 1 / epoch, dice])
         partial = out / "progress.csv.partial"
         with open(partial, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["epoch", "seconds", "learning_rate", "loss", "validation_dice"])
-            writer.writerows(rows)
+            csv.writer(file).writerows([["epoch", "seconds", "learning_rate", "loss", "validation_dice"], *rows])
         partial.replace(out / "progress.csv")
         partial = out / "resume.pt.partial"
         partial.write_text(json.dumps(rows))
         partial.replace(out / "resume.pt")
+        note("epoch", fold, epoch)
     for name in ("model.pt", "model_final.pt"):
-        (out / name).write_text(json.dumps([float(values["learning_rate"]), float(values["dice_weight"])]))
+        (out / name).write_text(json.dumps([str(fold), *settings]))
+    note("end", fold)
 
 
 def fail(dropout: float) -> None:
@@ -76,18 +93,38 @@ def fail(dropout: float) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def evaluating(values: dict, datalist: dict) -> None:
-    out = Path(values["output_dir"])
-    out.mkdir(parents=True, exist_ok=True)
-    rate, weight = json.loads(Path(values["checkpoint"]).read_text())
-    assert values["section"] == "validation"
-    cases = [item["case"] for item in datalist["training"] if item["fold"] == int(values["fold"])]
+def evaluating(values: dict, out: Path, datalist: dict) -> None:
+    """The true masks as predictions, and a table of scores that follow from the settings of the training."""
+    fold, rate, weight = json.loads(Path(values["checkpoint"]).read_text())
+    assert values["section"] == "validation" and str(values["fold"]) == fold
+    items = [item for item in datalist["training"] if str(item["fold"]) == fold]
     with open(out / "dice_raw.csv", "w", newline="") as file:
-        writer = csv.writer(file, delimiter=",")
+        writer = csv.writer(file)
         writer.writerow(["filename", "class0", "mean"])
-        for place, case in enumerate(cases):
-            dice = dice_at({"learning_rate": rate, "dice_weight": weight}) - 0.01 * (place % 3)
-            writer.writerow([case, dice, dice])
+        for place, item in enumerate(items):
+            dice = dice_at(rate, weight) - 0.01 * (place % 3)
+            writer.writerow([item["case"], dice, dice])
+    for item in items if os.environ.get("STAND_IN_LOSE") != fold else []:
+        if datalist["kind"] == "volumes":
+            source, target = Path(datalist["dataset_dir"], item["label"]), out / f"{item['case']}.nii.gz"
+        else:
+            source, target = Path(values["mask_dir"], f"{item['case']}.png"), out / "masks" / f"{item['case']}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        if values.get("save_probability") == "True":
+            save_probability(target)
+    note("masks", fold)
+
+
+def save_probability(mask: Path) -> None:
+    """0.8 where there is tumour, 0.1 elsewhere."""
+    import nibabel
+    import numpy as np
+
+    image = nibabel.load(mask)
+    values = np.where(np.asarray(image.dataobj) > 0, 0.8, 0.1).astype(np.float32)
+    path = str(mask).replace(".nii.gz", "_probability.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(values, image.affine), path)
 
 
 if __name__ == "__main__":
