@@ -17,6 +17,8 @@ from autoconf.phantom import phantom
 
 datalist = scripts("unetr3d", "datalist")
 pseudo_label = scripts("unetr3d", "pseudo_label")
+readers = scripts("unetr3d", "readers")
+transforms = scripts("unetr3d", "transforms")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,15 @@ def test_the_unlabelled_cases_get_masks_on_their_own_grid(partly, labelled):
     case = free["case"]
     masks = {f"{case}.nii.gz", f"{case}_soft.nii.gz", f"{case}_ignore.nii.gz"}
     assert files == masks | {"pseudo_labels.csv", "datalist.json"}
+
+
+def test_what_is_written_is_what_a_pre_training_reads(labelled):
+    (item,) = datalist.pseudo_items(str(labelled / "datalist.json"), fold=0)
+    target = transforms.Targetsd("label")(readers.LoadNiftid("label")(item))["label"].numpy()
+    hard, soft, ignored = target
+    assert target.shape[0] == 3 and hard.any() and ignored.any() and set(np.unique(ignored)) == {0, 1}
+    assert soft.max() > 230 and soft[hard > 0].mean() > 2 * 255 * soft[hard == 0].mean() / 255
+    assert "targets" in item and item["case"] in item["label"][0]
 
 
 def test_the_audit_has_a_row_for_each_function_and_the_fused_mask(labelled):
