@@ -12,7 +12,7 @@ import yaml
 from helpers_bundles import REPO
 
 from benchmarks import __main__ as command
-from benchmarks import guard, inference, timeline, training
+from benchmarks import guard, inference, results, timeline, training
 from benchmarks.machine import machine
 from benchmarks.peers import nnunet
 from benchmarks.rounds import Result, in_turn, quotients, rounded, summary
@@ -277,3 +277,12 @@ def test_nnunet_gets_cases_as_they_were_prepared_with_the_outside_marked(tmp_pat
     nnunet.save([None], form, tmp_path, (4, 4, 4))
     assert kept["seg"][0, 0, 0, 0] == -1 and kept["seg"][0, 1, 1, 1] == 0
     assert kept["known"]["class_locations"][1].tolist() == [[0, 2, 2, 3]]
+
+
+def test_the_page_of_results_says_what_the_files_hold(tmp_path):
+    assert results.PAGE.read_text(encoding="utf-8") == results.page(results.RAW)
+    assert results.page(tmp_path).count(results.MISSING) == len(results.SECTIONS)
+    changed = json.loads((results.RAW / "crossval_22_cases_gpu.json").read_text())
+    changed["default (smallest_object 500)"]["wt"]["dice"]["mean"] = 0.1234
+    (tmp_path / "crossval_22_cases_gpu.json").write_text(json.dumps(changed))
+    assert "| 0.123 [" in results.page(tmp_path)
