@@ -18,8 +18,8 @@ RAW, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "results.md"
 HEAD = """# Results
 
 Written by `python -m benchmarks.results` from the files in [results/](results/README.md); beside each table is the
-command that makes its numbers again. Brackets are 95 % intervals, by bootstrap over patients. Research data: expect less
-elsewhere.
+command that makes its numbers again. Brackets are 95 % intervals, by bootstrap over patients. Research data: expect
+less elsewhere.
 """
 MISSING = "Not measured yet."
 Content = dict[str, Any]
