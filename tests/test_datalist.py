@@ -17,6 +17,7 @@ from PIL import Image
 
 volume_items = scripts("unetr3d", "datalist")
 image_items = scripts("pseudo2d", "images")
+unlabelled = scripts("unetr3d", "unlabelled")
 
 
 @dataclass
@@ -533,30 +534,30 @@ def test_what_is_held_out_is_not_learned_from_without_a_truth_either(cases):
         "validation": {names["fold"]},
         ("training", "unlabelled", "validation"): rest | {names["free"], names["fold"], names["of fold"]},
     }.items():
-        items = volume_items.image_items(path, parts=parts)
+        items = unlabelled.image_items(path, parts=parts)
         assert {item["case"] for item in items} == wanted and len(items) == len(wanted)
         assert all(set(item) == {"image", "channels", "case"} for item in items)
     tested = {item["case"] for item in cases.content["testing"]} | {names["of testing"]}
-    assert not tested & {item["case"] for item in volume_items.image_items(path, parts=volume_items.PARTS)}
+    assert not tested & {item["case"] for item in unlabelled.image_items(path, parts=unlabelled.PARTS)}
 
 
 def test_a_scan_without_a_truth_is_looked_at_before_it_is_learned_from(cases):
     names, path = listed(cases)
     broken = cases.folder / next(i["image"][2] for i in cases.content["unlabelled"] if i["case"] == names["free"])
     cut_short(broken, 0.6)
-    volume_items.image_items(path, parts="training")
-    assert f"{broken} is cut short" in refusal(volume_items.image_items, path)
+    unlabelled.image_items(path, parts="training")
+    assert f"{broken} is cut short" in refusal(unlabelled.image_items, path)
 
 
 def test_unknown_and_empty_parts_are_refused(cases):
     path = cases.change(unlabelled=[])
     for parts in ("testing", "training,training", "", "training,"):
         with pytest.raises(SystemExit, match="parts is .*some of training, unlabelled, validation"):
-            volume_items.image_items(path, parts=parts)
+            unlabelled.image_items(path, parts=parts)
     with pytest.raises(SystemExit, match="no case in unlabelled .fold 0.. Change --parts"):
-        volume_items.image_items(path, parts="unlabelled")
+        unlabelled.image_items(path, parts="unlabelled")
     with pytest.raises(SystemExit, match="some of training, unlabelled, with"):
-        volume_items.pseudo_items(path, parts="validation")
+        unlabelled.pseudo_items(path, parts="validation")
 
 
 def pseudo_masks(cases: Copy, *keys: str, of: int = 1) -> tuple[str, str]:
@@ -573,7 +574,7 @@ def pseudo_masks(cases: Copy, *keys: str, of: int = 1) -> tuple[str, str]:
 @pytest.mark.parametrize("keys", [("label",), ("label", "soft"), ("label", "ignore"), ("label", "soft", "ignore")])
 def test_a_pseudo_mask_may_come_with_a_probability_and_with_voxels_to_ignore(cases, keys):
     case, path = pseudo_masks(cases, *keys)
-    (item,) = volume_items.pseudo_items(path)
+    (item,) = unlabelled.pseudo_items(path)
     assert item["case"] == case and set(item) == {"case", "image", "channels", "label", "targets"}
     assert item["label"] == [str(cases.folder / f"{case}_{key}.nii.gz") for key in keys]
     assert item["targets"] == {key: place for place, key in enumerate(keys) if place}
@@ -581,7 +582,7 @@ def test_a_pseudo_mask_may_come_with_a_probability_and_with_voxels_to_ignore(cas
 
 def test_training_cases_keep_their_own_values_beside_pseudo_masks(cases):
     case, path = pseudo_masks(cases, "label")
-    items = {item["case"]: item for item in volume_items.pseudo_items(path, parts=["training", "unlabelled"])}
+    items = {item["case"]: item for item in unlabelled.pseudo_items(path, parts=["training", "unlabelled"])}
     assert "values" not in items.pop(case)
     assert {item["case"] for item in cases.content["training"] if item["fold"] != 0} == set(items)
     assert all(item["values"] == [[1, 2, 3]] and item["targets"] == {} for item in items.values())
@@ -591,21 +592,21 @@ def test_a_scan_without_a_pseudo_mask_is_left_out_and_counted(cases, capsys):
     case, path = pseudo_masks(cases, "label")
     more = {**cases.content["unlabelled"][0], "case": "another", "label": None}
     path = cases.change(unlabelled=[*cases.content["unlabelled"], more])
-    assert [item["case"] for item in volume_items.pseudo_items(path)] == [case]
+    assert [item["case"] for item in unlabelled.pseudo_items(path)] == [case]
     assert "left out 1 of 2 unlabelled cases: no pseudo-mask" in capsys.readouterr().err
 
 
 def test_a_pseudo_mask_of_several_regions_or_on_another_grid_is_refused(cases):
     case, path = pseudo_masks(cases, "label", "soft")
     with pytest.raises(SystemExit, match="the whole tumour alone: leave --regions out"):
-        volume_items.pseudo_items(path, regions="wt,tc,et")
+        unlabelled.pseudo_items(path, regions="wt,tc,et")
     soft = cases.folder / f"{case}_soft.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), soft)
-    assert f"{soft} has shape 4x4x4" in refusal(volume_items.pseudo_items, path)
+    assert f"{soft} has shape 4x4x4" in refusal(unlabelled.pseudo_items, path)
 
 
 @pytest.mark.parametrize("odd", [{"side": 1.5}, {"side": []}, {"soft": 3}, {"ignore": ["a"]}])
 def test_odd_values_of_an_unlabelled_case_are_refused(cases, odd):
     _, path = pseudo_masks(cases, "label")
     path = cases.change(unlabelled=[{**cases.content["unlabelled"][0], **odd}])
-    assert "is not a datalist of volumes" in refusal(volume_items.pseudo_items, path)
+    assert "is not a datalist of volumes" in refusal(unlabelled.pseudo_items, path)

@@ -15,7 +15,7 @@ from helpers_volumes import real_data, store, tilted_affine
 
 from autoconf.phantom import phantom
 
-datalist = scripts("unetr3d", "datalist")
+unlabelled = scripts("unetr3d", "unlabelled")
 pseudo_label = scripts("unetr3d", "pseudo_label")
 readers = scripts("unetr3d", "readers")
 transforms = scripts("unetr3d", "transforms")
@@ -89,7 +89,7 @@ def test_the_unlabelled_cases_get_masks_on_their_own_grid(partly, labelled):
 
 
 def test_what_is_written_is_what_a_pre_training_reads(labelled):
-    (item,) = datalist.pseudo_items(str(labelled / "datalist.json"), fold=0)
+    (item,) = unlabelled.pseudo_items(str(labelled / "datalist.json"), fold=0)
     target = transforms.Targetsd("label")(readers.LoadNiftid("label")(item))["label"].numpy()
     hard, soft, ignored = target
     assert target.shape[0] == 3 and hard.any() and ignored.any() and set(np.unique(ignored)) == {0, 1}
@@ -146,7 +146,7 @@ def test_a_true_label_is_never_replaced(tmp_path):
 
 
 def test_testing_is_labelled_only_on_purpose(partly):
-    cases = {s: [i["case"] for i in datalist.unlabelled_items(str(partly), "", s)] for s in ("unlabelled", "testing")}
+    cases = {s: [i["case"] for i in unlabelled.unlabelled_items(str(partly), "", s)] for s in ("unlabelled", "testing")}
     content = json.loads(partly.read_text())
     assert cases["unlabelled"] == [content["unlabelled"][0]["case"]]
     assert cases["testing"] == [content["testing"][0]["case"]]
@@ -178,7 +178,7 @@ def test_a_list_without_unlabelled_cases_is_refused(partly, tmp_path):
     content = json.loads(partly.read_text()) | {"unlabelled": []}
     (tmp_path / "datalist.json").write_text(json.dumps(content))
     with pytest.raises(SystemExit, match="its 'unlabelled' list has no case to label"):
-        datalist.unlabelled_items(str(tmp_path / "datalist.json"))
+        unlabelled.unlabelled_items(str(tmp_path / "datalist.json"))
 
 
 @pytest.mark.skipif(not real_data("brats"), reason="no real cases: set SEG_DATA")

@@ -24,7 +24,6 @@ from .readers import Unreadable, promised_bytes, read_nifti
 REGIONS = ("wt", "tc", "et")  # whole tumour, tumour core, enhancing tumour: each within the one before
 WT = REGIONS[:1]
 Names = str | Sequence[str]
-PARTS = ("training", "unlabelled", "validation")  # of a datalist; `validation` is what trains no network: the fold
 FILES = ("label", "soft", "ignore")  # of an item, each one on the grid of its image
 ALL = "all"  # in place of a fold's number: every case trains
 GRID_TOLERANCE_MM = 1e-2  # how far two affines may differ and still mean the same grid
@@ -41,8 +40,10 @@ def region_names(regions: Names) -> list[str]:
 
 def training_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, regions: Names = WT) -> list[dict]:
     """Items of the datalist's `training` section outside `fold`; with the fold "all", every one."""
-    items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") != fold]
-    return _checked(items, f"{datalist}: no training case outside fold {fold}. Choose another with --fold.")
+    items = [
+        i for i in section_items(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") != fold
+    ]
+    return checked_items(items, f"{datalist}: no training case outside fold {fold}. Choose another with --fold.")
 
 
 def validation_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, regions: Names = WT) -> list[dict]:
@@ -53,8 +54,10 @@ def validation_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, 
     if fold == ALL:
         print("fold all: every case trains; the validation Dice is of training cases and flatters", file=sys.stderr)
         fold = 0
-    items = [i for i in _section(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") == fold]
-    return _checked(items, f"{datalist}: no case in fold {fold}. Choose another with --fold.")
+    items = [
+        i for i in section_items(datalist, dataset_dir, "training", region_names(regions)) if i.get("fold") == fold
+    ]
+    return checked_items(items, f"{datalist}: no case in fold {fold}. Choose another with --fold.")
 
 
 def evaluation_items(
@@ -65,8 +68,8 @@ def evaluation_items(
         return validation_items(datalist, dataset_dir, fold, regions)
     if section != "testing":
         refuse(f"section is {section!r}. It must be testing or validation.")
-    items = _section(datalist, dataset_dir, section, region_names(regions))
-    return _checked(items, f"{datalist}: its 'testing' list is empty. Score --section validation instead.")
+    items = section_items(datalist, dataset_dir, section, region_names(regions))
+    return checked_items(items, f"{datalist}: its 'testing' list is empty. Score --section validation instead.")
 
 
 def inference_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
@@ -75,103 +78,16 @@ def inference_items(datalist: str = "", dataset_dir: str = "") -> list[dict]:
     No truth is needed, and none is read.
     """
     if datalist:
-        items = _section(datalist, dataset_dir, "testing", ())
+        items = section_items(datalist, dataset_dir, "testing", ())
     elif dataset_dir:
-        items = _cases(dataset_dir)
+        items = folder_items(dataset_dir)
     else:
         refuse("nothing to segment. Give --dataset_dir FOLDER (BraTS-named cases) or --datalist FILE.")
     items = [{key: item[key] for key in ("image", "channels", "case")} for item in items]
-    return _checked(items, f"{datalist}: its 'testing' list is empty. Give --dataset_dir instead.", truth=False)
+    return checked_items(items, f"{datalist}: its 'testing' list is empty. Give --dataset_dir instead.", truth=False)
 
 
-def unlabelled_items(datalist: str = "", dataset_dir: str = "", section: str = "unlabelled") -> list[dict]:
-    """Items to make pseudo-masks for: one section of a datalist, or else every case folder below `dataset_dir`.
-
-    Unlabelled scans of patients who are in testing are left out: who learns from them has seen the test patients.
-    No truth is read.
-    """
-    if section not in ("unlabelled", "training", "testing"):
-        refuse(f"section is {section!r}. It must be unlabelled, training or testing.")
-    if datalist:
-        items = _section(datalist, dataset_dir, section, (), ("side",))
-        items = [item for item in items if item.get("side") != "testing"]
-    elif dataset_dir:
-        items = _cases(dataset_dir)
-    else:
-        refuse("nothing to label. Give --datalist FILE (its unlabelled cases) or --dataset_dir FOLDER.")
-    items = [{key: item[key] for key in ("image", "channels", "case")} for item in items]
-    empty = f"{datalist}: its '{section}' list has no case to label. Choose another with --section."
-    return _checked(items, empty, truth=False)
-
-
-def image_items(datalist: str, dataset_dir: str = "", fold: int = 0, parts: Names = PARTS[:2]) -> list[dict]:
-    """Items to learn from without any truth, of some of PARTS.
-
-    `training` leaves `fold` out, `validation` is that fold. An unlabelled scan of a patient of the testing list is
-    never taken, and one of a patient of the fold only if `validation` is asked for.
-    """
-    names = _part_names(parts, PARTS)
-    items = []
-    for name in names:
-        found = _section(datalist, dataset_dir, "unlabelled" if name == "unlabelled" else "training", (), ("side",))
-        items += [item for item in found if _is_of(item, name, fold, "validation" in names)]
-    items = [{key: item[key] for key in ("image", "channels", "case")} for item in items]
-    return _checked(items, f"{datalist}: no case in {', '.join(names)} (fold {fold}). Change --parts.", truth=False)
-
-
-def pseudo_items(
-    datalist: str, dataset_dir: str = "", fold: int = 0, parts: Names = PARTS[1:2], regions: Names = WT
-) -> list[dict]:
-    """Items whose `label` may be a pseudo-mask, of `unlabelled` and of `training` outside `fold`; whole tumour alone.
-
-    An item may name two more files, `soft` (the probability of tumour, 0 to 1) and `ignore` (not 0 where nobody knows):
-    `label` is then a list, and the item's `targets` says which of its files they are. In `unlabelled` what is not 0 is
-    tumour; scans without a label are left out, as are those of patients of the testing list and the fold.
-    """
-    names = _part_names(parts, PARTS[:2])
-    if tuple(region_names(regions)) != WT:
-        refuse(f"regions is {regions!r}. A pseudo-mask holds the whole tumour alone: leave --regions out.")
-    items: list[dict] = []
-    for name in names:
-        of = WT if name == "training" else ()
-        found = _section(datalist, dataset_dir, name, of, ("side", "soft", "ignore"))
-        found = [_with_targets(item) for item in found if _is_of(item, name, fold, False)]
-        marked = [item for item in found if name == "training" or "label" in item]
-        if len(marked) < len(found):
-            print(
-                f"left out {len(found) - len(marked)} of {len(found)} unlabelled cases: no pseudo-mask", file=sys.stderr
-            )
-        items += marked
-    return _checked(items, f"{datalist}: no case with a mask in {', '.join(names)} (fold {fold}). Change --parts.")
-
-
-def _part_names(parts: Names, known: Sequence[str]) -> list[str]:
-    names = parts.replace(" ", "").split(",") if isinstance(parts, str) else parts
-    names = list(names) if isinstance(names, (list, tuple)) else []
-    if not names or not set(names) <= set(known) or len(set(names)) < len(names):
-        refuse(f"parts is {parts!r}. It must be some of {', '.join(known)}, with commas.")
-    return names
-
-
-def _is_of(item: dict, part: str, fold: int, with_validation: bool) -> bool:
-    """Whether an item may be used as one of a part. `side`: where the labelled scans of an unlabelled patient are."""
-    if part == "unlabelled":
-        side = item.get("side")
-        return side != "testing" and (side != fold or with_validation)
-    return (item.get("fold") == fold) is (part == "validation")
-
-
-def _with_targets(item: dict) -> dict:
-    """Put the files of a pseudo-mask into `label`, one after the other, and their places into `targets`."""
-    item = {key: value for key, value in item.items() if key != "side" and (key != "values" or value)}
-    more = [(key, item.pop(key)) for key in ("soft", "ignore") if key in item]
-    if "label" not in item:
-        return item
-    files = [item["label"], *(path for _, path in more)]
-    return item | {"label": files, "targets": {key: place for place, (key, _) in enumerate(more, start=1)}}
-
-
-def _cases(folder: str) -> list[dict]:
+def folder_items(folder: str) -> list[dict]:
     try:
         cases = find_cases(folder)
         if not cases:
@@ -183,7 +99,7 @@ def _cases(folder: str) -> list[dict]:
     return [{"image": list(case.image), "channels": list(range(len(CONTRASTS))), "case": case.case} for case in cases]
 
 
-def _section(
+def section_items(
     datalist: str, dataset_dir: str, section: str, regions: Sequence[str], also: Sequence[str] = ()
 ) -> list[dict]:
     """Read one section, with its paths made absolute by `dataset_dir` or the folder the datalist names.
@@ -265,7 +181,7 @@ def _absolute(item: dict, root: str) -> dict:
     return item | {key: os.path.join(root, item[key]) for key in FILES if key in item}
 
 
-def _checked(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]:
+def checked_items(items: list[dict], if_empty: str, truth: bool = True) -> list[dict]:
     """Refuse an empty list, and items whose files are missing, cut short, or on different grids."""
     if not items:
         refuse(if_empty)
