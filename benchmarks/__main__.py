@@ -24,6 +24,7 @@ BENCHMARKS = {
     "throughput": training.throughput,
     "loader": training.loader,
     "eager": training.eager,
+    "arrangement": training.arrangement,
     "inference": inference.inference,
     "first_epoch": startup.first_epoch,
     "memory": startup.memory,

@@ -67,6 +67,34 @@ def eager(task: Task) -> list[Result]:
     return [Result("eager", "s a step", figures, ("plain float32", "ours"), goal, "high")]
 
 
+def arrangement(task: Task) -> list[Result]:
+    """The bare step of the network as we arrange it, against other arrangements in the same precision."""
+    plain = {"network": "$@network_def.to(@device)"}
+    ways = {
+        "ours": bare_step(Training(["train.yaml"], task.overrides())),
+        "as MONAI has it": bare_step(Training(["train.yaml"], task.overrides() | plain)),
+        "group norms": bare_step(with_group_norms(Training(["train.yaml"], task.overrides() | plain))),
+        "group norms, channels last": bare_step(with_group_norms(Training(["train.yaml"], task.overrides()))),
+    }
+    count = steps(task)
+    figures = in_turn({name: lambda run=run: run(count) for name, run in ways.items()}, task.rounds)
+    return [
+        Result(f"arrangement, {name}", "s a step", {"ours": figures["ours"], name: figures[name]}, (name, "ours"), None)
+        for name in ways
+        if name != "ours"
+    ]
+
+
+def with_group_norms(training: Training) -> Training:
+    """Exchange instance norms for group norms of groups of one, as the bundle does on a CPU."""
+    from scripts.speed import NORMS  # the bundle's, on the path
+
+    for module in training.parser.get_parsed_content("network").modules():
+        if type(module) in NORMS and not module.track_running_stats:
+            module.__class__ = NORMS[type(module)]
+    return training
+
+
 def throughput(task: Task) -> list[Result]:
     """Whole training iterations by our pipeline and by the zoo's, each in a process of its own."""
     run, workers = task.overrides(), task.plan.get("num_workers", 0)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from helpers_bundles import REPO
+from helpers_bundles import REPO, as_scripts
 
 from benchmarks import __main__ as command
 from benchmarks import guard, inference, results, timeline, training
@@ -108,6 +108,17 @@ def test_pulling_batches_is_timed_by_the_batch(monkeypatch):
             yield None
 
     assert training.pull(source(), 4, "cpu") == 0.5
+
+
+def test_group_norms_compute_what_instance_norms_do():
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 3, 3), torch.nn.InstanceNorm3d(3, affine=True))
+    image = torch.randn(2, 1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    before = network(image)
+    parser = SimpleNamespace(get_parsed_content=lambda name: network)
+    with as_scripts("unetr3d"):
+        training.with_group_norms(SimpleNamespace(parser=parser))
+    assert type(network[1]) is not torch.nn.InstanceNorm3d
+    assert torch.allclose(network(image), before, atol=1e-5)
 
 
 def test_the_parts_of_an_iteration_add_up_to_all_of_it():
