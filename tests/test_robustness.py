@@ -98,7 +98,7 @@ def test_a_bias_field_is_smooth_bounded_and_another_one_in_each_contrast():
         for after, before in zip(changes.bias_field(given, generator(), 2).channels, given.channels, strict=True)
     ]
     assert all(0.3 < np.abs(ratio).max() <= 1.001 for ratio in ratios)
-    assert not np.allclose(ratios[0], ratios[1])
+    assert not np.allclose(ratios[0], ratios[1], atol=0.01)
     field = changes.smooth((40, 50, 60), generator())
     assert np.abs(field).max() == 1
     assert max(np.abs(np.diff(field, axis=axis)).max() for axis in range(3)) < 0.15
@@ -123,6 +123,8 @@ def test_thick_slices_are_means_along_feet_and_head():
     spike[:, :, 10] = 9
     found = changes.thick_slices(changes.replace(given, channels=(spike,) * 4), generator(), 4).channels[0]
     np.testing.assert_allclose(found[5, 5, 8:14], [1, 2, 4, 4, 2, 1], atol=1e-4)
+    found = changes.thick_slices(changes.replace(given, channels=(spike,) * 4), generator(), 6).channels[0]
+    assert found[5, 5, 10] == pytest.approx((1 + 9 + 1) / 3)  # of its three slices, not of the middle one
 
 
 @pytest.mark.parametrize("codes", ["RAS", "SRA", "ASL"])
