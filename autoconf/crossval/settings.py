@@ -107,13 +107,13 @@ def read_job(
         raise AutoconfError(f"--out is {work} itself. Give a folder of its own, such as {os.path.join(work, 'cv')}.")
     check_out(out, outside=content["dataset_dir"])
     home = Path(os.path.abspath(out))
-    asked = _folds(folds, sorted({item["fold"] for item in content["training"]}), work)
+    asked = chosen_folds(folds, sorted({item["fold"] for item in content["training"]}), work)
     return Job(
         home, work, os.path.abspath(bundle), to, network, heading, choices, content, asked, device, probabilities
     )
 
 
-def _folds(words: str, known: list[int], work: str) -> list[int]:
+def chosen_folds(words: str, known: list[int], work: str) -> list[int]:
     """`0,2` -> [0, 2]; all of them for an empty text."""
     listed = ", ".join(map(str, known)) or "none"
     if len(known) < 2:
@@ -138,14 +138,14 @@ def remember(job: Job) -> None:
     job.home.mkdir(parents=True, exist_ok=True)
     path = job.home / "settings.json"
     theirs = write_first(path, mine)
-    different = _difference(theirs, mine)
+    different = difference(theirs, mine)
     if different:
         raise AutoconfError(f"{job.home} was begun with {different}. Go on with that, or give another --out.")
     write_json(job.datalist, job.content)
     write_files(str(job.home), {"plan.yaml": render(job.heading, job.choices)})
 
 
-def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+def difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     """What one of the two has that the other has not, in words; empty if they are the same."""
     if theirs["bundle"] != mine["bundle"]:
         return f"bundle '{theirs['bundle']}', not '{mine['bundle']}'"
