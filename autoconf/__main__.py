@@ -27,6 +27,7 @@ VERBS = {  # in the order of use
     "explain": "show a plan's values, reasons and rejected alternatives",
     "tune": "search for better settings with short trainings, and confirm what it finds",
     "crossval": "train each fold, score all out-of-fold predictions together, make an ensemble",
+    "efficiency": "Dice against the number of labelled patients, with and without a pre-training",
     "score": "compare predicted masks with the truth, with intervals, beside trivial predictions",
     "doctor": "check metrics, data, training and model for what would make a score a lie",
     "report": "one HTML page about a run: scores, curves, overlays, plan, audit",
@@ -82,7 +83,7 @@ def run(words: list[str]) -> None:
 
 def overview() -> str:
     """The verbs, one line each."""
-    lines = [f"  {verb:<9}{what}" for verb, what in VERBS.items()]
+    lines = [f"  {verb:<11}{what}" for verb, what in VERBS.items()]
     return "\n".join(
         ["usage: python -m autoconf VERB ...", "", *lines, "", "VERB --help explains one; --debug shows tracebacks."]
     )

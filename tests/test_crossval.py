@@ -25,7 +25,6 @@ import yaml
 from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, run_bundle, write_yaml
 
 from autoconf.__main__ import main
-from autoconf.crossval import folds as crossval_folds
 from autoconf.jobs.places import Place
 
 ALL = [0, 1, 2, 3, 4]
@@ -255,12 +254,11 @@ def test_a_worker_that_waits_takes_over_from_one_that_dies(job):
 
 def test_what_another_worker_failed_at_meanwhile_is_not_tried_again(tmp_path):
     place = Place(tmp_path / "fold-0")
-    place.take().leave()
-    (place.folder / "failed-1.txt").write_text("no")
-    assert crossval_folds._failure(place, set()) == "no"
-    assert crossval_folds._failure(place, set(crossval_folds._failures(place))) == ""  # of an earlier start
+    place.take().fail("no")
+    assert place.failure() == "no"
+    assert place.failure(place.failures()) == ""  # of an earlier start
     place.take()
-    assert crossval_folds._failure(place, set()) == ""  # somebody tries again
+    assert place.failure() == ""  # somebody tries again
 
 
 # What is refused

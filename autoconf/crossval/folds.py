@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from autoconf.crossval.settings import Job
 from autoconf.jobs.data import prepared
-from autoconf.jobs.places import RESULT, Claim, Place, TakenOver
+from autoconf.jobs.places import RESULT, Claim, TakenOver
 from autoconf.jobs.runs import Ended, bundle_command, run
-from autoconf.output import LINE_EVERY
+from autoconf.jobs.tables import Shown, last_row
 
 LOOK_EVERY = 2.0  # seconds between two looks at the folds of others
 
@@ -30,10 +28,10 @@ def do_folds(job: Job, wait: bool) -> Left:
 
     A fold that failed since we began, here or elsewhere, is not tried again; one that failed before is.
     """
-    old = {path for fold in job.folds for path in _failures(job.place(fold))}
+    old = {path for fold in job.folds for path in job.place(fold).failures()}
     while True:
         todo = [fold for fold in job.folds if not job.is_done(fold)]
-        failed = {fold: reason for fold in todo if (reason := _failure(job.place(fold), old))}
+        failed = {fold: reason for fold in todo if (reason := job.place(fold).failure(old))}
         todo = [fold for fold in todo if fold not in failed]
         taken = next(((fold, claim) for fold in todo if (claim := _take(job, fold))), None)
         if taken:
@@ -52,16 +50,6 @@ def _take(job: Job, fold: int) -> Claim | None:
     return place.take()
 
 
-def _failures(place: Place) -> list[Path]:
-    return list(place.folder.glob("failed-*.txt"))
-
-
-def _failure(place: Place, old: set[Path]) -> str:
-    """Why the last attempt failed; empty if it did not, if it goes on, or if that was before our time."""
-    path = place.folder / f"failed-{place.attempts()}.txt"
-    return path.read_text(encoding="utf-8") if path not in old and path.exists() else ""
-
-
 def _do(job: Job, fold: int, claim: Claim) -> None:
     """One fold as far as it goes; its end is a result or a failure, in its folder."""
     try:
@@ -72,8 +60,7 @@ def _do(job: Job, fold: int, claim: Claim) -> None:
             seconds = time.monotonic() - began
         reason = ended.reason if not ended.ok else _missing(job, fold)
         if reason:
-            (claim.folder / f"failed-{claim.attempt}.txt").write_text(reason, encoding="utf-8")
-            claim.leave()
+            claim.fail(reason)
             say(fold, f"failed: {reason}")
             return
         claim.finish(_result(job, fold, seconds))
@@ -107,7 +94,7 @@ def _segment(job: Job, fold: int, claim: Claim) -> Ended:
 
 def _run(job: Job, fold: int, claim: Claim, run_id: str, config: str, values: dict[str, object]) -> Ended:
     values = {"datalist": job.datalist, "fold": fold} | values | ({"device": job.device} if job.device else {})
-    shown = _Shown(fold, job.checkpoint(fold).with_name("progress.csv"))
+    shown = Shown(f"fold {fold}", job.checkpoint(fold).with_name("progress.csv"))
 
     def watch() -> None:
         claim.beat()
@@ -130,35 +117,6 @@ def _result(job: Job, fold: int, seconds: float) -> dict[str, Any]:
     # when it ended, by which a fold that is done again is known from what was scored before
     known = {"epochs": int(row.get("epoch") or 0), "seconds": taken, "probabilities": job.probabilities}
     return known | {"ended": round(time.time(), 3)}
-
-
-def last_row(path: Path) -> dict[str, str]:
-    """The newest epoch of a training's progress.csv; empty before the first."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError:
-        return {}
-    return rows[-1] if rows else {}
-
-
-class _Shown:
-    """Says how far a training is, every few seconds at most."""
-
-    def __init__(self, fold: int, table: Path) -> None:
-        self.fold, self.table = fold, table
-        self.said = last_row(table).get("epoch")
-        self.looked = time.monotonic()
-
-    def look(self) -> None:
-        if time.monotonic() - self.looked < LINE_EVERY:
-            return
-        self.looked = time.monotonic()
-        row = last_row(self.table)
-        if row and row["epoch"] != self.said:
-            self.said = row["epoch"]
-            dice = row.get("validation_dice")
-            say(self.fold, f"epoch {row['epoch']}" + (f", validation Dice {float(dice):.3f}" if dice else ""))
 
 
 def say(fold: int, what: str) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 from autoconf.errors import AutoconfError
 from autoconf.jobs.data import MASKS, read_sealed
-from autoconf.jobs.places import Place, write_json
+from autoconf.jobs.places import Place, write_first, write_json
 from autoconf.output import check_out, write_files
 from autoconf.plan.bundle import Bundle, check_plan, parse_set, read_bundle
 from autoconf.plan.file import read, render
@@ -109,13 +107,13 @@ def read_job(
         raise AutoconfError(f"--out is {work} itself. Give a folder of its own, such as {os.path.join(work, 'cv')}.")
     check_out(out, outside=content["dataset_dir"])
     home = Path(os.path.abspath(out))
-    asked = _folds(folds, sorted({item["fold"] for item in content["training"]}), work)
+    asked = chosen_folds(folds, sorted({item["fold"] for item in content["training"]}), work)
     return Job(
         home, work, os.path.abspath(bundle), to, network, heading, choices, content, asked, device, probabilities
     )
 
 
-def _folds(words: str, known: list[int], work: str) -> list[int]:
+def chosen_folds(words: str, known: list[int], work: str) -> list[int]:
     """`0,2` -> [0, 2]; all of them for an empty text."""
     listed = ", ".join(map(str, known)) or "none"
     if len(known) < 2:
@@ -139,29 +137,15 @@ def remember(job: Job) -> None:
     mine = json.loads(json.dumps(mine, default=str))
     job.home.mkdir(parents=True, exist_ok=True)
     path = job.home / "settings.json"
-    theirs = _first(path, mine)
-    different = _difference(theirs, mine)
+    theirs = write_first(path, mine)
+    different = difference(theirs, mine)
     if different:
         raise AutoconfError(f"{job.home} was begun with {different}. Go on with that, or give another --out.")
     write_json(job.datalist, job.content)
     write_files(str(job.home), {"plan.yaml": render(job.heading, job.choices)})
 
 
-def _first(path: Path, mine: dict[str, Any]) -> dict[str, Any]:
-    """Write the file unless it is there, as one step; returns what it holds now."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".settings-", encoding="utf-8") as file:
-        json.dump(mine, file, indent=1)
-        file.flush()
-        with contextlib.suppress(FileExistsError):
-            os.link(file.name, path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {key: found[key] for key in mine}
-    except (ValueError, KeyError, TypeError):
-        raise AutoconfError(f"{path} is damaged. Give another --out, or delete {path.parent} to begin anew.") from None
-
-
-def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+def difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     """What one of the two has that the other has not, in words; empty if they are the same."""
     if theirs["bundle"] != mine["bundle"]:
         return f"bundle '{theirs['bundle']}', not '{mine['bundle']}'"

@@ -13,6 +13,7 @@ import os
 import socket
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,15 @@ class Place:
     def is_taken(self) -> bool:
         """Whether a worker that lives is at it."""
         return self._lives(self.attempts())
+
+    def failures(self) -> list[Path]:
+        """What `Claim.fail` wrote so far."""
+        return list(self.folder.glob("failed-*.txt"))
+
+    def failure(self, old: Collection[Path] = ()) -> str:
+        """Why the last attempt failed; empty if it did not, if it goes on, or if its file is one of `old`."""
+        path = self.folder / f"failed-{self.attempts()}.txt"
+        return path.read_text(encoding="utf-8") if path not in old and path.exists() else ""
 
     def take(self) -> Claim | None:
         """Make it ours, unless it is done, or a worker that lives has it, or takes it in this moment."""
@@ -103,6 +113,11 @@ class Claim:
         with contextlib.suppress(OSError):  # on a full disk it is taken for dead a little later
             (self.folder / f"left-{self.attempt}").touch()
 
+    def fail(self, reason: str) -> None:
+        """Give it back, and say why it could not be done. The next start may try again."""
+        (self.folder / f"failed-{self.attempt}.txt").write_text(reason, encoding="utf-8")
+        self.leave()
+
     def finish(self, result: dict[str, Any]) -> None:
         """Write what came out. Raises TakenOver if it is no longer ours."""
         if self.place.attempts() > self.attempt:
@@ -119,6 +134,23 @@ def write_json(path: Path, content: Any) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_first(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Write the file unless it is there, as one step; returns what it holds now of the keys of `content`.
+
+    Raises AutoconfError for a file that does not hold them.
+    """
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.stem}-", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        with contextlib.suppress(FileExistsError):
+            os.link(file.name, path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {key: found[key] for key in content}
+    except (ValueError, KeyError, TypeError):
+        raise AutoconfError(f"{path} is damaged. Give another --out, or delete {path.parent} to begin anew.") from None
 
 
 def _me() -> dict[str, Any]:

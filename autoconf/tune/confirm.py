@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from autoconf.errors import AutoconfError
 from autoconf.jobs.data import CACHE
 from autoconf.jobs.places import Claim, Place, TakenOver
 from autoconf.jobs.runs import bundle_command, run_again
+from autoconf.jobs.tables import read_dice
 from autoconf.score.compare import ALPHA, per_patient, wilcoxon
 from autoconf.score.summary import intervals
 from autoconf.tune.search import WAIT, TimeUp, Trial, Worker, best_of, drop_weights, trials
@@ -184,19 +183,6 @@ def _process(
     ended = run_again(bundle_command(run_id, configs, values), claim.folder / "log.txt", watch)
     if not ended.ok:
         raise AutoconfError(f"confirming failed: {ended.reason} (log: {claim.folder / 'log.txt'})")
-
-
-def read_dice(path: Path) -> dict[str, float]:
-    """case -> Dice of the table that `evaluating` writes; of several regions the first. Raises AutoconfError."""
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            rows = list(csv.reader(stream))[1:]
-        found = {name: float(value) for name, value, *_ in rows}
-    except (OSError, ValueError) as error:
-        raise AutoconfError(f"{path}: cannot be read ({type(error).__name__}). Run the same command again.") from None
-    if not found or not all(map(math.isfinite, found.values())):
-        raise AutoconfError(f"{path}: holds no score for each case. Look at the log beside it.")
-    return found
 
 
 def _judge(search: Search, scores: Sequence[dict[str, dict[str, float]]], runs: list[dict[str, Any]]) -> Verdict:

@@ -1,0 +1,209 @@
+"""Who does which part, and the doing: each part is one or two processes of the bundle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autoconf.efficiency import draw
+from autoconf.efficiency.masks import dice_of_masks
+from autoconf.efficiency.parts import Part, marks, parts
+from autoconf.efficiency.settings import SCRATCH, Job
+from autoconf.errors import AutoconfError
+from autoconf.jobs.data import prepared
+from autoconf.jobs.places import Claim, TakenOver, write_json
+from autoconf.jobs.runs import bundle_command, run_again
+from autoconf.jobs.tables import Shown, last_row, read_dice
+
+LOOK_EVERY = 2.0  # seconds between two looks at the parts of others
+BIG = ("model.pt", "model_final.pt", "resume.pt")  # of a run that is scored
+
+
+class Failed(Exception):
+    """Why a part cannot be done, in one line."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is not done when no part is free any more.
+
+    failed: name -> reason. blocked: those that need one of these. others: those that another worker is at, or that
+    wait for one.
+    """
+
+    failed: dict[str, str]
+    blocked: list[str]
+    others: list[str]
+
+
+def do_parts(job: Job, wait: bool) -> Left:
+    """Do one free part after the other. wait: until no other worker is at one.
+
+    A part that failed since we began, here or elsewhere, is not tried again; one that failed before is.
+    """
+    everything = parts(job)
+    old = {path for part in everything for path in part.place.failures()}
+    while True:
+        todo = [part for part in everything if not part.place.is_done]
+        failed = {part.name: reason for part in todo if (reason := part.place.failure(old))}
+        blocked = _blocked(todo, set(failed))
+        todo = [part for part in todo if part.name not in {*failed, *blocked}]
+        ready = (part for part in todo if all(need.place.is_done for need in part.needs))
+        taken = next(((part, claim) for part in ready if (claim := part.place.take())), None)
+        if taken:
+            _do(job, *taken)
+        elif not todo or not wait:
+            logs = {part.name: part.log for part in everything}
+            said = {name: f"{reason.rstrip('.')} (log: {logs[name]})" for name, reason in failed.items()}
+            return Left(said, blocked, [part.name for part in todo])
+        else:
+            time.sleep(LOOK_EVERY)
+
+
+def _blocked(todo: Sequence[Part], failed: set[str]) -> list[str]:
+    """Those that come after a failure, in their order; a part stands after all that it needs."""
+    blocked: list[str] = []
+    for part in todo:
+        if part.name not in failed and any(need.name in failed or need.name in blocked for need in part.needs):
+            blocked.append(part.name)
+    return blocked
+
+
+def _do(job: Job, part: Part, claim: Claim) -> None:
+    """One part as far as it goes; its end is a result or a failure, in its folder."""
+    do: Callable[[Job, Part, Claim], dict[str, Any]] = _point if part.size else _pretrain if part.start else _mark
+    try:
+        claim.finish(do(job, part, claim))
+        say(part, "done")
+    except Failed as error:
+        claim.fail(str(error))
+        say(part, f"failed: {error}")
+    except TakenOver:  # we were taken for dead: a suspended machine, a disk that hung
+        say(part, "taken over by another worker")
+    except BaseException:
+        claim.leave()
+        raise
+
+
+def _mark(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
+    """Pseudo-masks of all scans, none of whose labels is shown; then their own Dice, which learns nothing either."""
+    masks = claim.folder / "masks"
+    if not (masks / "pseudo_labels.csv").exists():  # the last file that is written
+        datalist = _listed(claim, draw.to_mark(job.content))
+        say(part, f"marking {len(draw.to_mark(job.content)['unlabelled'])} scans; its log: {part.log}")
+        _run(part, claim, "pseudo_labelling", [job.config("pseudo_label")], {"datalist": datalist, "output_dir": masks})
+    try:
+        return {"dice": dice_of_masks(job, masks)}
+    except AutoconfError as error:
+        raise Failed(str(error)) from None
+
+
+def _pretrain(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
+    """A training without a true mask, once for all points of a seed."""
+    fold = job.fold(part.seed)
+    content = draw.without_labels(job.content, fold)
+    if part.start == "pseudo":
+        path = marks(job).place.folder / "masks" / "datalist.json"
+        content = draw.marked(job.content, json.loads(path.read_text(encoding="utf-8")), fold)
+    _train(job, part, claim, content, f"pretrain_{part.start}", {})
+    _drop(part.run, BIG[0], BIG[2])
+    return {"fold": fold, "epochs": job.epochs[part.start], "seconds": _seconds(part)}
+
+
+def _point(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
+    """Train with the labels of a draw, then score the last epoch on the fold that was held out."""
+    fold = job.fold(part.seed)
+    content = draw.with_labels_of(job.content, fold, part.seed, part.size)
+    # A draw is run through as often as it takes: then few labels are few labels, and not a short training as well.
+    values = {"train::sampler::num_samples": job.crops(fold)}
+    if part.start == SCRATCH:
+        _train(job, part, claim, content, "", values)
+    else:
+        given = {"pretrained": part.needs[0].weights}
+        _train(job, part, claim, content, "finetune", values | job.tuning, given)
+    out = claim.folder / "evaluation"
+    asked = {"datalist": claim.folder / "datalist.json", "fold": fold, "section": "validation"}
+    asked |= {"checkpoint": part.weights, "output_dir": out} | _device(job)
+    _run(part, claim, "evaluating", job.configs("evaluate"), asked)
+    try:
+        dice = read_dice(out / "dice_raw.csv")
+    except AutoconfError as error:
+        raise Failed(str(error)) from None
+    if dice.keys() != {item["case"] for item in draw.of_fold(job.content, fold)}:
+        raise Failed(f"{out / 'dice_raw.csv'}: holds other cases than fold {fold}")
+    _drop(part.run, *BIG)
+    _drop(out, *[path.name for path in out.glob("*.nii.gz")])
+    cases = len(draw.drawn(job.content, fold, part.seed, part.size))
+    return {"fold": fold, "cases": cases, "steps": job.steps(fold), "seconds": _seconds(part), "dice": dice}
+
+
+def _train(
+    job: Job,
+    part: Part,
+    claim: Claim,
+    content: draw.Content,
+    config: str,
+    values: dict[str, Any],
+    given: dict[str, object] | None = None,
+) -> None:
+    """One training, from its last epoch on if it was stopped. config: of the bundle, between train.yaml and the plan.
+
+    values: for the override file. given: for the command line, where paths belong. Raises Failed.
+    """
+    if part.weights.exists():  # it is written when all epochs are done
+        return
+    epochs = job.epochs[SCRATCH if part.size else part.start]
+    override = claim.folder / "override.yaml"
+    settings = {"max_epochs": epochs, "val_interval": epochs, "seed": part.seed, "fold": job.fold(part.seed)} | values
+    override.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    words = {"datalist": _listed(claim, content), "output_dir": part.run, "resume": True} | (given or {})
+    words |= prepared(job.work, job.bundle, job.choices, job.home) | _device(job)
+    more = [job.config(config)] if config else []
+    say(part, f"training; its log: {part.log}")
+    _run(part, claim, "training", [*job.configs("train", *more), override], words)
+
+
+def _run(part: Part, claim: Claim, run_id: str, configs: Sequence[str | Path], values: dict[str, object]) -> None:
+    """One process of the bundle. Raises Failed, and AutoconfError for a full disk."""
+    shown = Shown(part.name, part.run / "progress.csv")
+
+    def watch() -> None:
+        claim.beat()
+        shown.look()
+
+    ended = run_again(
+        bundle_command(run_id, configs, values), part.log, watch, lambda reason: say(part, f"{reason}; again")
+    )
+    if not ended.ok:
+        raise Failed(ended.reason)
+
+
+def _listed(claim: Claim, content: draw.Content) -> Path:
+    path = claim.folder / "datalist.json"
+    write_json(path, content)
+    return path
+
+
+def _device(job: Job) -> dict[str, object]:
+    return {"device": job.device} if job.device else {}
+
+
+def _seconds(part: Part) -> float:
+    """Of the training, as its table has them: stops are not counted."""
+    return round(float(last_row(part.run / "progress.csv").get("seconds") or 0), 1)
+
+
+def _drop(folder: Path, *names: str) -> None:
+    """Take away what is large and has been used."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def say(part: Part, what: str) -> None:
+    print(f"{part.name}: {what}", flush=True)
