@@ -60,8 +60,11 @@ def test_the_same_seed_draws_the_same_trials(home):
     assert settings[0] == settings[1] and len({str(values) for values in settings[0]}) == 8
 
 
+BEATEN = ("--set", "learning_rate=2.0e-4")  # a plan that the stand-in's best rate, 1e-3, is better than
+
+
 def test_the_best_is_confirmed_on_the_folds_that_did_not_choose_it(home):
-    home.run("--trials", 8, "--seeds", 3)
+    home.run("--trials", 8, "--seeds", 3, *BEATEN)
     confirmed = home.result()["confirmed"]
     assert [run["fold"] for run in confirmed["runs"]] == [1, 2, 3] and confirmed["cases"] == confirmed["wins"] > 0
     gains = [run["tuned"] - run["default"] for run in confirmed["runs"]]
@@ -247,15 +250,15 @@ def test_workers_share_the_runs_that_confirm(home):
 
 def test_a_killed_workers_confirming_run_is_done_by_another(home):
     home.space(KEYS, epochs=8)
-    home.run("--trials", 5, "--seeds", 0)
+    home.run("--trials", 5, "--seeds", 0, *BEATEN)
 
     def confirming(process: subprocess.Popen) -> list[str]:
         """The folders of the runs that a worker is at."""
         return [out for _, _, pid, out in home.starts() if "/confirm/" in out and parent_of(pid) == process.pid]
 
-    with home.started("--trials", 5, "--seeds", 3) as first:
+    with home.started("--trials", 5, "--seeds", 3, *BEATEN) as first:
         wait_for(lambda: confirming(first))
-        with home.started("--trials", 1, "--join") as second:  # how many there are, the search says
+        with home.started("--trials", 1, "--join", *BEATEN) as second:  # how many there are, the search says
             wait_for(lambda: confirming(second))
             (lost,) = confirming(second)
             second.kill()
@@ -320,11 +323,11 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on_when_there_is_room(home, 
 
 def test_a_full_disk_while_confirming_is_one_line_and_the_same_command_goes_on(home):
     full = home.env() | {"STAND_IN_FAIL": "/confirm/trial- OSError: [Errno 28] No space left on device"}
-    said = home.run("--trials", 5, "--seeds", 1, expect=1, env=full).stderr.strip().splitlines()
+    said = home.run("--trials", 5, "--seeds", 1, *BEATEN, expect=1, env=full).stderr.strip().splitlines()
     (folder,) = (home.folder / "tune" / "confirm").glob("trial-*-1")
     assert said[-1] == f"autoconf: {folder}: No space left on device. Free some space; the same command goes on."
     before = len(home.runs())
-    home.run("--trials", 5, "--seeds", 1)
+    home.run("--trials", 5, "--seeds", 1, *BEATEN)
     assert [name for name, _ in home.runs()[before:]] == [folder.name] and home.result()["confirmed"]
 
 
@@ -355,7 +358,7 @@ def real(tmp_path) -> Callable[..., str]:
 
 
 def test_a_search_with_the_real_bundle(real, volumes, small, tmp_path):
-    said = real(volumes.work, UNETR3D, "--plan", small, "--seeds", 1)
+    said = real(volumes.work, UNETR3D, "--plan", small, "--seeds", 1, *BEATEN)
     found = json.loads((tmp_path / "tune" / "result.json").read_text())
     assert [trial["state"] for trial in found["trials"]] == ["complete", "complete"]
     assert found["confirmed"] and found["confirmed"]["runs"][0]["fold"] == 1
