@@ -168,7 +168,7 @@ def page(report: Row) -> str:
 
 
 def verdicts(rows: Row) -> list[str]:
-    """Mean losses of more than WEAK whose interval is all below 0, the largest first; what cost less; what did nothing."""
+    """Mean losses of more than WEAK whose interval is below 0, the largest first; what cost less; what did nothing."""
     every = [(row["change"], f"{kind} {label}") for kind in KINDS for label, row in rows[kind].items()]
     weak = sorted((change["mean"], name) for change, name in every if is_weak(change))
     unsure = sorted((c["min"], name) for c, name in every if c["min"] < -WEAK and not is_weak(c))
