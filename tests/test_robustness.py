@@ -212,8 +212,8 @@ def test_the_page_says_the_change_against_the_same_scan():
 
 def test_weak_spots_are_losses_beyond_doubt():
     weak, single, same = robustness.verdicts(made_up()["rows"])
-    assert weak.endswith("beyond doubt**: missing contrast flair (-0.300).")
-    assert single.endswith("only**: thick slices 6 (worst -0.400).")
+    assert weak.endswith("below 0**: missing contrast flair (-0.300).")
+    assert single.endswith("mean**: thick slices 6 (worst -0.400).")
     assert "stored as RAS" in same and "flair" not in same and "thick slices 6" not in same
 
 
@@ -254,3 +254,8 @@ print(robustness.json.dumps(robustness.dice_after(robustness.read(case), some, "
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["SRA"] == pytest.approx(found[""], abs=1e-4)  # bfloat16 sums come in another order
     assert found[""] > 0.95
+
+
+def test_the_page_shows_the_committed_results():
+    report = json.loads((REPO / "docs" / "results" / "robustness.json").read_text())
+    assert robustness.page(report) in (REPO / "docs" / "robustness.md").read_text()
