@@ -1,9 +1,9 @@
 """`python -m monai.bundle run training|evaluating ...` as far as autoconf sees it: the same words, files and endings.
 
 The Dice of an epoch follows from the settings: highest at a learning rate of 1e-3 and a Dice weight of 0.7. A run keeps
-its epochs in resume.pt and goes on from there. Masks are the true ones. Settings that make a run fail: dropout 0.5
-fills the memory, dropout 0.6 is refused, dropout 0.7 is killed by a signal each time. A training that begins with
-weights of another one is better by 0.2 / the number of its training cases.
+its epochs in resume.pt and with `--resume True` goes on from there. Masks are the true ones. Settings that make a run
+fail: dropout 0.5 fills the memory, dropout 0.6 is refused, dropout 0.7 is killed by a signal each time. A training that
+begins with weights of another one is better by 0.2 / the number of its training cases.
 
 STAND_IN_LOG      a file that gets a line for each thing done: `run training 2 PID FOLDER`, `begin 2`, `epoch 2 1`,
                   `end 2`, `masks 2`, and `TWO 2` if two trainings are in one folder at once; 2 is the fold
@@ -69,7 +69,8 @@ def training(values: dict, out: Path, datalist: dict) -> None:
     if "pretrained" in values:
         assert Path(values["pretrained"]).name == "model_final.pt" and Path(values["pretrained"]).exists()
         gain = 0.2 / sum(str(item["fold"]) != str(fold) for item in datalist["training"])
-    rows = json.loads((out / "resume.pt").read_text()) if (out / "resume.pt").exists() else []
+    goes_on = values.get("resume") == "True" and (out / "resume.pt").exists()
+    rows = json.loads((out / "resume.pt").read_text()) if goes_on else []
     for epoch in range(len(rows) + 1, epochs + 1):
         time.sleep(float(os.environ.get("STAND_IN_SECONDS", "0")))
         dice = dice_at(*settings, epoch / epochs) if epoch % int(values["val_interval"]) == 0 else ""
