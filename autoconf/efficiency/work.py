@@ -18,11 +18,10 @@ from autoconf.efficiency.settings import SCRATCH, Job
 from autoconf.errors import AutoconfError
 from autoconf.jobs.data import prepared
 from autoconf.jobs.places import Claim, TakenOver, write_json
-from autoconf.jobs.runs import bundle_command, run_again
+from autoconf.jobs.runs import bundle_command, drop_weights, run_again
 from autoconf.jobs.tables import Shown, last_row, read_dice
 
 LOOK_EVERY = 2.0  # seconds between two looks at the parts of others
-BIG = ("model.pt", "model_final.pt", "resume.pt")  # of a run that is scored
 
 
 class Failed(Exception):
@@ -112,7 +111,7 @@ def _pretrain(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
         path = marks(job).place.folder / "masks" / "datalist.json"
         content = draw.marked(job.content, json.loads(path.read_text(encoding="utf-8")), fold)
     _train(job, part, claim, content, f"pretrain_{part.start}", {})
-    _drop(part.run, BIG[0], BIG[2])
+    drop_weights(part.run, but=part.weights.name)
     return {"fold": fold, "epochs": job.epochs[part.start], "seconds": _seconds(part)}
 
 
@@ -137,8 +136,9 @@ def _point(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
         raise Failed(str(error)) from None
     if dice.keys() != {item["case"] for item in draw.of_fold(job.content, fold)}:
         raise Failed(f"{out / 'dice_raw.csv'}: holds other cases than fold {fold}")
-    _drop(part.run, *BIG)
-    _drop(out, *[path.name for path in out.glob("*.nii.gz")])
+    drop_weights(part.run)
+    for path in out.glob("*.nii.gz"):
+        path.unlink()
     cases = len(draw.drawn(job.content, fold, part.seed, part.size))
     return {"fold": fold, "cases": cases, "steps": job.steps(fold), "seconds": _seconds(part), "dice": dice}
 
@@ -197,12 +197,6 @@ def _device(job: Job) -> dict[str, object]:
 def _seconds(part: Part) -> float:
     """Of the training, as its table has them: stops are not counted."""
     return round(float(last_row(part.run / "progress.csv").get("seconds") or 0), 1)
-
-
-def _drop(folder: Path, *names: str) -> None:
-    """Take away what is large and has been used."""
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
 
 
 def say(part: Part, what: str) -> None:

@@ -32,6 +32,7 @@ if sys.platform == "linux":
         sys.exit("whoever started this has gone")
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
+BIG_FILES = ("resume.pt", "resume_previous.pt", "model.pt", "model_final.pt")  # what a training keeps
 
 
 @dataclass(frozen=True)
@@ -137,3 +138,10 @@ def _why(status: int, log: Path, before: int) -> tuple[str, bool]:
         return f"killed by {name}{': perhaps out of main memory' if -status == signal.SIGKILL else ''}", True
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[-1][:300] if lines else f"ended with status {status}"), False
+
+
+def drop_weights(run_folder: Path, but: str = "") -> None:
+    """Take away what is large of a run that is over, except for the file `but`."""
+    for name in BIG_FILES:
+        if name != but:
+            (run_folder / name).unlink(missing_ok=True)

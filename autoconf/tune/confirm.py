@@ -15,11 +15,11 @@ import yaml
 from autoconf.errors import AutoconfError
 from autoconf.jobs.data import CACHE
 from autoconf.jobs.places import Claim, Place, TakenOver
-from autoconf.jobs.runs import bundle_command, run_again
+from autoconf.jobs.runs import bundle_command, drop_weights, run_again
 from autoconf.jobs.tables import read_dice
 from autoconf.score.compare import ALPHA, per_patient, wilcoxon
 from autoconf.score.summary import intervals
-from autoconf.tune.search import WAIT, TimeUp, Trial, Worker, best_of, drop_weights, trials
+from autoconf.tune.search import WAIT, TimeUp, Trial, Worker, best_of, trials
 from autoconf.tune.settings import Search, changed
 
 DEFAULT, TUNED = "default", "tuned"

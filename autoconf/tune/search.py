@@ -12,7 +12,7 @@ import yaml
 
 from autoconf.errors import AutoconfError
 from autoconf.jobs.places import Claim, TakenOver
-from autoconf.jobs.runs import bundle_command, run_again
+from autoconf.jobs.runs import bundle_command, drop_weights, run_again
 from autoconf.report.read import Epoch, read_progress
 from autoconf.tune.settings import Search, changed
 from autoconf.tune.study import Study
@@ -20,7 +20,6 @@ from autoconf.tune.study import Study
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 FAILURES_THAT_STOP = 3  # at the start, all for the same reason: then it is not the settings that fail
 WAIT = 1.0  # seconds, for trials of other workers
-BIG_FILES = ("resume.pt", "resume_previous.pt", "model.pt", "model_final.pt")  # of a trial that is over
 
 
 @dataclass(frozen=True)
@@ -160,12 +159,6 @@ def _take(
         raise
     drop_weights(claim.folder / "run")
     _say(_told(search, trial))
-
-
-def drop_weights(run_folder: Path) -> None:
-    """Take away what is large of a run that is over."""
-    for name in BIG_FILES:
-        (run_folder / name).unlink(missing_ok=True)
 
 
 def _run(search: Search, study: Study, worker: Worker, claim: Claim, asked: int, trial: Trial) -> Trial:
