@@ -83,6 +83,11 @@ def _json(value: Any, level: int) -> str:
     return "[\n" + ",\n".join(pad + _json(item, level + 2) for item in value) + "\n" + " " * level + "]"
 
 
+def cases_of(cases: int, patients: int) -> str:
+    """`12 cases of 11 patients`, `1 case of 1 patient`"""
+    return " of ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((cases, "case"), (patients, "patient")))
+
+
 def by(numbers: Iterable[object]) -> str:
     """`240x240x155`."""
     return "x".join(map(str, numbers))

@@ -62,7 +62,7 @@ def pseudo2d(content: Content) -> str:
     said = (
         f"{content['images']['training']} slices trained, {content['runs'][0]['test']['n']} were tested, copies of a "
         f"slice on one side; {content['machine'].split(';')[0]}. The truth here is the pseudo-mask, which is no "
-        "tumour: the last table but one says how far such masks (study_otsu) are from real ones."
+        "tumour: the table of label functions below says how far such masks (study_otsu) are from real ones."
     )
     command = "`inspect SLICES`, then `run pseudo_labelling`, `run training`, `run evaluating`: README.md"
     return f"{said}\n\n{table(['epochs', 'Dice', 'IoU', 'median Dice', '5th percentile'], rows)}\n\n{command}"
@@ -106,6 +106,39 @@ def tuning(content: Content) -> str:
     return f"{table(head, [row])}\n\n{found['verdict']} The commands are in [tuning.md](tuning.md)."
 
 
+def efficiency(content: Content) -> str:
+    order = [content["reference"]] * bool(content["reference"]) + content["points"]
+    rows = [[of["patients"], of["start"], len(of["seeds"]), of["scored_cases"], bounds(of, "dice")] for of in order]
+    head = ["labelled patients", "start", "seeds", "cases scored", "Dice"]
+    compared = [
+        [of["patients"], of["start"], bounds(of, "difference", "+"), f"{of['p_holm']:.2g}"]
+        for of in content["differences"]
+    ]
+    steps = " or ".join(map(str, sorted(set(content["steps"].values()))))
+    said = f"{content['data']} {steps} steps a training. {content['machine']}."
+    heads = ["labelled patients", "start", "Dice minus scratch", "p (Holm)"]
+    command = f"`{content['command']}`; read in [efficiency.md](efficiency.md)"
+    return "\n\n".join([said, table(head, rows), table(heads, compared), command])
+
+
+def robustness(content: Content) -> str:
+    rows = []
+    for name, strengths in content["rows"].items():
+        if name == "unchanged":
+            rows.append([name, "", interval(strengths["dice"]), ""])
+            continue
+        for strength, found in strengths.items():
+            rows.append([name, strength, interval(found["dice"]), bounds(found["change"], "mean", "+")])
+    said = (
+        f"The shipped weights on {len(content['cases'])} changed scans. They are training cases: read the change, not "
+        f"the Dice. {content['machine']['processor']}."
+    )
+    options = f"--data BRATS --cases {len(content['cases'])} --out docs/results/robustness.json"
+    command = f"`python -m benchmarks.robustness {options}`"
+    head = ["change", "strength", "Dice", "Dice minus unchanged"]
+    return "\n\n".join([said, table(head, rows), f"{command}; read in [robustness.md](robustness.md)"])
+
+
 def labelers(content: Content) -> str:
     parts = []
     for key, what in (("volumes", "volumes"), ("pictures", "pictures")):
@@ -129,6 +162,8 @@ SECTIONS: list[tuple[str, str, Callable[[Content], str]]] = [
     ("unetr3d: a short training, on a CPU", "crossval_22_cases_cpu.json", crossval_cpu),
     ("unetr3d: the study's search", "tune_study_22_cases_cpu.json", tuning),
     ("unetr3d: a search over five keys", "tune_tpe_22_cases_cpu.json", tuning),
+    ("unetr3d: Dice against the number of labels", "efficiency_22_cases.json", efficiency),
+    ("unetr3d: scans of other kinds", "robustness.json", robustness),
     ("pseudo2d", "pseudo2d_mri44_cpu.json", pseudo2d),
     ("Labels without a label", "labelers.json", labelers),
     ("Memory of a training step, on a GPU", "memory_cuda.json", memory),
@@ -147,6 +182,11 @@ def interval(score: Content, millimetres: bool = False) -> str:
     """A mean with its interval: 3 digits, or of millimetres one."""
     digits = 1 if millimetres else 3
     return f"{score['mean']:.{digits}f} [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
+
+
+def bounds(found: Content, key: str, sign: str = "") -> str:
+    """A number with the interval beside it."""
+    return f"{found[key]:{sign}.3f} [{found['low']:{sign}.3f}, {found['high']:{sign}.3f}]"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

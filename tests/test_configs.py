@@ -28,6 +28,7 @@ RUNS = {  # the files that a user gives to one run
         "pseudo_label",
         "pseudo_label+labelers",
         "train+evaluate",
+        "train+study",
         "train+finetune",
         "evaluate+ensemble",
         "inference+ensemble",
@@ -214,11 +215,11 @@ FINETUNE = {*FINETUNE, *(f"checks::{knob}" for knob in FINETUNE)}
 FINETUNE |= {"key_map", "pretrained_part", "+train::handlers"}
 
 
-@pytest.mark.parametrize("name", ADDED)
-def test_an_overlay_adds_no_key_but_those_listed(name):
+@pytest.mark.parametrize(("bundle", "name"), [*(("unetr3d", name) for name in ADDED), ("pseudo2d", "study.yaml")])
+def test_an_overlay_adds_no_key_but_those_listed(bundle, name):
     below, added = ADDED[name]
-    known = merged("unetr3d", below)
-    assert [key for key in config("unetr3d", name) if key not in known] == added
+    known = merged(bundle, below)
+    assert [key for key in config(bundle, name) if key not in known] == added
 
 
 @pytest.mark.parametrize("bundle", NAMES)

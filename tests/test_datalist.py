@@ -439,6 +439,16 @@ def test_image_sections_are_kept_apart(pictures, tmp_path):
     assert names(image_items.unlabelled_items(str(pictures.datalist))) == everything
 
 
+def test_with_fold_all_every_image_trains_and_the_validation_says_so(pictures, tmp_path, capsys):
+    make_masks(pictures, tmp_path / "masks")
+    where = (str(pictures.datalist), "", str(tmp_path / "masks"), 8)
+    assert names(image_items.training_items(*where, fold="all")) == names(pictures.content["training"])
+    shown = names(image_items.validation_items(*where, fold=0))
+    capsys.readouterr()
+    assert names(image_items.validation_items(*where, fold="all")) == shown
+    assert "flatters" in capsys.readouterr().err
+
+
 def test_the_testing_images_are_never_read_for_training(pictures, tmp_path):
     make_masks(pictures, tmp_path / "masks")
     datalist = pictures.change(testing=[{"case": "poison", "image": "no such file"}])

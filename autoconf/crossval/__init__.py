@@ -52,15 +52,11 @@ def crossval(
     if left.failed:
         raise AutoconfError(_failures(job, left.failed))
     if left.others:
-        print(f"{_named(left.others)}: another worker is at it; the last one to finish scores all")
+        print(f"{', '.join(left.others)}: another worker is at it; the last one to finish scores all")
     elif not score_once(job):
         print("another worker scores")
 
 
-def _failures(job: Job, failed: dict[int, str]) -> str:
-    said = "; ".join(f"fold {fold}: {reason.rstrip('.')} (log: {job.log(fold)})" for fold, reason in failed.items())
+def _failures(job: Job, failed: dict[str, str]) -> str:
+    said = "; ".join(f"{fold}: {reason}" for fold, reason in failed.items())
     return f"{len(failed)} of {len(job.folds)} folds failed. {said}. The same command tries again."
-
-
-def _named(folds: list[int]) -> str:
-    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from autoconf.crossval.settings import Job
 from autoconf.jobs.runs import listed
-from autoconf.output import table, write_files
+from autoconf.output import cases_of, table, write_files
 from autoconf.plan.file import flow
 
 
@@ -52,7 +52,7 @@ def _together(job: Job, found: dict[str, Any]) -> list[str]:
     cases = sum(len(job.cases(fold)) for fold in job.folds)
     return [
         f"{region} Dice {dice['mean']:.3f} [{dice['low']:.3f}, {dice['high']:.3f}], "
-        f"{cases} cases of {found['patients']} patients, each by a network that never saw it"
+        f"{cases_of(cases, found['patients'])}, each by a network that never saw it"
         for region, dice in found["dice"].items()
     ]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoconf.errors import AutoconfError
+from autoconf.jobs.asked import check_device, check_own_folder
 from autoconf.jobs.data import MASKS, read_sealed
 from autoconf.jobs.places import Place, write_first, write_json
-from autoconf.output import check_out, write_files
+from autoconf.output import write_files
 from autoconf.plan.bundle import Bundle, check_plan, parse_set, read_bundle
 from autoconf.plan.file import read, render
 from autoconf.plan.rules import Choice
@@ -100,12 +100,9 @@ def read_job(
     choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
     if probabilities and not to.is_3d:
         raise AutoconfError(f"bundle '{to.name}' writes no probabilities. Leave --probabilities out.")
-    if not re.fullmatch(r"|cpu|cuda(:\d+)?", device):
-        raise AutoconfError(f"--device is '{device}'. It must be cpu, cuda or cuda:NUMBER; empty takes what is there.")
+    check_device(device)
     content = read_sealed(work, to, MASKS in choices)
-    if os.path.realpath(out) == os.path.realpath(work):
-        raise AutoconfError(f"--out is {work} itself. Give a folder of its own, such as {os.path.join(work, 'cv')}.")
-    check_out(out, outside=content["dataset_dir"])
+    check_own_folder(out, work, content["dataset_dir"])
     home = Path(os.path.abspath(out))
     asked = chosen_folds(folds, sorted({item["fold"] for item in content["training"]}), work)
     return Job(

@@ -65,6 +65,6 @@ def efficiency(
 
 
 def _failures(failed: dict[str, str], blocked: list[str]) -> str:
-    said = "; ".join(f"{name}: {reason.rstrip('.')}" for name, reason in failed.items())
+    said = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
     so = f" Not begun for want of them: {', '.join(blocked)}." if blocked else ""
     return f"{len(failed)} parts failed. {said}.{so} The same command tries again."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoconf.efficiency.settings import SCRATCH, Job
-from autoconf.jobs.places import Place
+from autoconf.jobs.places import Claim, Place
 
 MARKS = "pseudo-masks"
 
@@ -21,6 +21,13 @@ class Part:
     start: str = ""
     size: int = 0
     needs: tuple[Part, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        return self.place.is_done
+
+    def take(self) -> Claim | None:
+        return self.place.take()
 
     @property
     def log(self) -> Path:

@@ -14,7 +14,7 @@ from autoconf.efficiency.parts import MARKS, Part, marks, points
 from autoconf.efficiency.picture import curve
 from autoconf.efficiency.settings import SCRATCH, STARTS, Job
 from autoconf.jobs.places import Place
-from autoconf.output import table, to_json, write_files
+from autoconf.output import cases_of, table, to_json, write_files
 from autoconf.score.compare import ALPHA, holm, per_patient, wilcoxon
 from autoconf.score.summary import intervals
 
@@ -112,7 +112,7 @@ def words(found: dict[str, Any]) -> str:
     """One line per comparison. Better or worse needs both witnesses (docs/decisions/0010)."""
     low, high, p, few = (found[key] for key in ("low", "high", "p_holm", "too_few"))
     line = f"{found['start']} minus {SCRATCH}, {found['patients']} patients: Dice {found['difference']:+.3f} "
-    line += f"[{low:+.3f}, {high:+.3f}] over {found['scored_cases']} cases of {found['scored_patients']} patients, "
+    line += f"[{low:+.3f}, {high:+.3f}] over {cases_of(found['scored_cases'], found['scored_patients'])}, "
     line += f"seed{'s' if len(found['seeds']) > 1 else ''} {','.join(map(str, found['seeds']))}, p {p:.2g}. "
     if low <= 0 <= high:
         too_few = ", and these are too few patients to show one" if few else ""

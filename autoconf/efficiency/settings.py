@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ import yaml
 from autoconf.crossval.settings import OURS, chosen_folds, difference
 from autoconf.efficiency.draw import order
 from autoconf.errors import AutoconfError
+from autoconf.jobs.asked import check_device, check_own_folder
 from autoconf.jobs.data import read_sealed
 from autoconf.jobs.places import write_first, write_json
-from autoconf.output import check_out, write_files
+from autoconf.output import write_files
 from autoconf.plan.bundle import Bundle, check_plan, parse_set, read_bundle
 from autoconf.plan.file import read, render
 from autoconf.plan.rules import Choice
@@ -113,14 +113,11 @@ def read_job(work: str, bundle: str, plan: str, asked: Asked, words: tuple[str, 
         if number < 0:
             name = "epochs" if flag == SCRATCH else f"{flag}-epochs"
             raise AutoconfError(f"--{name} is {number}. It must be at least 1, or 0 for the usual number.")
-    if not re.fullmatch(r"|cpu|cuda(:\d+)?", asked.device):
-        raise AutoconfError(f"--device is '{asked.device}'. It must be cpu, cuda or cuda:NUMBER; empty: what is there.")
+    check_device(asked.device)
     content = read_sealed(work, to, False)
     folds = chosen_folds(asked.folds, sorted({item["fold"] for item in content["training"]}), work)
     out = asked.out or os.path.join(work, "efficiency")
-    if os.path.realpath(out) == os.path.realpath(work):
-        raise AutoconfError(f"--out is {work} itself. Give a folder of its own, or leave it out.")
-    check_out(out, outside=content["dataset_dir"])
+    check_own_folder(out, work, content["dataset_dir"])
     planned = choices["max_epochs"].value if "max_epochs" in choices else to.config["max_epochs"]
     epochs = {SCRATCH: asked.epochs[SCRATCH] or int(planned)}
     epochs |= {start: asked.epochs[start] or epochs[SCRATCH] for start in ("mae", "pseudo")}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,86 +15,29 @@ from autoconf.efficiency.parts import Part, marks, parts
 from autoconf.efficiency.settings import SCRATCH, Job
 from autoconf.errors import AutoconfError
 from autoconf.jobs.data import prepared
-from autoconf.jobs.places import Claim, TakenOver, write_json
+from autoconf.jobs.places import Claim, write_json
 from autoconf.jobs.runs import bundle_command, drop_weights, run_again
 from autoconf.jobs.tables import Shown, last_row, read_dice
-
-LOOK_EVERY = 2.0  # seconds between two looks at the parts of others
-
-
-class Failed(Exception):
-    """Why a part cannot be done, in one line."""
-
-
-@dataclass(frozen=True)
-class Left:
-    """What is not done when no part is free any more.
-
-    failed: name -> reason. blocked: those that need one of these. others: those that another worker is at, or that
-    wait for one.
-    """
-
-    failed: dict[str, str]
-    blocked: list[str]
-    others: list[str]
+from autoconf.jobs.turns import Failed, Left, in_turn, say
 
 
 def do_parts(job: Job, wait: bool) -> Left:
-    """Do one free part after the other. wait: until no other worker is at one.
+    """Do one free part after the other. wait: until no other worker is at one."""
 
-    A part that failed since we began, here or elsewhere, is not tried again; one that failed before is.
-    """
-    everything = parts(job)
-    old = {path for part in everything for path in part.place.failures()}
-    while True:
-        todo = [part for part in everything if not part.place.is_done]
-        failed = {part.name: reason for part in todo if (reason := part.place.failure(old))}
-        blocked = _blocked(todo, set(failed))
-        todo = [part for part in todo if part.name not in {*failed, *blocked}]
-        ready = (part for part in todo if all(need.place.is_done for need in part.needs))
-        taken = next(((part, claim) for part in ready if (claim := part.place.take())), None)
-        if taken:
-            _do(job, *taken)
-        elif not todo or not wait:
-            logs = {part.name: part.log for part in everything}
-            said = {name: f"{reason.rstrip('.')} (log: {logs[name]})" for name, reason in failed.items()}
-            return Left(said, blocked, [part.name for part in todo])
-        else:
-            time.sleep(LOOK_EVERY)
+    def do(part: Part, claim: Claim) -> dict[str, Any]:
+        return (_point if part.size else _pretrain if part.start else _mark)(job, part, claim)
 
-
-def _blocked(todo: Sequence[Part], failed: set[str]) -> list[str]:
-    """Those that come after a failure, in their order; a part stands after all that it needs."""
-    blocked: list[str] = []
-    for part in todo:
-        if part.name not in failed and any(need.name in failed or need.name in blocked for need in part.needs):
-            blocked.append(part.name)
-    return blocked
-
-
-def _do(job: Job, part: Part, claim: Claim) -> None:
-    """One part as far as it goes; its end is a result or a failure, in its folder."""
-    do: Callable[[Job, Part, Claim], dict[str, Any]] = _point if part.size else _pretrain if part.start else _mark
-    try:
-        claim.finish(do(job, part, claim))
-        say(part, "done")
-    except Failed as error:
-        claim.fail(str(error))
-        say(part, f"failed: {error}")
-    except TakenOver:  # we were taken for dead: a suspended machine, a disk that hung
-        say(part, "taken over by another worker")
-    except BaseException:
-        claim.leave()
-        raise
+    return in_turn(parts(job), do, wait)
 
 
 def _mark(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
     """Pseudo-masks of all scans, none of whose labels is shown; then their own Dice, which learns nothing either."""
     masks = claim.folder / "masks"
     if not (masks / "pseudo_labels.csv").exists():  # the last file that is written
-        datalist = _listed(claim, draw.to_mark(job.content))
-        say(part, f"marking {len(draw.to_mark(job.content)['unlabelled'])} scans; its log: {part.log}")
-        _run(part, claim, "pseudo_labelling", [job.config("pseudo_label")], {"datalist": datalist, "output_dir": masks})
+        content = draw.to_mark(job.content)
+        say(part, f"marking {len(content['unlabelled'])} scans; its log: {part.log}")
+        asked = {"datalist": _listed(claim, content), "output_dir": masks}
+        _run(part, claim, "pseudo_labelling", [job.config("pseudo_label")], asked)
     try:
         return {"dice": dice_of_masks(job, masks)}
     except AutoconfError as error:
@@ -197,7 +138,3 @@ def _device(job: Job) -> dict[str, object]:
 def _seconds(part: Part) -> float:
     """Of the training, as its table has them: stops are not counted."""
     return round(float(last_row(part.run / "progress.csv").get("seconds") or 0), 1)
-
-
-def say(part: Part, what: str) -> None:
-    print(f"{part.name}: {what}", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,21 +64,26 @@ def overlays(found: Found) -> Section:
         return Section("overlays", title, "".join(paragraph(text, "missing") for text in said))
     drawn, note = encode([(case, stacks(case.scan)) for case in shown])
     names = {r: region_name(found.scores, r) for r in shown[0].scan.masks if all(r in c.scan.masks for c in shown)}
+    first = next(iter(names.values()))
     parts = [_legend(shown[0].scan.flat, names), *(paragraph(text, "missing") for text in said), paragraph(note)]
-    number = 0
+
+    def heading(case: Case) -> str:
+        return f"<h3>{escape(f'{case.place.capitalize()}: {case.case}')}</h3>" + paragraph(_about(case, first))
+
+    return Section("overlays", title, "".join(parts) + pictures(drawn, heading))
+
+
+def pictures(drawn: list[tuple[Case, list[Plane]]], heading: Callable[[Case], str]) -> str:
+    """All planes of all cases, and what page.js needs of them."""
+    parts, number = [], 0
     for case, planes in drawn:
-        parts.append(
-            f"<h3>{escape(f'{case.place.capitalize()}: {case.case}')}</h3>"
-            + paragraph(_about(case, next(iter(names.values()))))
-        )
-        parts.append('<div class="planes">')
+        parts.append(heading(case) + '<div class="planes">')
         for plane in planes:
             parts.append(_figure(case, plane, number))
             number += 1
         parts.append("</div>")
     data = json.dumps([_plain(plane) for _, planes in drawn for plane in planes], separators=(",", ":"))
-    parts.append('<script type="application/json" id="stacks">' + data.replace("<", "\\u003c") + "</script>")
-    return Section("overlays", title, "".join(parts))
+    return "".join(parts) + '<script type="application/json" id="stacks">' + data.replace("<", "\\u003c") + "</script>"
 
 
 def read_cases(found: Found) -> tuple[list[Case], list[str]]:
@@ -145,9 +151,10 @@ def plane_bytes(plane: Plane) -> int:
 
 
 def said(plane: Plane, place: int) -> str:
-    """`slice 73 of 155, truth 12.1 cm2, prediction 10.3 cm2`; page.js says the same."""
+    """`slice 73 of 155, truth 12.1 cm2, prediction 10.3 cm2`; page.js says the same. Without a truth, `tumour`."""
     truth, pred = plane.first.truth_area[place], plane.first.pred_area[place]
     sizes = f"truth {truth:.1f} cm\u00b2, prediction {pred:.1f} cm\u00b2"
+    sizes = sizes if plane.stack.judged else f"tumour {pred:.1f} cm\u00b2"
     if not plane.stack.sides:
         return f"truth {truth:.0f} pixels, prediction {pred:.0f} pixels"
     return f"slice {plane.numbers[place]} of {plane.stack.total}, {sizes}"
@@ -163,14 +170,19 @@ def _jpeg(grey: np.ndarray, quality: int) -> bytes:
 
 def _legend(flat: bool, regions: dict[str, str]) -> str:
     """How to read the pictures, and what to show. flat: of 2D images. regions: names, by region."""
-    where = (
-        "Radiological view: the patient's right is at the left of the picture; of sagittal slices, the front. "
-        "Slices count from below, from the back and from the left."
-    )
     sample = '<svg class="key {0}" viewBox="0 0 36 8" aria-hidden="true"><path d="M1 4h34"/></svg>'
     boxes = "".join(
         f'<label><input type="checkbox" id="show-{kind}" checked> {sample.format(kind)} {label}</label>'
         for kind, label in (("truth", "truth (orange, solid)"), ("pred", "prediction (blue, dashed)"))
+    )
+    return how_to_read(flat, regions, f'<div class="toggles">{boxes}</div>')
+
+
+def how_to_read(flat: bool, regions: dict[str, str], boxes: str) -> str:
+    """Which way the slices lie, what is outlined and may be hidden, and the choice of a region if there are several."""
+    where = (
+        "Radiological view: the patient's right is at the left of the picture; of sagittal slices, the front. "
+        "Slices count from below, from the back and from the left."
     )
     first, *others = regions
     choice = "".join(
@@ -179,16 +191,19 @@ def _legend(flat: bool, regions: dict[str, str]) -> str:
         for region, name in regions.items()
     )
     shown = paragraph(f"Outlines: {regions[first].lower()}.")
-    parts = ["" if flat else paragraph(where), f"<noscript>{shown}</noscript>" if others else shown]
-    parts.append(f'<div class="toggles">{boxes}</div>')
+    parts = ["" if flat else paragraph(where), f"<noscript>{shown}</noscript>" if others else shown, boxes]
     if others:
         parts.append(f'<fieldset class="toggles" id="regions" hidden><legend>Region</legend>{choice}</fieldset>')
     return "".join(parts)
 
 
 def _about(case: Case, region: str) -> str:
-    words = f"{region} Dice {case.dice:.3f}. "
-    words += f"Shown on {case.contrast}." if case.contrast else "No image is known, so the outlines lie on black."
+    return f"{region} Dice {case.dice:.3f}. {shown_on(case)}"
+
+
+def shown_on(case: Case) -> str:
+    """What the outlines lie on, and how."""
+    words = f"Shown on {case.contrast}." if case.contrast else "No image is known, so the outlines lie on black."
     if case.tilt > TILTED:
         words += f" The grid is turned by {case.tilt:.0f} degrees against the body; the planes follow the grid."
     return words
@@ -201,6 +216,7 @@ def _figure(case: Case, plane: Plane, number: int) -> str:
     width, height = columns * stack.pixel[0], rows * stack.pixel[1]
     scale = f"scale({stack.pixel[0] / 2:.6g} {stack.pixel[1] / 2:.6g})"
     title = f"{case.case}, {stack.name}" + ("" if case.scan.flat else " slice")
+    lines_are = "Outlines: truth solid, prediction dashed." if stack.judged else "Outline: what was marked."
     lines = "".join(
         f'<path class="{kind}" transform="{scale}" d="{path}"/>'
         for kind, path in (("halo truth", plane.first.truth[first]), ("truth", plane.first.truth[first]))
@@ -214,7 +230,7 @@ def _figure(case: Case, plane: Plane, number: int) -> str:
         f'<figure class="plane" data-stack="{number}"><div class="view">'
         f'<svg viewBox="0 0 {width:.6g} {height:.6g}" role="img" aria-labelledby="p{number}-title p{number}-desc">'
         f'<title id="p{number}-title">{escape(title)}</title>'
-        f'<desc id="p{number}-desc">{escape(_sides(stack))}Outlines: truth solid, prediction dashed.</desc>'
+        f'<desc id="p{number}-desc">{escape(_sides(stack))}{lines_are}</desc>'
         f'<image width="{width:.6g}" height="{height:.6g}" preserveAspectRatio="none" '
         f'href="data:image/jpeg;base64,{plane.grey[first]}"/>{lines}</svg>{letters}</div>'
         f"<figcaption>{_slider(case, plane)}<strong>{stack.name}</strong> "
@@ -245,6 +261,7 @@ def _plain(plane: Plane) -> dict[str, Any]:
         "numbers": plane.numbers,
         "total": plane.stack.total,
         "flat": not plane.stack.sides,
+        "judged": plane.stack.judged,
         "grey": plane.grey,
         "lines": {region: vars(lines) for region, lines in plane.lines.items()},
     }

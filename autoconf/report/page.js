@@ -26,6 +26,7 @@
   const linesOf = (stack) => stack.lines[region()] || Object.values(stack.lines)[0];
   const text = (stack, place) => {
     const truth = linesOf(stack).truth_area[place], pred = linesOf(stack).pred_area[place];
+    if (!stack.judged) return "slice " + stack.numbers[place] + " of " + stack.total + ", tumour " + pred.toFixed(1) + " cm\u00b2";
     if (stack.flat) return "truth " + truth.toFixed(0) + " pixels, prediction " + pred.toFixed(0) + " pixels";
     return "slice " + stack.numbers[place] + " of " + stack.total +
       ", truth " + truth.toFixed(1) + " cm\u00b2, prediction " + pred.toFixed(1) + " cm\u00b2";

@@ -17,13 +17,15 @@ class Scan:
     """One case on its own grid, axes in the order nearest to R, A, S (images: rows, columns, one slice).
 
     image: (x, y, z) grey values, or None where no image is known. masks: region -> truth and prediction, boolean, the
-    same shape. spacing: mm per axis (images: 1). flat: a 2D image, without directions.
+    same shape. spacing: mm per axis (images: 1). flat: a 2D image, without directions. judged: there is a truth;
+    else its masks are empty.
     """
 
     image: np.ndarray | None
     masks: dict[str, tuple[np.ndarray, np.ndarray]]
     spacing: tuple[float, float, float]
     flat: bool = False
+    judged: bool = True
 
     @property
     def truth(self) -> np.ndarray:
@@ -37,7 +39,7 @@ class Stack:
 
     grey: (n, rows, columns) uint8. masks: region -> truth and prediction, boolean, the same shape.
     pixel: (width, height) in mm. sides: letters at the left, right, top and bottom; none of an image.
-    first: place of slice 0 in the scan, which has `total`.
+    first: place of slice 0 in the scan, which has `total`. judged: as of the scan.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Stack:
     sides: tuple[str, ...]
     first: int
     total: int
+    judged: bool = True
 
     @property
     def pixel_area(self) -> float:
@@ -76,7 +79,7 @@ def stacks(scan: Scan) -> list[Stack]:
 
     def stack(name: str, turn: Turn, pixel: tuple[float, float], sides: str, axis: int) -> Stack:
         masks = {region: (turn(truth[box]), turn(pred[box])) for region, (truth, pred) in scan.masks.items()}
-        return Stack(name, turn(grey), masks, pixel, tuple(sides), first[axis], total[axis])
+        return Stack(name, turn(grey), masks, pixel, tuple(sides), first[axis], total[axis], scan.judged)
 
     if scan.flat:
         return [stack("image", lambda a: a.transpose(2, 0, 1), (y, x), "", 2)]

@@ -65,7 +65,7 @@ def find_pairs(pred: str, truth: str, split: str, dataset_dir: str = "") -> Pair
         return _pairs_of_datalist(pred, truth, split, dataset_dir)
     if not os.path.isdir(truth):
         raise AutoconfError(f"{truth}: no such folder. Give a folder of true masks, or a datalist.json.")
-    predictions = _masks(pred)
+    predictions = masks_in(pred)
     kind = "volumes" if predictions else "images"
     if not predictions:
         predictions = _images(pred)
@@ -99,7 +99,7 @@ def _pairs_of_datalist(pred: str, path: str, split: str, dataset_dir: str) -> Pa
         )
     root = dataset_dir or datalist["dataset_dir"]
     pairs = sorted((_pair_of_item(item, root, datalist) for item in items), key=lambda pair: pair.case)
-    predictions = _masks(pred) if datalist["kind"] == "volumes" else _images(pred)
+    predictions = masks_in(pred) if datalist["kind"] == "volumes" else _images(pred)
     named = {pair.case: _prediction(pair.case, predictions) for pair in pairs}
     if not any(named.values()):
         raise AutoconfError(_no_match(pred, sorted(predictions), f"the {split} split of {path}", list(named)))
@@ -157,7 +157,7 @@ def _read_datalist(path: str) -> dict[str, Any]:
         ) from error
 
 
-def _masks(folder: str) -> dict[str, str]:
+def masks_in(folder: str) -> dict[str, str]:
     """case -> path of the NIfTI files that lie directly in the folder."""
     masks: dict[str, str] = {}
     for name in sorted(os.listdir(folder)):
@@ -193,7 +193,7 @@ def _true_masks(folder: str) -> list[Pair]:
         for case in cases
         if case.label
     ]
-    return named or [Pair(case, None, path, patient=patient_of(case)) for case, path in _masks(folder).items()]
+    return named or [Pair(case, None, path, patient=patient_of(case)) for case, path in masks_in(folder).items()]
 
 
 def _true_images(folder: str) -> list[Pair]:

@@ -17,6 +17,7 @@ from autoconf.jobs.data import CACHE
 from autoconf.jobs.places import Claim, Place, TakenOver
 from autoconf.jobs.runs import bundle_command, drop_weights, run_again
 from autoconf.jobs.tables import read_dice
+from autoconf.output import cases_of
 from autoconf.score.compare import ALPHA, per_patient, wilcoxon
 from autoconf.score.summary import intervals
 from autoconf.tune.search import WAIT, TimeUp, Trial, Worker, best_of, trials
@@ -51,7 +52,7 @@ class Verdict:
     def words(self) -> str:
         """One sentence."""
         numbers = f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
-        of = f"over {self.cases} cases of {self.patients} patients, p {self.p:.2g}"
+        of = f"over {cases_of(self.cases, self.patients)}, p {self.p:.2g}"
         if self.is_better:
             return f"Tuned minus default: Dice {numbers} {of}. Tuned is better."
         if self.high < 0 and self.p < ALPHA:

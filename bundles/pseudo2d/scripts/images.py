@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Hashable, Mapping
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 
 from .errors import checked, refuse
 
+ALL = "all"  # in place of a fold's number: every image of `training` trains
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
@@ -30,8 +32,10 @@ def mask_name(case: str) -> str:
     return f"{case}.png"
 
 
-def training_items(datalist: str, dataset_dir: str, mask_dir: str, image_size: int = 224, fold: int = 0) -> list[dict]:
-    """{"image", "label", "case"} of the datalist's `training` section outside `fold`.
+def training_items(
+    datalist: str, dataset_dir: str, mask_dir: str, image_size: int = 224, fold: int | str = 0
+) -> list[dict]:
+    """{"image", "label", "case"} of the datalist's `training` section outside `fold`; with the fold "all", every one.
 
     The label is the mask in `mask_dir`; without a mask_dir, the one that the datalist names.
     """
@@ -41,9 +45,15 @@ def training_items(datalist: str, dataset_dir: str, mask_dir: str, image_size: i
 
 
 def validation_items(
-    datalist: str, dataset_dir: str, mask_dir: str, image_size: int = 224, fold: int = 0
+    datalist: str, dataset_dir: str, mask_dir: str, image_size: int = 224, fold: int | str = 0
 ) -> list[dict]:
-    """The same of the `training` section inside `fold`; the `testing` section is never read here."""
+    """The same of the `training` section inside `fold`; the `testing` section is never read here.
+
+    With the fold "all" nothing is left to validate: fold 0 is shown, and said to have trained.
+    """
+    if fold == ALL:
+        print("fold all: every image trains; the validation Dice is of training images and flatters", file=sys.stderr)
+        fold = 0
     items, root = _section(datalist, dataset_dir, "training")
     items = [i for i in items if i.get("fold") == fold]
     return _with_masks(items, root, mask_dir, image_size, f"training in fold {fold}")
