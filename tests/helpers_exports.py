@@ -46,7 +46,7 @@ class Done:
 
 
 def monai_bundle(*commands: list[Any], cwd: Path) -> list[Done]:
-    """The exit status and output of each command, given as its words; all of them of one bundle, one after the other."""
+    """Exit status and output of each command, given as its words; all of one bundle, one after the other."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", RUNNER],
         input=json.dumps([[str(word) for word in command] for command in commands]),
@@ -63,7 +63,7 @@ def monai_bundle(*commands: list[Any], cwd: Path) -> list[Done]:
 
 def run(bundle: str, run_id: str, files: list[str | Path], *words: object) -> list[Any]:
     """The words of `run RUN_ID` with files of the bundle's `configs`, or paths."""
-    paths = [str(f) if os.path.sep in str(f) else str(BUNDLES / bundle / "configs" / f"{f}.yaml") for f in files]
+    paths = [str(f) if isinstance(f, Path) else str(BUNDLES / bundle / "configs" / f"{f}.yaml") for f in files]
     return ["run", *([run_id] if run_id else []), "--config_file", str(paths), *words]
 
 

@@ -159,10 +159,14 @@ def write_onnx(network: nn.Module, example: torch.Tensor, facts: Mapping[str, st
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            batch = ({0: torch.export.Dim("batch")},)
-            program = torch.export.export(network, (example,), dynamic_shapes=batch, strict=False)
             program = torch.onnx.export(
-                program, (example,), dynamo=True, input_names=["image"], output_names=["pred"], verbose=False
+                network,
+                (example,),
+                dynamo=True,
+                input_names=["image"],
+                output_names=["pred"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
             )
     except Exception as error:  # noqa: BLE001 - as above
         refuse(f"this network cannot be exported as onnx ({type(error).__name__}). Try --format torchscript.")
