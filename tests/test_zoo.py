@@ -38,7 +38,8 @@ TENSOR = {
     "is_patch_data": {"type": "boolean"},
     "channel_def": OBJECT,
 }
-TENSORS = {"type": "object", "additionalProperties": {"type": "object", "properties": TENSOR, "required": list(TENSOR)}}
+TENSOR_NEEDS = [key for key in TENSOR if key != "modality"]  # which has a default
+TENSORS = {"type": "object", "additionalProperties": {"type": "object", "properties": TENSOR, "required": TENSOR_NEEDS}}
 NEEDED = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors")
 OPTIONAL = ("intended_use", "data_source", "data_type", "image_classes", "label_classes", "pred_classes", "name")
 SCHEMA = {
@@ -136,7 +137,7 @@ def test_the_schema_refuses_what_lacks_a_field(bundle):
     for key in SCHEMA["required"]:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({name: value for name, value in whole.items() if name != key}, SCHEMA)
-    for key in TENSOR:
+    for key in TENSOR_NEEDS:
         less = metadata(bundle)
         del less["network_data_format"]["outputs"]["pred"][key]
         with pytest.raises(jsonschema.ValidationError):
@@ -154,7 +155,7 @@ def page(bundle: str) -> str:
 def test_the_page_follows_the_zoos_order(bundle):
     headings = re.findall(r"^#+ (.+)$", page(bundle), re.MULTILINE)
     assert [heading for heading in headings if heading in HEADINGS] == HEADINGS
-    assert "Changelog" in headings and page(bundle).count("not a medical device") >= 1
+    assert "Changelog" in headings and "not a medical device" in " ".join(page(bundle).split())
 
 
 @pytest.mark.parametrize("bundle", NAMES)
@@ -209,7 +210,7 @@ def verified(request, tmp_path_factory) -> Verified:
     wrong = "--_meta_#network_data_format#outputs#pred#num_channels"
     weights = ("--ckpt_file", f"{root}/models/model.pt", "--filepath", f"{root}/models/verify_model.ts")
     commands = {
-        "download": ["download_large_files", "--bundle_path", root, "--large_file_name", "large_files.yml"],
+        "download": ["download_large_files", "--bundle_path", root],  # 1.6.1 fails if told the file's name
         "metadata": ["verify_metadata", *described, "--filepath", f"{root}/eval/schema.json"],
         "shapes": ["verify_net_in_out", *network, "--bundle_root", root],
         "other shapes": ["verify_net_in_out", *network, "--bundle_root", root, wrong, 2],
@@ -254,7 +255,7 @@ def tried(root, kind, *names, runs):
         **settings,
         **with_model,
     )
-    print("+".join(names), workflow.check_properties(), flush=True)
+    print("missing:", "+".join(names), workflow.check_properties(), flush=True)
     if runs:
         workflow.run()
         workflow.finalize()
@@ -266,13 +267,8 @@ root = os.path.abspath(f"models/{bundle}")
 os.chdir(elsewhere)
 for case in CASES:
     tried(root, *case, runs=False)
-OVERLAYS = ("inference_torchscript", "inference_onnx", "inference_trt", "export")
-for overlay in OVERLAYS:
-    tried(root, "infer", "inference", overlay, runs=False)
 """
-WANTED = ["train []", "train+evaluate []", "inference []"]
-WANTED += [*WANTED, *(f"inference+{name} []" for name in ("inference_torchscript", "inference_onnx", "inference_trt"))]
-WANTED += ["inference+export []"]
+WANTED = 2 * [f"missing: {name} []" for name in ("train", "train+evaluate", "inference")]
 
 
 @pytest.mark.parametrize("bundle", NAMES)
@@ -298,6 +294,6 @@ def test_each_config_runs_and_has_all_properties_from_any_working_directory(bund
         timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert [line for line in done.stdout.splitlines() if line.endswith("]")] == WANTED, done.stderr[-3000:]
+    assert [line for line in done.stdout.splitlines() if line.startswith("missing:")] == WANTED, done.stderr[-3000:]
     assert (tmp_path / "out" / "model.pt").is_file() and (tmp_path / "out" / "metrics.csv").is_file()
     assert list(elsewhere.iterdir()) == []
