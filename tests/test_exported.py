@@ -309,6 +309,20 @@ def test_a_file_that_answers_otherwise_is_not_kept(monkeypatch, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.ts", "model.pt"]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_full_disk_is_one_line_and_leaves_nothing(monkeypatch, tmp_path, error):
+    export = scripts("pseudo2d", "export")
+    network, weights = one_layer(tmp_path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(export, "save_net_with_metadata", fail)
+    said = refusal(export.export, network, weights, "torchscript", "", [16, 16], {}, {})
+    assert "cannot export to" in said and (error.args[-1] in said) and "--export_path" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     export, exported = scripts("pseudo2d", "export"), scripts("pseudo2d", "exported")
     network, weights = one_layer(tmp_path)

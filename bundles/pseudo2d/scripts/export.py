@@ -90,8 +90,9 @@ def export(
             write_torchscript(network, metadata, facts, partial)
         said = compared(network, format, partial, shape)
         os.replace(partial, path)
-    except OSError as error:
-        refuse(f"cannot write {path}: {error.strerror}. Choose another --export_path.")
+    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
+        why = getattr(error, "strerror", None) or (str(error).splitlines() or ["no reason given"])[0]
+        refuse(f"cannot export to {path}: {why}. Free some space, or choose another --export_path.")
     finally:
         partial.unlink(missing_ok=True)
     print(f"exporting: {path} ({path.stat().st_size / 1e6:.1f} MB), {said}", file=sys.stderr, flush=True)
