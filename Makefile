@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test test-browser browser test-lowest bench clean
+.PHONY: demo test test-browser browser test-lowest lint bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,16 @@ test-lowest:
 	.venv-lowest/bin/python -c "import re, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print('\n'.join(re.sub('>=', '==', d) for d in p['dependencies']))" > .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable ".[test]"
 	.venv-lowest/bin/python -m pytest
+
+# Style, and the types of autoconf, all of them.
+lint: $(VENV)/.installed-lint
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+$(VENV)/.installed-lint: $(VENV)/.installed
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
+	touch $@
 
 # Fails if a ratio of times, measured here, got worse than the committed one. On a machine with nothing else to do.
 bench: $(VENV)/.installed

@@ -33,6 +33,7 @@ VERBS = {  # in the order of use
     "report": "one HTML page about a run: scores, curves, overlays, plan, audit",
     "view": "HTML pages of masks that have no truth, drawn over their scans",
     "submit": "run one of these as several jobs of a cluster that share its work",
+    "env": "print what a bug report needs: versions, processor, memory, GPU",
 }
 FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a verb needs
 REST = "command"  # a verb with a parameter of this name takes all words after `--`, as they are

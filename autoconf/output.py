@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from autoconf.errors import AutoconfError
@@ -49,7 +49,7 @@ def check_out_file(out: str, example: str) -> None:
     check_out(os.path.dirname(os.path.abspath(out)))
 
 
-def write_files(out: str, files: dict[str, str | bytes]) -> None:
+def write_files(out: str, files: Mapping[str, str | bytes]) -> None:
     """Write all files (name -> content) into folder `out`, or none: each is written aside, then all are renamed."""
     os.makedirs(out, exist_ok=True)
     targets = {os.path.join(out, name): content for name, content in files.items()}

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from autoconf.env import processor
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "isal", "pytorch-ignite", "torchio", "nnunetv2", "batchgeneratorsv2")
 
@@ -24,7 +26,7 @@ def machine(device: str) -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _git("rev-parse", "--short", "HEAD"),
         "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(memory / 1e9, 1),
@@ -47,14 +49,3 @@ def _git(*words: str) -> str:
     except FileNotFoundError:  # no git here, or no repository: then nothing is known
         return ""
     return done.stdout.strip()
-
-
-def _processor() -> str:
-    """The model's name and whether it computes bfloat16, where Linux says so."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    bf16 = " with AVX512-BF16" if "avx512_bf16" in found.get("flags", "") else ""
-    return found.get("model name", platform.machine()) + bf16

@@ -50,7 +50,7 @@ def test_help_lists_the_verbs_in_the_order_of_use(words: list[str], capsys: pyte
     verbs = [line.split()[0] for line in lines if line.startswith("  ")]
     assert verbs == [
         *("phantom", "inspect", "plan", "explain", "tune", "crossval", "efficiency"),
-        *("score", "doctor", "report", "view", "submit"),
+        *("score", "doctor", "report", "view", "submit", "env"),
     ]
 
 
@@ -64,7 +64,9 @@ def test_help_loads_nothing_heavy() -> None:
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"usage: python -m autoconf {verb} ") and len(said.splitlines()) > 3
+    assert (
+        said.split("\n")[0].split()[:5] == ["usage:", "python", "-m", "autoconf", verb] and len(said.splitlines()) > 3
+    )
 
 
 def test_usage_shows_what_is_needed_and_every_default() -> None:

@@ -42,8 +42,8 @@ def _dice_of_folds(job: Job) -> dict[int, dict[str, float]]:
     fold_of = {case: fold for fold in job.folds for case in job.cases(fold)}
     of: dict[int, dict[str, list[float]]] = {fold: {} for fold in job.folds}
     for row in scores:
-        fold = fold_of.get(row["case"], fold_of.get(row["case"].removesuffix(".png")))
-        of[fold].setdefault(row["region"], []).append(float(row["dice"]))
+        case = row["case"] if row["case"] in fold_of else row["case"].removesuffix(".png")
+        of[fold_of[case]].setdefault(row["region"], []).append(float(row["dice"]))
     return {fold: {region: sum(v) / len(v) for region, v in dice.items()} for fold, dice in of.items()}
 
 

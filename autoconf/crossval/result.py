@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from autoconf.crossval.files import write_files_of
-from autoconf.crossval.settings import MASKS, Job
+from autoconf.crossval.settings import Job
+from autoconf.jobs.data import MASKS
 from autoconf.jobs.places import BEAT_EVERY, Claim, Place, TakenOver, write_json
 
 SCORED = "scored.json"
@@ -100,7 +101,7 @@ def _gather(job: Job, predictions: Path) -> None:
 def _truth(job: Job) -> str:
     """What the masks are scored against: a datalist of exactly these cases, or the folder of pseudo-masks."""
     if MASKS in job.choices:
-        return os.path.abspath(job.choices[MASKS].value)
+        return os.path.abspath(str(job.choices[MASKS].value))
     cases = [item for item in job.content["training"] if item["fold"] in job.folds]
     # Without folds: the referee takes fold 0 of a datalist for validation, all else for training.
     training = [{key: value for key, value in item.items() if key != "fold"} for item in cases]

@@ -88,7 +88,8 @@ def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
     saved, affine = read_saved(out)
     truth, own_affine = _read(item["label"])
     whole = np.isin(truth, item["values"][0]) if "values" in item else truth > 0
-    same_grid = saved.shape == truth.shape and (affine is None or np.allclose(affine, own_affine, atol=1e-3))
+    same_place = affine is None or own_affine is None or np.allclose(affine, own_affine, atol=1e-3)
+    same_grid = saved.shape == truth.shape and same_place
     file, memory = (overlap(mask, whole).dice if mask.shape == whole.shape else 0.0 for mask in (saved > 0, found))
     return Back(file, memory, same_grid)
 
@@ -103,7 +104,7 @@ def read_saved(folder: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _read(path: str) -> tuple[np.ndarray, np.ndarray | None]:
     if path.endswith((".nii", ".nii.gz")):
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         return np.asarray(image.dataobj), image.affine
     with Image.open(path) as picture:
         return np.asarray(picture.convert("L")), None
@@ -155,7 +156,8 @@ def crops(subject: Subject) -> Outcome:
 
     A crop of one voxel is its own centre.
     """
-    raw = at_work(subject, "train").config["train"].get("crop", {})
+    known: Any = at_work(subject, "train").config
+    raw = known["train"].get("crop", {})
     if not {"pos", "neg"} <= set(raw):
         return Outcome("this bundle draws no crops by pos and neg", None)
     promised = raw["pos"] / (raw["pos"] + raw["neg"])

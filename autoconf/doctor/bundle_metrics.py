@@ -19,7 +19,7 @@ Case = tuple[torch.Tensor, torch.Tensor]  # prediction and truth, (C, ...) float
 
 def means(subject: Subject, cases: Sequence[Case]) -> dict[str, float]:
     """The mean that each metric of train.yaml and evaluate.yaml reports of the cases, one batch each."""
-    found = {}
+    found: dict[str, float] = {}
     for name, prefix in WHERE:
         parser = config(subject, name, device="cpu")
         batches = [{"pred": (2 * pred - 1) * LOGIT, "label": truth} for pred, truth in cases]

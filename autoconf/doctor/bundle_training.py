@@ -177,7 +177,8 @@ def same_mask(subject: Subject) -> Outcome:
     weights = os.path.join(tempfile.mkdtemp(dir=subject.scratch), "model.pt")
     torch.save(network.state_dict(), weights)
     outs = [tempfile.mkdtemp(dir=subject.scratch) for _ in range(2)]
-    overrides = {key: parser.config[key] for key in ("datalist", "dataset_dir") if key in parser.config}
+    known: Any = parser.config
+    overrides = {key: known[key] for key in ("datalist", "dataset_dir") if key in known}
     bundle = small(subject, "inference", checkpoint=weights, output_dir=outs[0], dropout=0.0, **overrides)
     evaluator = bundle.get_parsed_content("evaluator")
     evaluator.run()

@@ -28,7 +28,7 @@ def patients_apart(subject: Subject) -> Outcome:
     """A patient is who the datalist says, and who the case's name says: either may show a leak."""
     cases = read_cases(subject)
     names, sides = [case.case for case in cases], [case.side for case in cases]
-    found = {}
+    found: dict[str, Any] = {}
     for groups in ([case.patient for case in cases], [_patient_in(case.case) for case in cases]):
         problems = audit.audit_sides(names, groups, sides)
         found |= {problem.case: problem.finding for problem in problems if problem.kind == "two-sides"}
@@ -52,7 +52,7 @@ def files_apart(subject: Subject) -> Outcome:
     for case in cases:
         for path in case.files:
             where[_digest(path)].append((case, path))
-    found = {}
+    found: dict[str, str] = {}
     for uses in where.values():
         if len({case.side for case, _ in uses if case.side is not None}) > 1:
             found[uses[0][0].case] = " and ".join(f"{os.path.basename(path)} ({_side(c.side)})" for c, path in uses[:2])
@@ -129,7 +129,7 @@ def masks_not_mirrored(subject: Subject) -> Outcome:
     cases = cases[:QUICK_CASES] if subject.quick else cases
     found = {}
     for case in cases:
-        flair, mask = _flair(case), np.asarray(nibabel.load(case.label).dataobj) > 0
+        flair, mask = _flair(case), np.asarray(_stored(case.label)) > 0
         better = mirror_that_fits(flair, mask)
         if better:
             found[case.case] = f"{case.case}: mirrored along {' and '.join(f'axis {axis}' for axis in better)} it fits"
@@ -145,7 +145,7 @@ def mirror_that_fits(flair: np.ndarray, mask: np.ndarray) -> tuple[int, ...]:
     """
     head = flair != 0
     ranks = np.zeros(flair.shape, np.float32)
-    ranks[head] = np.argsort(np.argsort(flair[head])) / max(1, np.count_nonzero(head))
+    ranks[head] = np.argsort(np.argsort(flair[head])) / max(1, int(np.count_nonzero(head)))
     fits = {axes: _fit(ranks, head, np.flip(mask, axes) if axes else mask) for axes in [(), *MIRRORS]}
     best = max(fits, key=fits.__getitem__)
     return best if fits[best] > fits[()] + BETTER else ()
@@ -166,8 +166,14 @@ def _fit(ranks: np.ndarray, head: np.ndarray, mask: np.ndarray) -> float:
 
 def _flair(case: Listed) -> np.ndarray:
     if case.channels:
-        return np.asarray(nibabel.load(case.images[0]).dataobj[..., case.channels[FLAIR]], np.float32)
-    return np.asarray(nibabel.load(case.images[FLAIR]).dataobj, np.float32)
+        return np.asarray(_stored(case.images[0])[..., case.channels[FLAIR]], np.float32)
+    return np.asarray(_stored(case.images[FLAIR]), np.float32)
+
+
+def _stored(path: str | None) -> Any:
+    """nibabel's view of the voxels, which are read when they are asked for."""
+    image: Any = nibabel.load(path or "")
+    return image.dataobj
 
 
 def contrasts_as_named(subject: Subject) -> Outcome:

@@ -37,8 +37,9 @@ def config(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config([os.path.join(configs, f"{name}.yaml"), *_network(configs, plan)])
     parser.read_meta(os.path.join(configs, "metadata.json"))
+    known: Any = parser.config
     for key, value in {**plan, **QUIET, **overrides}.items():
-        if key.split("#")[0].split("::")[0] in parser.config:
+        if key.split("#")[0].split("::")[0] in known:
             parser[key] = value
     return parser
 

@@ -40,7 +40,7 @@ def sample(subject: Subject, training: int, validation: int = 1, **size: Any) ->
     chosen = content | {"training": fold + rest, TESTING: fold, "unlabelled": [], "dataset_dir": root}
     overrides = {"datalist": _write(subject, chosen), "dataset_dir": "", "fold": 0}
     if not is_3d(subject) and not all(item.get("label") for item in fold + rest):
-        overrides["mask_dir"] = _pseudo_masks(subject, overrides["datalist"], size)
+        overrides["mask_dir"] = _pseudo_masks(subject, str(overrides["datalist"]), size)
     return overrides
 
 

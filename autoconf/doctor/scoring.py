@@ -112,7 +112,7 @@ def anisotropic(_: Subject) -> Outcome:
     """The same move along an axis of 2.5 mm and along one of 0.5 mm."""
     spacing = (0.5, 1.0, 2.5)
     moved = [box((10 + SHIFT, 9, 8)), box((10, 9, 8 + SHIFT))]
-    rows, _ = scored([Example(mask, CUBE, spacing) for mask in moved])
+    rows, _names = scored([Example(mask, CUBE, spacing) for mask in moved])
     measured = [row["hd95"] for row in rows]
     expected = [SHIFT * spacing[0], SHIFT * spacing[2]]
     passed = bool(np.allclose(measured, expected, atol=TOLERANCE))
@@ -122,7 +122,7 @@ def anisotropic(_: Subject) -> Outcome:
 def extra_lesion(_: Subject) -> Outcome:
     """A false object of 50 voxels far from the tumour; false objects count whatever their size."""
     large = box((4, 4, 4), (20, 20, 20))
-    (row,), _ = scored([Example(large | box((34, 30, 25), (5, 5, 2)), large)])
+    (row,), _names = scored([Example(large | box((34, 30, 25), (5, 5, 2)), large)])
     dice = 2 * large.sum() / (2 * large.sum() + 50)
     passed = abs(row["lesion_dice"] - 0.5) <= TOLERANCE and abs(row["dice"] - dice) <= TOLERANCE and row["dice"] > 0.99
     return Outcome(f"lesion_dice {row['lesion_dice']:.6g}, dice {row['dice']:.6g}", passed)

@@ -55,7 +55,7 @@ def parts(job: Job) -> list[Part]:
     found = list(first)
     for seed in range(1, job.seeds + 1):
         folder = job.home / f"seed-{seed}"
-        before = {SCRATCH: ()}
+        before: dict[str, tuple[Part, ...]] = {SCRATCH: ()}
         for start in (start for start in job.starts if start != SCRATCH):
             needs = tuple(first) if start == "pseudo" else ()
             part = Part(

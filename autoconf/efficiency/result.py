@@ -64,7 +64,7 @@ def gather(job: Job, done: Sequence[Part]) -> dict[str, Any]:
     ordered = sorted(scores.items(), key=lambda item: (item[0][0], STARTS.index(item[0][1])))
     patients = {str(item["case"]): draw.patient(item) for item in job.content["training"]}
     found = [{"patients": size, "start": start} | spread(of, patients) for (size, start), of in ordered]
-    differences = []
+    differences: list[dict[str, Any]] = []
     for (size, start), own in ordered:
         theirs = scores.get((size, SCRATCH), {})
         if start != SCRATCH and own.keys() & theirs.keys():

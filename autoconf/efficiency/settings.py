@@ -119,7 +119,7 @@ def read_job(work: str, bundle: str, plan: str, asked: Asked, words: tuple[str, 
     out = asked.out or os.path.join(work, "efficiency")
     check_own_folder(out, work, content["dataset_dir"])
     planned = choices["max_epochs"].value if "max_epochs" in choices else to.config["max_epochs"]
-    epochs = {SCRATCH: asked.epochs[SCRATCH] or int(planned)}
+    epochs = {SCRATCH: asked.epochs[SCRATCH] or int(str(planned))}
     epochs |= {start: asked.epochs[start] or epochs[SCRATCH] for start in ("mae", "pseudo")}
     home, folder = Path(os.path.abspath(out)), os.path.abspath(bundle)
     job = Job(
@@ -174,7 +174,8 @@ def _set(to: Bundle, folder: str, words: tuple[str, ...], choices: dict[str, Cho
         with open(path, encoding="utf-8") as stream:
             content = yaml.safe_load(stream)
         of_tuning = {key: value for key, value in content.items() if "::" not in key and key not in to.config}
-    mine, theirs = [], []
+    mine: list[str] = []
+    theirs: list[str] = []
     for word in words:
         key = word.partition("=")[0]
         if key in MINE:

@@ -36,7 +36,7 @@ def _mark(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
     if not (masks / "pseudo_labels.csv").exists():  # the last file that is written
         content = draw.to_mark(job.content)
         say(part, f"marking {len(content['unlabelled'])} scans; its log: {part.log}")
-        asked = {"datalist": _listed(claim, content), "output_dir": masks}
+        asked: dict[str, object] = {"datalist": _listed(claim, content), "output_dir": masks}
         _run(part, claim, "pseudo_labelling", [job.config("pseudo_label")], asked)
     try:
         return {"dice": dice_of_masks(job, masks)}
@@ -65,7 +65,7 @@ def _point(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
     if part.start == SCRATCH:
         _train(job, part, claim, content, "", values)
     else:
-        given = {"pretrained": part.needs[0].weights}
+        given: dict[str, object] = {"pretrained": part.needs[0].weights}
         _train(job, part, claim, content, "finetune", values | job.tuning, given)
     out = claim.folder / "evaluation"
     asked = {"datalist": claim.folder / "datalist.json", "fold": fold, "section": "validation"}

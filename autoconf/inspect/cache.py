@@ -76,7 +76,7 @@ class Cache:
         """Whether there is a record of these files, perhaps of another time: asked before headers are read."""
         return key is not None and os.path.exists(self._path(key))
 
-    def put(self, key: Key | None, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    def put(self, key: Key | None, data: dict[str, Any], arrays: dict[str, Any]) -> None:
         """Keep data (plain JSON) and arrays, unless a file has changed since the key was made. Atomic."""
         if key is None or self.key([path for path, *_ in key["files"]], _more(key)) != key:
             return

@@ -32,7 +32,7 @@ class Counts:
     def is_sound(self) -> bool:
         """Whether the arrays can have come from `count`: asked of what was read from a cache."""
         shapes = (self.values.ndim, self.values.shape, self.moments.shape) == (1, self.counts.shape, (4,))
-        kinds = (self.values.dtype, self.counts.dtype, self.moments.dtype) == (np.float64, np.int64, np.float64)
+        kinds = self.values.dtype == np.float64 == self.moments.dtype and self.counts.dtype == np.int64
         if not (shapes and kinds and self.values.size):
             return False
         finite = np.isfinite(self.values).all() and np.isfinite(self.moments).all()

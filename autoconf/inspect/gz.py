@@ -32,13 +32,13 @@ def gunzip(path: str, size: int, memory: Memory | None = None) -> np.ndarray:
     """
     with igzip.open(path) as file:  # a directory or a missing file is an error before memory is taken
         content = (memory or Memory()).take(size)
-        view, filled = memoryview(content), 0
+        view, filled = memoryview(content.data), 0
         try:
             while chunk := file.read1(CHUNK):
                 part = chunk[: size - filled]
                 view[filled : filled + len(part)] = part
                 filled += len(part)
-        except (isal_zlib.error, zlib.error) as error:
+        except (isal_zlib.error, zlib.error) as error:  # type: ignore[misc] # isal's types do not say it is one
             raise ValueError(f"damaged: {error}") from error
     if filled < size:
         raise EOFError(f"its header promises {size} bytes, it holds {filled}")

@@ -22,10 +22,11 @@ from isal import isal_zlib
 
 from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect import traits
-from autoconf.inspect.brats import CONTRASTS, Case
+from autoconf.inspect.brats import CONTRASTS
 from autoconf.inspect.cache import Cache, Key
 from autoconf.inspect.counts import Counts, Intensities, count
 from autoconf.inspect.gz import Memory
+from autoconf.inspect.scans import Scan
 from autoconf.inspect.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
 
 MEASURE_VERSION = 3  # of this code and of counts.py: raise it when a number changes, and every cache is void
@@ -54,7 +55,7 @@ class Measured:
 
 
 def measure_cases(
-    cases: Sequence[Case], cache: Cache | None = None, jobs: int = 1, keep_going: bool = False
+    cases: Sequence[Scan], cache: Cache | None = None, jobs: int = 1, keep_going: bool = False
 ) -> Iterator[Measured | AutoconfError]:
     """Measure every case, in their order, after a look at all new headers; at most 2 * jobs cases are in memory.
 
@@ -76,7 +77,7 @@ def measure_cases(
         yield found
 
 
-def check_headers(case: Case) -> Grid:
+def check_headers(case: Scan) -> Grid:
     """Compare the headers of a case's files; returns the common grid. Raises AutoconfError, naming the file."""
     grids = [read_grid(path, channels) for path, channels in _files(case)]
     for grid in grids[1:]:
@@ -84,7 +85,7 @@ def check_headers(case: Case) -> Grid:
     return grids[0]
 
 
-def measure(case: Case, grid: Grid | None = None, memory: Memory | None = None) -> Measured:
+def measure(case: Scan, grid: Grid | None = None, memory: Memory | None = None) -> Measured:
     """Read one case, a volume at a time.
 
     grid: what `check_headers` said of it, if that was asked already. memory: to be used again for the next case.
@@ -101,7 +102,7 @@ def measure(case: Case, grid: Grid | None = None, memory: Memory | None = None) 
     boxes: list[Box] = []
     brain: dict[str, Counts] = {}
     foreground: dict[str, Counts] = {}
-    picture = None
+    picture = np.zeros(0, np.float32)  # of the first contrast
     outside = np.ones(inside.size, bool)
     for contrast, volume in _contrasts(case, memory):
         check_same_grid(volume, grid)
@@ -112,8 +113,8 @@ def measure(case: Case, grid: Grid | None = None, memory: Memory | None = None) 
         if inside.size:
             foreground[contrast] = count(voxels[inside])
             outside &= voxels[inside] == 0
-        if picture is None:
-            picture = traits.coarse(volume.data, tuple(slice(low, high) for low, high in box))
+        if not picture.size:
+            picture = traits.coarse(volume.data, _slices(box))
         boxes.append(box)
         content.append(isal_zlib.crc32(not_zero, isal_zlib.crc32(np.array(box))))
         samples.append(_sample(voxels))
@@ -157,7 +158,7 @@ def _in_order(tasks: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Measured 
                 future.cancel()
 
 
-def _outcome(case: Case, grid: Grid | AutoconfError | None, cache: Cache | None) -> Measured | AutoconfError:
+def _outcome(case: Scan, grid: Grid | AutoconfError | None, cache: Cache | None) -> Measured | AutoconfError:
     if isinstance(grid, AutoconfError):
         return grid
     try:
@@ -169,14 +170,14 @@ def _outcome(case: Case, grid: Grid | AutoconfError | None, cache: Cache | None)
 _MEMORY = Memory()  # of this process: one case is measured at a time
 
 
-def _files(case: Case) -> list[tuple[str, tuple[int, ...]]]:
+def _files(case: Scan) -> list[tuple[str, tuple[int, ...]]]:
     """Each file of a case once, the mask last, with the channels to read of it (none of a 3D file)."""
     channels = tuple(getattr(case, "channels", ()))
     files = [(path, channels) for path in dict.fromkeys(case.image) if path]
     return files + ([(case.label, ())] if case.label else [])
 
 
-def _contrasts(case: Case, memory: Memory) -> Iterator[tuple[str, Volume]]:
+def _contrasts(case: Scan, memory: Memory) -> Iterator[tuple[str, Volume]]:
     """The contrasts that the case has; each overwrites the one before, unless one file holds them all."""
     there = [(contrast, path) for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
     channels = tuple(getattr(case, "channels", ()))
@@ -207,9 +208,14 @@ def _not_zero(data: np.ndarray) -> tuple[np.ndarray, Box]:
     return words[there].view(data.dtype), [(low, high), *others]
 
 
+def _slices(box: Box) -> tuple[slice, slice, slice]:
+    i, j, k = (slice(low, high) for low, high in box)
+    return i, j, k
+
+
 def _box(there: np.ndarray) -> Box:
     """First and last + 1 index of all that is True, in the array's axis order."""
-    plane = there.any(axis=2)
+    plane = np.asarray(there.any(axis=2))
     edges = [np.flatnonzero(profile) for profile in (plane.any(axis=1), plane.any(axis=0), there.any(axis=(0, 1)))]
     return [(int(found[0]), int(found[-1]) + 1) if found.size else (0, 0) for found in edges]
 
@@ -275,7 +281,7 @@ def _where_not_zero(flat: np.ndarray) -> np.ndarray:
     return places[flat[places] != 0]
 
 
-def _measure_once(case: Case, grid: Grid | None, memory: Memory, cache: Cache | None) -> Measured:
+def _measure_once(case: Scan, grid: Grid | None, memory: Memory, cache: Cache | None) -> Measured:
     if cache is None:
         return measure(case, grid, memory)
     key = _key(case, cache)
@@ -287,7 +293,7 @@ def _measure_once(case: Case, grid: Grid | None, memory: Memory, cache: Cache | 
     return measured
 
 
-def _key(case: Case, cache: Cache) -> Key | None:
+def _key(case: Scan, cache: Cache) -> Key | None:
     files = [os.path.abspath(path) for path, _ in _files(case)]
     layout = [list(channels) for _, channels in _files(case)]
     return cache.key(files, {"version": MEASURE_VERSION, "case": case.case, "layout": layout})
@@ -304,7 +310,7 @@ def _to_store(measured: Measured) -> tuple[dict[str, Any], dict[str, np.ndarray]
     return data, arrays | {"coarse": measured.coarse}
 
 
-def _from_stored(case: Case, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
+def _from_stored(case: Scan, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
     """The inverse of `_to_store`; None if the record does not hold a whole case."""
     parts: dict[str, dict[str, Counts]] = {"brain": {}, "foreground": {}}
     there = [contrast for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]

@@ -77,7 +77,7 @@ def _in_turn(groups: Sequence[str], strata: Sequence[object], seed: int) -> list
     counts: dict[str, Counter] = {}
     for group, stratum in zip(groups, strata, strict=True):
         counts.setdefault(group, Counter())[stratum] += 1
-    stratum_of = {group: min(found, key=lambda s: (-found[s], s)) for group, found in counts.items()}  # type: ignore
+    stratum_of = {group: min(found, key=lambda s: (-found[s], s)) for group, found in counts.items()}
     return sorted(counts, key=lambda g: (stratum_of[g], hashlib.sha256(f"{seed}:{g}".encode()).digest()))
 
 

@@ -26,7 +26,7 @@ def coarse(volume: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarray:
 
     volume: (i, j, k) numbers. box: where the head is.
     """
-    blocks = volume[box].astype(np.float32)
+    blocks: np.ndarray = volume[box].astype(np.float32)
     for axis in range(3):
         edges = np.linspace(0, blocks.shape[axis], COARSE + 1).astype(int)
         sizes = np.maximum(np.diff(edges), 1)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -74,7 +75,7 @@ def read_grid(path: str, channels: Sequence[int] = ()) -> Grid:
     Raises DataError for a file that is no NIfTI, has other axes, holds no numbers or lies on a degenerate grid.
     """
     with _named(path):
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
     return _checked_grid(path, image, channels)
 
 
@@ -109,7 +110,7 @@ def check_same_grid(volume: Volume | Grid, reference: Volume | Grid) -> None:
 
 def _read(path: str, channels: Sequence[int], memory: Memory | None) -> list[Volume]:
     with _named(path):
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)  # Any: its types know of no array
     grid = _checked_grid(path, image, channels)
     with _named(path):
         zipped = path.lower().endswith(".gz")
@@ -130,7 +131,7 @@ def _unzipped(path: str, stored: nibabel.arrayproxy.ArrayProxy, memory: Memory |
     return nibabel.volumeutils.apply_read_scaling(data, stored.slope, stored.inter)
 
 
-def _checked_grid(path: str, image: nibabel.Nifti1Image, channels: Sequence[int]) -> Grid:
+def _checked_grid(path: str, image: Any, channels: Sequence[int]) -> Grid:
     shape, affine, dtype = image.shape, image.affine, image.dataobj.dtype
     if channels and (len(shape) != 4 or max(channels) >= shape[3]):
         wanted = max(channels) + 1

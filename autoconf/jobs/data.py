@@ -66,7 +66,7 @@ def prepared(work: str, to: Bundle, plan: Mapping[str, Choice], home: Path) -> d
         return {}
     named = plan[CACHE].value if CACHE in plan else to.config[CACHE]
     beside = work if os.access(work, os.W_OK) else home
-    return {CACHE: os.path.abspath(named or os.path.join(beside, "prepared"))}
+    return {CACHE: os.path.abspath(str(named or "") or os.path.join(beside, "prepared"))}
 
 
 def _names(item: dict[str, Any]) -> set[str]:

@@ -80,7 +80,7 @@ def make_volume(case: Case, size: int) -> Volume:
     voxel = FIELD_MM / size
     affine = lps_affine(size)
     points = centred_points(affine, (size,) * 3)
-    generous = np.float32([85, 100, 85])[:, None]  # mm; spares the corners the full computation
+    generous = np.array([85, 100, 85], np.float32)[:, None]  # mm; spares the corners the full computation
     places = np.flatnonzero(np.linalg.norm(points / generous, axis=0) < 1)
     template = to_template(case.head, points[:, places])
     kept = inside_brain(template) > 1.0  # a brain mask leaves some fluid around the brain

@@ -65,7 +65,7 @@ def draw_head(rng: np.random.Generator) -> Head:
     return Head(
         turn=_rotation(rng.normal(0, np.radians(3), 3)),
         scale=rng.uniform(0.93, 1.01, 3).astype(np.float32),
-        bend=tuple(draw_waves(rng, 110, 8) for _ in range(3)),
+        bend=(draw_waves(rng, 110, 8), draw_waves(rng, 110, 8), draw_waves(rng, 110, 8)),
         bend_mm=rng.uniform(1.0, 2.2),
         folds=draw_waves(rng, rng.uniform(20, 25), 40),
         depths=draw_waves(rng, 45, 12),

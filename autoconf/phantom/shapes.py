@@ -6,8 +6,10 @@ RAS+ (x right, y anterior, z superior). Distances are in mm and positive *inside
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 CHUNK = 1 << 15  # points per block: a block and its temporaries stay in the processor's cache
 
@@ -63,7 +65,7 @@ def draw_waves(rng: np.random.Generator, wavelength: float, count: int = 24) -> 
     return Waves((direction * length).astype(np.float32), phases.astype(np.float32))
 
 
-def ellipsoid(points: np.ndarray, centre, semi) -> np.ndarray:
+def ellipsoid(points: np.ndarray, centre: ArrayLike, semi: ArrayLike) -> np.ndarray:
     """Distance to an axis-aligned ellipsoid, (3, N) mm -> (N,) mm, positive inside.
 
     First-order (exact on the surface, good near it). Source: I. Quilez, "ellipsoid - SDF".
@@ -76,7 +78,7 @@ def ellipsoid(points: np.ndarray, centre, semi) -> np.ndarray:
     return (1 - k0) * ratio
 
 
-def tube(points: np.ndarray, nodes, grow=1.0) -> np.ndarray:
+def tube(points: np.ndarray, nodes: Any, grow: Any = 1.0) -> np.ndarray:
     """Distance to a bent tube, (3, N) mm -> (N,) mm, positive inside.
 
     nodes: rows (x, y, z, radius) in mm along the tube; grow: factor on the radius, () or (N,).

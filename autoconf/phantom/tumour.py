@@ -69,7 +69,8 @@ def draw_lesions(rng: np.random.Generator, head: Head, enhancing: bool, growth: 
     """
     count = int(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.10]))
     has_core = bool(enhancing or rng.random() < 0.75)  # else oedema is all there is to see
-    sites, lesions = _sites(head), []
+    sites = _sites(head)
+    lesions: list[Lesion] = []
     for index in range(count):
         radius = rng.uniform(11, 21) if index == 0 else rng.uniform(5, 10)
         room = np.full(sites.shape[1], True)
@@ -84,7 +85,9 @@ def draw_lesions(rng: np.random.Generator, head: Head, enhancing: bool, growth: 
     return tuple(lesions)
 
 
-def _lesion(rng, centre, radius, enhancing, core, growth) -> Lesion:
+def _lesion(
+    rng: np.random.Generator, centre: np.ndarray, radius: float, enhancing: bool, core: bool, growth: float
+) -> Lesion:
     axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     lengths = rng.uniform(0.8, 1.25, 3)
     lengths /= lengths.prod() ** (1 / 3)
@@ -225,7 +228,7 @@ def _soak(shares: np.ndarray, labels: np.ndarray, front: np.ndarray) -> None:
     labels[(wet > 0.42) & (front > 0)] = OEDEMA
 
 
-def _add_core(shares, labels, lesion: Lesion, points: np.ndarray, voxel: float) -> None:
+def _add_core(shares: np.ndarray, labels: np.ndarray, lesion: Lesion, points: np.ndarray, voxel: float) -> None:
     """Replace tissue by one lesion's core, in place; ventricles and skull are spared."""
     near = _around(lesion, points)
     local = points[:, near]

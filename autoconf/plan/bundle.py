@@ -86,7 +86,7 @@ def check_override(bundle: Bundle, key: str, value: Any) -> None:
     own = bundle.config[key]
     if key == "network_name" and value != own:
         raise AutoconfError(f"'{key}' only names the network. Choose it with --network {value}.")
-    kinds = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}
+    kinds: dict[type, Any] = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}
     expected = kinds.get(type(own))
     if isinstance(own, str) and own.startswith(("$", "@")) or expected is None:
         return

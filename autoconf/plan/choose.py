@@ -112,7 +112,7 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     """
     chosen = {key: Choice(value, "set by hand") for key, value in fixed.items()}
 
-    def decide(key: str, decision) -> Any:
+    def decide(key: str, decision: Callable[[], Choice]) -> Any:
         if key not in chosen and key in of.bundle.config:
             chosen[key] = decision()
         return chosen[key].value if key in chosen else of.bundle.config.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from autoconf.errors import AutoconfError
@@ -10,7 +11,7 @@ from autoconf.plan import rules
 from autoconf.plan.bundle import Bundle
 from autoconf.plan.choose import USABLE
 from autoconf.plan.machine import Machine
-from autoconf.plan.memory import count_step, network_step
+from autoconf.plan.memory import StepMemory, count_step, network_step
 from autoconf.plan.rules import Choice
 
 MIN_BATCH_2D = 4  # the study's
@@ -25,7 +26,7 @@ def choose_2d(
     """Decide each key that the bundle has, as `choose` does for volumes. training: images, with validation."""
     chosen = {key: Choice(value, "set by hand") for key, value in fixed.items()}
 
-    def decide(key: str, decision) -> Any:
+    def decide(key: str, decision: Callable[[], Choice]) -> Any:
         if key not in chosen and key in bundle.config:
             chosen[key] = decision()
         return chosen[key].value if key in chosen else bundle.config.get(key)
@@ -65,7 +66,7 @@ def _batch(bundle: Bundle, size: int, machine: Machine, images: int) -> Choice:
     return rules.batch_size((size, size), fitting, float(images) * math.prod((size, size)), MAX_BATCH_2D)
 
 
-def _count(bundle: Bundle, size: int):
+def _count(bundle: Bundle, size: int) -> StepMemory:
     return count_step(bundle.configs, bundle.channels, (size, size))
 
 

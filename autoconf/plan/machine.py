@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoconf.errors import AutoconfError
@@ -125,7 +126,7 @@ def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str, amp: bool
     return Speed(step / voxels, alone / voxels, said)
 
 
-def _seconds(run, device: str) -> float:
+def _seconds(run: Callable[[], object], device: str) -> float:
     """The mean of TIMED_STEPS runs, after one more."""
     import torch
 

@@ -121,9 +121,9 @@ def outlines(stack: Stack) -> dict[str, Lines]:
     """The lines of all slices."""
     lines = {}
     for region, masks in stack.masks.items():
-        paths = [[outline(mask) for mask in mask_stack] for mask_stack in masks]
+        truth, pred = ([outline(mask) for mask in mask_stack] for mask_stack in masks)
         areas = [np.count_nonzero(mask_stack, axis=(1, 2)) * stack.pixel_area for mask_stack in masks]
-        lines[region] = Lines(*paths, *(area.round(2).tolist() for area in areas))
+        lines[region] = Lines(truth, pred, areas[0].round(2).tolist(), areas[1].round(2).tolist())
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,7 @@ def outline(mask: np.ndarray, tolerance: float = 0.7) -> str:
     import contourpy  # part of matplotlib
 
     padded = np.pad(mask, 1).astype(np.float32)
-    lines = contourpy.contour_generator(z=padded).lines(0.5)
+    lines: Any = contourpy.contour_generator(z=padded).lines(0.5)
     return "".join(_path(simplify(np.rint(points * 2).astype(int) - 1, tolerance)) for points in lines)
 
 

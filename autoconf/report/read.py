@@ -133,8 +133,10 @@ def read_progress(path: str) -> tuple[list[Epoch], int]:
         try:
             row = dict(zip(lines[0], line, strict=True))
             dice = float(row["validation_dice"]) if row["validation_dice"] else None
-            numbers = (float(row[name]) for name in ("seconds", "learning_rate", "loss"))
-            epochs.append(Epoch(int(row["epoch"]), *numbers, dice if dice is None or math.isfinite(dice) else None))
+            seconds, rate, loss = (float(row[name]) for name in ("seconds", "learning_rate", "loss"))
+            epochs.append(
+                Epoch(int(row["epoch"]), seconds, rate, loss, dice if dice is None or math.isfinite(dice) else None)
+            )
         except ValueError:
             damaged += 1
     return epochs, damaged

@@ -137,8 +137,8 @@ def _references(scores: Scores, region: str) -> str:
         means = {key: number(found, key) if value is None else value for key, value in means.items()}
         other = means["dice"]
         gain = "" if mine is None or other is None else f"{mine - other:+.3f}"
-        cells = (metric.text(means[key]) for key, metric in shown.items())
-        rows.append((REFERENCES.get(name, name), *cells, gain))
+        cells = [metric.text(means[key]) for key, metric in shown.items()]
+        rows.append((REFERENCES.get(str(name), str(name)), *cells, gain))
     labels = (f"{m.label}, {unit(scores)}" if m.length else m.label for m in shown.values())
     header = ("", *labels, "Dice gained by the model")
     caption = f"{region_name(scores, region)}: beside answers that need no training"

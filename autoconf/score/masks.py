@@ -36,6 +36,7 @@ class Labels:
     @property
     def volume(self) -> Volume:
         """The same, for comparing grids; not for images."""
+        assert self.affine is not None
         return Volume(self.path, self.data, self.affine)
 
     def region(self, values: Iterable[int] | None) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -39,7 +40,7 @@ def draw(shown: list[tuple[str, float, Pair]], meaning: Meaning, region: str) ->
     return png.getvalue()
 
 
-def _draw_case(panel, pair: Pair, meaning: Meaning, region: str) -> None:
+def _draw_case(panel: Any, pair: Pair, meaning: Meaning, region: str) -> None:
     flair, truth, pred, spacing = read_shown(pair, meaning, region)
     area = (truth if truth.any() else pred).sum(axis=(0, 1))
     level = int(area.argmax()) if area.any() else flair.shape[2] // 2

@@ -92,7 +92,7 @@ def make_atlas(pairs: Iterable[Pair], of_truth: dict[str, tuple[int, ...] | None
         masks.append(tumour[box][np.ix_(*centres)])
     if not masks or not any(mask.any() for mask in masks):
         return None
-    share = np.mean(masks, axis=0, dtype=np.float32)
+    share = np.asarray(np.mean(masks, axis=0, dtype=np.float32))
     dice = {t: np.mean([overlap(share >= t, mask).dice for mask in masks]) for t in THRESHOLDS}
     return Atlas(share, max(dice, key=lambda t: dice[t]), len(masks))
 

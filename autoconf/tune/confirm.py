@@ -160,7 +160,7 @@ def _train_and_score(search: Search, worker: Worker, run: Run, claim: Claim) -> 
     text = yaml.safe_dump(values | {"seed": run.seed} | changed(run.settings, search), sort_keys=False)
     override.write_text(text, encoding="utf-8")
     out, scored = claim.folder / "run", claim.folder / "evaluation"
-    device = {"device": worker.device} if worker.device else {}
+    device: dict[str, object] = {"device": worker.device} if worker.device else {}
     _process(search, worker, claim, "training", override, search.run_values(out) | {"resume": True} | device)
     asked = search.run_values(scored) | {"section": "validation", "fold": run.fold}
     asked |= {"checkpoint": out / "model_final.pt"} | device

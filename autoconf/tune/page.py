@@ -57,19 +57,19 @@ def _verdict(search: Search, found: Sequence[Trial], verdict: Verdict | None, fi
     if best:
         rows = [(key, _shown(value), _shown(search.value(key))) for key, value in best.settings.items()]
         body += table(rows, ("setting", f"trial {best.number}", "as planned"), "The best trial", "plan")
-    for param in search.space.params if best else ():
-        if param.at_its_end(best.settings.get(param.key)):
+    for param in search.space.params:
+        if best and param.at_its_end(best.settings.get(param.key)):
             text = (
                 f"{param.key} lies at an end of its range ({param.described()}): a wider one may hold a better value."
             )
             body += paragraph(text, "warning")
     if verdict:
-        rows = [
+        runs = [
             (r["seed"], r["fold"], r["cases"], r["default"], r["tuned"], r["tuned"] - r["default"])
             for r in verdict.runs
         ]
         header = ("seed", "validation fold", "cases", "Dice as planned", "Dice tuned", "difference")
-        body += table(rows, header, "Trained again, on folds that did not choose", "numbers")
+        body += table(runs, header, "Trained again, on folds that did not choose", "numbers")
         body += paragraph(
             f"{verdict.wins} cases are better with the tuned settings, {verdict.losses} worse. The interval is a "
             f"bootstrap over {counted(verdict.patients, 'patient')}. A full training is longer than these runs of "

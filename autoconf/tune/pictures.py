@@ -34,7 +34,8 @@ def history(found: Sequence[Trial]) -> str:
     """Dice of each trial, and the best so far as a line."""
     scored = [t for t in found if t.dice is not None]
     x, y = _frame([float(t.number) for t in scored], [t.dice or 0.0 for t in scored])
-    best, steps = -math.inf, []
+    best = -math.inf
+    steps: list[tuple[float, float]] = []
     for t in scored:
         if t.state == COMPLETE and (t.dice or 0.0) > best:
             if steps:
@@ -71,16 +72,16 @@ def slices(param: Param, found: Sequence[Trial], planned: Any) -> str:
     """One setting against Dice; a dashed line marks what was planned."""
     scored = [t for t in found if t.dice is not None and param.key in t.settings]
     where = {t.number: _along(param, t.settings[param.key]) for t in scored}
-    x, y = _frame(list(where.values()), [t.dice or 0.0 for t in scored])
+    x, y = _frame([place for place in where.values() if place is not None], [t.dice or 0.0 for t in scored])
     x = Scale(*_ends(param), x.start, x.end)
     body = _y_axis(x, y)
     for at, label in _marks(param):
         place = x.place(at)
         body += line(place, y.start, place, y.end, "grid") + text(place, y.start + 13, label, "middle", "tick")
     body += text((x.start + x.end) / 2, y.start + 28, param.key, "middle")
-    at = _along(param, planned)
-    if at is not None and x.low <= at <= x.high:
-        body += line(x.place(at), y.start, x.place(at), y.end, "limit")
+    mark = _along(param, planned)
+    if mark is not None and x.low <= mark <= x.high:
+        body += line(x.place(mark), y.start, x.place(mark), y.end, "limit")
     body += _dots(scored, x, y, lambda t: where[t.number])
     words = f"{len(scored)} trials; {param.key} from {param.described()}; planned: {planned}."
     return svg(f"slice-{_ident(param.key)}", f"{param.key} against Dice", words, HEIGHT, body)
