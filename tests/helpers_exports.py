@@ -54,7 +54,7 @@ def monai_bundle(*commands: list[Any], cwd: Path) -> list[Done]:
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
     )
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and len(lines) == len(commands), done.stderr[-3000:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -122,6 +123,13 @@ def tried(request, tmp_path_factory) -> Tried:
         "folder": export("--format", "onnx", "--export_path", plan / "model.onnx"),
         "mistyped": export("--formt", "onnx"),
     }
+    if bundle == "unetr3d":
+        datalist = ("--datalist", request.getfixturevalue("volumes").datalist, "--output_dir")
+        files = ["evaluate", *NETWORK[bundle]]
+        words = ("--amp", "False", *weights, *datalist, home / "scores of the network")
+        commands["evaluated"] = run(bundle, "evaluating", [*files, plan], *words)
+        words = ("--exported", home / "model.onnx", *datalist, home / "scores of onnx")
+        commands["onnx evaluated"] = run(bundle, "evaluating", [*files, "inference_onnx", plan], *words)
     done = monai_bundle(*commands.values(), cwd=home)
     return Tried(home, dict(zip(commands, done, strict=True)), network)
 
@@ -157,6 +165,15 @@ def test_a_file_of_monais_own_command_serves_too(tried):
     assert_done(tried.done["export by monai"])
     assert_done(tried.done["monai"])
     assert same_masks(tried.home / "by the network", tried.home / "by monai")
+
+
+def test_an_exported_file_can_be_evaluated(tried):
+    if bundle_of(tried) == "pseudo2d":
+        pytest.skip("the overlay is the same, and its keys are compared below")
+    assert_done(tried.done["evaluated"])
+    assert_done(tried.done["onnx evaluated"])
+    of_network, of_file = (tried.home / f"scores of {who}" / "dice_raw.csv" for who in ("the network", "onnx"))
+    assert of_network.read_bytes() == of_file.read_bytes()
 
 
 def noise(count: int, bundle: str) -> torch.Tensor:
@@ -397,6 +414,8 @@ def shipped(volumes, tmp_path_factory) -> Path:
             commands.append(run("unetr3d", "inferring", ["inference", f"inference_{kind}"], *words))
     for done in monai_bundle(*commands, cwd=home):
         assert_done(done)
+        far = re.search(r"at most (\S+) of a logit", done.output)
+        assert not far or float(far[1]) <= 1e-4  # the page says 4e-5
     return home
 
 

@@ -291,7 +291,7 @@ def test_each_config_runs_and_has_all_properties_from_any_working_directory(bund
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert [line for line in done.stdout.splitlines() if line.startswith("missing:")] == WANTED, done.stderr[-3000:]
