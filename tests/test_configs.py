@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import os
 import pydoc
 import re
 import subprocess
@@ -22,6 +21,7 @@ CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
 NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
 ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train", "finetune")
 ON_TRAIN += ("multi_gpu_train+finetune", "pretrain_mae", "multi_gpu_train+pretrain_mae", "pretrain_pseudo")
+EXPORTS = ("inference+export", *(f"inference+inference_{kind}" for kind in ("torchscript", "onnx", "trt")))
 RUNS = {  # the files that a user gives to one run
     "pseudo2d": [
         *ALONE,
@@ -32,12 +32,14 @@ RUNS = {  # the files that a user gives to one run
         "train+finetune",
         "evaluate+ensemble",
         "inference+ensemble",
+        *EXPORTS,
     ],
     "unetr3d": [
         *ALONE,
         "pseudo_label",
         *(f"train+{name}" for name in ON_TRAIN),
         "evaluate+multi_gpu_evaluate",
+        *EXPORTS,
         *(f"{name}+ensemble" for name in ("evaluate", "inference", "inference+networks/segresnet")),
         *(f"{name}+networks/{network}" for name in ALONE for network in NETWORKS),
     ],
@@ -88,7 +90,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 
 
 SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
-SHARED += ("augment", "batches", "checkpoints", "ensemble", "speed", "pretrained")
+SHARED += ("export", "exported", "augment", "batches", "checkpoints", "ensemble", "speed", "pretrained")
 SHARED += ("labelers", "label_rules", "fusion", "label_audit")
 COPIES = [f"scripts/{name}.py" for name in SHARED]
 
@@ -349,43 +351,3 @@ def test_the_doctor_starts_without_torch():
     code = f"import sys; from autoconf.doctor import doctor, {names}; print({{'torch', 'monai'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-# MONAI's own check
-
-CHECK_PROPERTIES = """
-import json, sys
-root, settings = sys.argv[1], json.loads(sys.argv[2])
-sys.argv[1:] = []
-sys.path.insert(0, root)
-from monai.bundle import ConfigWorkflow
-for kind, *names in (["train", "train"], ["train", "train", "evaluate"], ["infer", "inference"]):
-    files = [f"{root}/configs/{name}.yaml" for name in names]
-    workflow = ConfigWorkflow(
-        workflow_type=kind, config_file=files, meta_file=f"{root}/configs/metadata.json", logging_file=False, **settings
-    )
-    workflow.initialize()
-    print("+".join(names), workflow.check_properties())
-"""
-
-
-@pytest.mark.parametrize("bundle", NAMES)
-def test_monai_finds_all_properties_of_a_bundle(bundle, request, tmp_path):
-    settings = {"output_dir": str(tmp_path / "out"), "num_workers": 0}
-    if bundle == "unetr3d":
-        volumes = request.getfixturevalue("volumes")
-        settings |= {"datalist": str(volumes.datalist), "patch_size": [32] * 3, "target_spacing": [5.0] * 3}
-    else:
-        masks = request.getfixturevalue("pseudo_labelled") / "masks"
-        settings |= {"datalist": str(request.getfixturevalue("slices").datalist), "mask_dir": str(masks)}
-        settings |= {"image_size": 64}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CHECK_PROPERTIES, BUNDLES / bundle, json.dumps(settings)],
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.endswith("]")]
-    assert lines == ["train []", "train+evaluate []", "inference []"], done.stderr[-3000:]

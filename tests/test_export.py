@@ -1,4 +1,4 @@
-"""TorchScript and ONNX, exported by the commands of the bundle's page, answer as the bundle's own network does."""
+"""TorchScript and ONNX, exported by MONAI's own commands as the bundle's page has them, answer as its network does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from monai.bundle import ConfigParser
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason="export to ONNX: pip install '.[export]'")
 
-SHIPPED = UNETR3D / "models" / "model.pt"
 TINY = {
     "patch_size": [32, 32, 32],
     "network_def::feature_size": 4,
@@ -28,7 +27,6 @@ TINY = {
     "network_def::num_heads": 2,
 }
 TORCHSCRIPT, ONNX = 1e-5, 1e-3  # of a logit: how far an exported network may be from the bundle's
-needs_weights = pytest.mark.skipif(not SHIPPED.exists(), reason=f"no shipped weights: {SHIPPED} is missing")
 
 
 def documented(program: str) -> list[str]:
@@ -103,11 +101,4 @@ def test_exported_networks_answer_as_the_bundle_does(tmp_path):
     torch.save(parser.get_parsed_content("network_def").state_dict(), tmp_path / "tiny.pt")
     found = answers(tmp_path, tmp_path / "tiny.pt", TINY)
     assert found["bundle"].std() > 0.01
-    assert_agree(found)
-
-
-@needs_weights
-def test_exported_shipped_weights_answer_as_the_bundle_does(tmp_path):
-    found = answers(tmp_path, SHIPPED, {})
-    assert 0.01 < (found["bundle"] > 0).mean() < 0.9, "masks of nothing would agree anyhow"
     assert_agree(found)

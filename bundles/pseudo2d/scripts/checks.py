@@ -148,8 +148,8 @@ def check_weights(checkpoint: str, network: torch.nn.Module) -> None:
     )
 
 
-def check_writable(folder: str) -> None:
-    """Refuse an output folder in which no file can be made; leaves nothing behind."""
+def check_writable(folder: str, knob: str = "output_dir") -> None:
+    """Refuse an output folder in which no file can be made; leaves nothing behind. knob: what names the folder."""
     there = os.path.abspath(folder)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
@@ -157,7 +157,7 @@ def check_writable(folder: str) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        refuse(f"cannot write to output_dir {folder}: {error.strerror}. Choose another with --output_dir.")
+        refuse(f"cannot write to {knob} {folder}: {error.strerror}. Choose another with --{knob}.")
 
 
 def check_keys(argv: list[str]) -> None:

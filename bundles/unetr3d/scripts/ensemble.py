@@ -32,6 +32,8 @@ def check_ensemble(checkpoint: str, checkpoints: Sequence[str], mirrored: bool, 
     checkpoint: the config's own, which counts only where `checkpoints` names no other.
     """
     check_settings(**settings)
+    if "exported" in settings:
+        refuse("an exported file and ensemble.yaml cannot be used together. Leave one of them out.")
     if not isinstance(mirrored, bool):
         refuse(f"mirrored is {mirrored!r}. It must be True or False, with a capital letter.")
     if not isinstance(checkpoints, (list, tuple)) or not checkpoints:
