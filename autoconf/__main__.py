@@ -31,6 +31,7 @@ VERBS = {  # in the order of use
     "score": "compare predicted masks with the truth, with intervals, beside trivial predictions",
     "doctor": "check metrics, data, training and model for what would make a score a lie",
     "report": "one HTML page about a run: scores, curves, overlays, plan, audit",
+    "layout": "a data folder as a datastore for MONAI Label (label/README.md)",
     "submit": "run one of these as several jobs of a cluster that share its work",
 }
 FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a verb needs

@@ -28,6 +28,8 @@ class Segment(BundleInferTask):
 
     def __init__(self, path: str, conf: dict[str, str], **settings: Any) -> None:
         super().__init__(path, conf, const=Keys(), load_strict=True, **settings)
+        if self.dimension == 2:  # MONAI Label would bring (row, column) to the size of (column, row)
+            self.add_post_restore = False
 
     def __call__(self, request: Mapping[str, Any], callbacks: Any = None) -> tuple[Any, Any]:
         image = request.get("image")
