@@ -1,8 +1,8 @@
 """The verb `layout`: a data folder as a datastore for MONAI Label, which keeps one file per scan and lists one folder.
 
-    OUT/<case>_flair.nii.gz                         what a viewer lists and shows
-    OUT/modalities/<case>_{t1,t1ce,t2}.nii.gz       where the bundle finds the other contrasts
-    OUT/labels/final/<case>_flair.nii.gz            the whole tumour as 0 and 1, with --labels
+OUT/<case>_flair.nii.gz                         what a viewer lists and shows
+OUT/modalities/<case>_{t1,t1ce,t2}.nii.gz       where the bundle finds the other contrasts
+OUT/labels/final/<case>_flair.nii.gz            the whole tumour as 0 and 1, with --labels
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def _write_label(scan: Scan, out: Path, scheme: Scheme) -> None:
     unknown = sorted(set(np.unique(mask.data).tolist()) - scheme.values) if scheme.meaning else []
     if unknown:
         raise DataError(
-            "labels", f"{scan.label}: value {unknown[0]:g} has no meaning in {scheme.name}. Say --scheme, or correct it."
+            "labels",
+            f"{scan.label}: value {unknown[0]:g} is not in {scheme.name}. Say --scheme, or correct it.",
         )
     tumour = np.isin(mask.data, scheme.regions["wt"]).astype(np.uint8)
     target = out / "labels" / "final" / f"{scan.case}{ENDS[TOP]}.nii.gz"

@@ -56,7 +56,13 @@ def infer_as_monai_label(bundle: Path, overrides: dict[str, Any], image: Path, w
         network = parser.get_parsed_content("network_def")
         network.load_state_dict(torch.load(weights))
         network.eval()
-        item = {"device": "cpu", "model": bundle.name, "image": str(image), "image_path": str(image), "description": "x"}
+        item = {
+            "device": "cpu",
+            "model": bundle.name,
+            "image": str(image),
+            "image_path": str(image),
+            "description": "x",
+        }
         item |= {"model_filename": ["model.pt"], "logging": "INFO"}
         for transform in parser.get_parsed_content("preprocessing").transforms:
             item = transform(item)
@@ -75,30 +81,35 @@ def random_weights(bundle: Path, overrides: dict[str, Any], path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("affine", [None, tilted_affine()], ids=["plain", "slice-first, mirrored, tilted"])
-def test_a_mask_lies_on_its_scans_grid_and_is_that_of_run_inferring(tmp_path, affine):
-    image = datastore(tmp_path / "a store", affine=affine)
+def test_a_mask_lies_on_its_scans_grid_and_is_that_of_run_inferring(tmp_path):
+    """Of a plain scan, and of one that is stored slice-first, mirrored and tilted."""
+    images = [
+        datastore(tmp_path / "plain", "Case+1 a"),
+        datastore(tmp_path / "a tilted one", "Case+2 b", affine=tilted_affine()),
+    ]
     weights = random_weights(UNETR3D, SMALL, tmp_path / "model.pt")
-    item = infer_as_monai_label(UNETR3D, SMALL, image, weights)
     words = [word for key, value in SMALL.items() for word in (f"--{key}", str(value).replace(" ", ""))]
     run_bundle(
-        *(UNETR3D, "inferring", ["inference.yaml"], "--dataset_dir", _as_cases(image, tmp_path / "cases")),
+        *(UNETR3D, "inferring", ["inference.yaml"], "--dataset_dir", _as_cases(images, tmp_path / "cases")),
         *("--checkpoint", weights, "--output_dir", tmp_path / "masks", *words),
     )
-    saved = nibabel.load(tmp_path / "masks" / "Case+1 a.nii.gz")
-    mask = item["pred"]
-    assert mask.dtype == torch.uint8  # MONAI Label writes no bool and no int64
-    assert mask.shape == (1, *saved.shape)  # or Restored would resize it
-    assert torch.unique(mask).tolist() == [0, 1]
-    assert np.array_equal(np.asarray(mask[0]), np.asarray(saved.dataobj))
-    assert np.allclose(item["image"].meta["original_affine"], nibabel.load(image).affine)  # which it writes
+    for image in images:
+        item = infer_as_monai_label(UNETR3D, SMALL, image, weights)
+        saved = nibabel.load(tmp_path / "masks" / image.name.replace("_flair", ""))
+        mask = item["pred"]
+        assert mask.dtype == torch.uint8  # MONAI Label writes no bool and no int64
+        assert mask.shape == (1, *saved.shape)  # or Restored would resize it
+        assert torch.unique(mask).tolist() == [0, 1]
+        assert np.array_equal(np.asarray(mask[0]), np.asarray(saved.dataobj))
+        assert np.allclose(item["image"].meta["original_affine"], nibabel.load(image).affine)  # which it writes
 
 
-def _as_cases(image: Path, to: Path) -> Path:
-    """The four files side by side."""
+def _as_cases(images: list[Path], to: Path) -> Path:
+    """All files side by side."""
     to.mkdir()
-    for path in image.parent.rglob("*.nii.gz"):
-        shutil.copy(path, to)
+    for image in images:
+        for path in image.parent.rglob("*.nii.gz"):
+            shutil.copy(path, to)
     return to
 
 
@@ -111,7 +122,7 @@ def test_a_pictures_mask_has_its_size(tmp_path):
     item = infer_as_monai_label(PSEUDO2D, small, tmp_path / "a.png", weights)
     assert item["pred"].shape == (1, 40, 24)
     assert item["pred"].dtype == torch.uint8
-    assert os.listdir(tmp_path) == ["a.png", "model.pt"] or set(os.listdir(tmp_path)) == {"a.png", "model.pt"}
+    assert set(os.listdir(tmp_path)) == {"a.png", "model.pt"}  # no mask is written beside
 
 
 @pytest.mark.parametrize("bundle", NAMES)
@@ -140,15 +151,11 @@ def test_any_contrast_leads_to_all_four_in_the_networks_order(tmp_path, top):
     assert found["image_path"] == str(image)
 
 
-def test_a_datastore_of_links_and_a_raw_case_folder_work_too(tmp_path):
+def test_a_raw_case_folder_works_too(tmp_path):
     home = write_case(tmp_path, "BraTS-GLI-00001-000", naming="-")
     case, files = siblings.siblings(str(home / "BraTS-GLI-00001-000-t2f.nii.gz"))
     assert case == "BraTS-GLI-00001-000"
-    assert [Path(file).name[-11:] for file in files] == ["t1n.nii.gz"[-11:].rjust(11, "-"), *_ends("t1c", "t2w", "t2f")]
-
-
-def _ends(*names: str) -> list[str]:
-    return [f"-{name}.nii.gz"[-11:] for name in names]
+    assert files == [str(home / f"BraTS-GLI-00001-000{end}.nii.gz") for end in ("-t1n", "-t1c", "-t2w", "-t2f")]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +223,11 @@ def test_layout_makes_a_datastore_that_a_bundle_reads(tmp_path):
     files = sorted(str(path.relative_to(store_)) for path in store_.rglob("*.nii.gz"))
     assert files == sorted(
         [f"{case}_flair.nii.gz" for case in ("BraTS-GLI-00001-000", "BraTS2021_00002")]
-        + [f"modalities/{c}_{n}.nii.gz" for c in ("BraTS-GLI-00001-000", "BraTS2021_00002") for n in ("t1", "t1ce", "t2")]
+        + [
+            f"modalities/{c}_{n}.nii.gz"
+            for c in ("BraTS-GLI-00001-000", "BraTS2021_00002")
+            for n in ("t1", "t1ce", "t2")
+        ]
         + ["labels/final/BraTS-GLI-00001-000_flair.nii.gz"]
     )
     found = readers.LoadNiftid("image")({"image": str(store_ / "BraTS-GLI-00001-000_flair.nii.gz")})["image"]

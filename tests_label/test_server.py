@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 import torch
-from conftest import Server, run_inferring, start, wait_for_training
+from helpers_label import Server, run_inferring, start, wait_for_training
 from PIL import Image
 
 SCAN = "BraTS-GLI-00000-000_flair"
@@ -19,9 +19,9 @@ SCAN = "BraTS-GLI-00000-000_flair"
 
 def served(server: Server, model: str, image: str, to: Path) -> np.ndarray:
     """The mask that the server sends, and saves to a file."""
-    answer = requests.post(f"{server.url}/infer/{model}", params={"image": image, "output": "image"}, timeout=120)
-    assert answer.status_code == 200, answer.text
-    to.write_bytes(answer.content)
+    file, about = server.client.infer(model, image, {})
+    shutil.move(file, to)
+    assert set(about["label_names"].values()) == {1}
     return np.asarray(nibabel.load(to).dataobj if to.name.endswith(".nii.gz") else Image.open(to))
 
 
@@ -133,7 +133,7 @@ def test_three_labels_train_new_weights_which_are_served_and_the_shipped_ones_ke
         weights = server.bundle(model) / "models"
         shipped = (server.bundles / model / "models" / "model.pt").read_bytes()
         assert (weights / "model.pt").read_bytes() == shipped
-        server.client.train(model, {"max_epochs": 1, "device": "cpu", "learning_rate": 1.0e-2})
+        server.client.train_start(model, {"max_epochs": 1, "device": "cpu", "learning_rate": 1.0e-2})
         task = wait_for_training(server.client)
         assert task["status"] == "DONE", "\n".join(task["details"])
         assert (weights / "model.pt").read_bytes() != shipped

@@ -44,7 +44,10 @@ class GlioApp(MONAILabelApp):
         return {name: Train(path, self.conf, self._infers[name].dimension) for name, path in self.bundles.items()}
 
     def init_strategies(self) -> dict[str, Any]:
-        return {f"entropy_{name}": MostUncertain(name) for name in self.bundles} | {"random": Random(), "first": First()}
+        return {f"entropy_{name}": MostUncertain(name) for name in self.bundles} | {
+            "random": Random(),
+            "first": First(),
+        }
 
     def init_scoring_methods(self) -> dict[str, EntropyScoring]:
         return {
@@ -53,7 +56,7 @@ class GlioApp(MONAILabelApp):
         }
 
     def infer(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
-        """Segment one image. What a bundle refuses ends the process elsewhere; here it becomes an answer of one line."""
+        """Segment one image. What a bundle refuses would end the process; here it is an answer of one line."""
         try:
             return super().infer(request, datastore)
         except MONAILabelException as error:

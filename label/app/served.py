@@ -1,4 +1,4 @@
-"""MONAI Label's web server, that answers no web page but its own: its default lets every page in a browser read scans."""
+"""MONAI Label's web server that answers its own pages alone: its default lets every page in a browser read scans."""
 
 from monailabel.config import settings
 

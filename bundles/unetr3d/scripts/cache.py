@@ -52,7 +52,8 @@ UNUSED_DAYS = 30  # after which a recipe's cases are deleted: they can be made a
 class PreparedCases(Dataset):
     """The cases of a datalist after their deterministic transforms, each (C, H, W, D) in memory-mapped arrays.
 
-    data: items as `scripts.datalist` makes them, or MONAI Label, with one file of each scan. transform: the `Compose` that prepares one.
+    data: items as `scripts.datalist` makes them, or MONAI Label, with one file of each scan.
+    transform: the `Compose` that prepares one.
     cache_dir: where they are kept. pick: what an index gives, made of the case's arrays (`image`, `label`, `tumour`)
     and its name (`case`); without it, the whole volumes as tensors.
     """

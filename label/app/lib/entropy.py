@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lib.files import fits
-from lib.infer import Segment
 from monai.transforms import Activationsd
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
+
+from lib.files import fits
+from lib.infer import Segment
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +64,9 @@ class EntropyScoring(ScoringMethod):
 
 
 def entropy(probabilities: torch.Tensor, image: torch.Tensor) -> float:
-    """Mean binary entropy in bits, 0..1. probabilities: (R, ...); image: (C, ...), of which what is 0 in all is no head.
+    """Mean binary entropy in bits, 0..1.
 
-    A picture is 0 in few places: nearly all of it counts.
+    probabilities: (R, ...) in 0..1. image: (C, ...); where it is 0 in all channels there is no head.
     """
     p = torch.as_tensor(probabilities).float().cpu().clamp(1e-6, 1 - 1e-6)
     bits = -(p * p.log2() + (1 - p) * (1 - p).log2()).amax(dim=0)  # of the region that is least clear

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from lib.files import fits, kinds
 from monailabel.tasks.infer.bundle import BundleConstants, BundleInferTask
 from PIL import Image
+
+from lib.files import fits, kinds
 
 
 class Keys(BundleConstants):
@@ -40,7 +41,7 @@ class Segment(BundleInferTask):
         return super().__call__(request, callbacks)
 
     def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[Any, Any]:
-        """Volumes as MONAI Label writes them. A picture's mask as PNG, 0 and 1: ITK writes it sideways, JPEG alters it."""
+        """Volumes as MONAI Label writes them; a picture's mask as PNG, 0 and 1. (ITK turns it, JPEG alters it.)"""
         if self.dimension == 3:
             return super().writer(data, extension, dtype)
         mask = np.asarray(data[self.output_label_key]).squeeze() > 0  # (row, column)

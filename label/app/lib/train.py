@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.files import fits, kinds
 from monailabel.tasks.train.bundle import BundleTrainTask
+
+from lib.files import fits, kinds
 
 SERVED, SHIPPED = "model.pt", "model_shipped.pt"  # a shorter name than the first one's would be served in its place
 LEARNING_RATE = 1.0e-4  # a tenth of what made the weights: a few new cases shall correct them, not replace them
@@ -55,7 +56,7 @@ class Train(BundleTrainTask):
         return (train, validate) if self.validates else (datalist, datalist[:1])
 
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        """max_epochs also for the schedule of the learning rate; the others are MONAI Label's, who knows no datalist."""
+        """What MONAI Label does not set: the schedule's max_epochs, for one, and where the run's files go."""
         overrides["max_epochs"] = self.request.get("max_epochs", 50)
         overrides["learning_rate"] = float(self.request.get("learning_rate", LEARNING_RATE))
         overrides["num_workers"] = int(self.request.get("num_workers", 0))
