@@ -1,7 +1,7 @@
 """What MONAI Label does with a bundle, without MONAI Label: one file per scan goes in, a mask on its grid comes out.
 
-As `monailabel/tasks/infer/bundle.py` (0.8.5) does it: it takes the parts of inference.yaml by name, calls each transform
-by itself, drops SaveImaged, and adds keys of its own to the item. `make test-label` asks the real server.
+As `monailabel/tasks/infer/bundle.py` (0.8.5) does it: it takes the parts of inference.yaml by name, calls each
+transform by itself, drops SaveImaged, and adds keys of its own to the item. `make test-label` asks the real server.
 """
 
 from __future__ import annotations
@@ -220,16 +220,11 @@ def test_layout_makes_a_datastore_that_a_bundle_reads(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "left out BraTS2021_00003: no t1 and no t1c and no flair" in done.stdout
     store_ = tmp_path / "my store"
-    files = sorted(str(path.relative_to(store_)) for path in store_.rglob("*.nii.gz"))
-    assert files == sorted(
-        [f"{case}_flair.nii.gz" for case in ("BraTS-GLI-00001-000", "BraTS2021_00002")]
-        + [
-            f"modalities/{c}_{n}.nii.gz"
-            for c in ("BraTS-GLI-00001-000", "BraTS2021_00002")
-            for n in ("t1", "t1ce", "t2")
-        ]
-        + ["labels/final/BraTS-GLI-00001-000_flair.nii.gz"]
-    )
+    files = {str(path.relative_to(store_)) for path in store_.rglob("*.nii.gz")}
+    both = ("BraTS-GLI-00001-000", "BraTS2021_00002")
+    wanted = {f"{case}_flair.nii.gz" for case in both}
+    wanted |= {f"modalities/{case}_{name}.nii.gz" for case in both for name in ("t1", "t1ce", "t2")}
+    assert files == wanted | {"labels/final/BraTS-GLI-00001-000_flair.nii.gz"}
     found = readers.LoadNiftid("image")({"image": str(store_ / "BraTS-GLI-00001-000_flair.nii.gz")})["image"]
     assert np.array_equal(found.numpy(), np.stack([scan(contrast) for contrast in range(4)]))
     label = np.asarray(nibabel.load(store_ / "labels/final/BraTS-GLI-00001-000_flair.nii.gz").dataobj)

@@ -36,7 +36,7 @@ SMALL = {  # knob of a config -> value, so that a training takes seconds
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs: its address, its folder of images, the bundles it was started with, and MONAI Label's client."""
+    """A server that runs: its address, its images, the bundles it was started with, and MONAI Label's client."""
 
     url: str
     studies: Path
