@@ -133,7 +133,8 @@ def test_three_labels_train_new_weights_which_are_served_and_the_shipped_ones_ke
         weights = server.bundle(model) / "models"
         shipped = (server.bundles / model / "models" / "model.pt").read_bytes()
         assert (weights / "model.pt").read_bytes() == shipped
-        server.client.train_start(model, {"max_epochs": 1, "device": "cpu", "learning_rate": 1.0e-2})
+        # Three epochs, of a step each: the schedule's first step has a learning rate of 0.
+        server.client.train_start(model, {"max_epochs": 3, "device": "cpu", "learning_rate": 1.0e-2})
         task = wait_for_training(server.client)
         assert task["status"] == "DONE", "\n".join(task["details"])
         assert (weights / "model.pt").read_bytes() != shipped
