@@ -26,7 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         start_new_session=True,  # a group of its own: its children end with it
     )
     try:
-        client = MONAILabelClient(f"http://127.0.0.1:{port}")
+        (home / "received").mkdir()  # in /tmp the client's file would be the server's own, which it removes
+        client = MONAILabelClient(f"http://127.0.0.1:{port}", tmpdir=str(home / "received"))
         wait_until_up(client, process, home / "server.log")
         yield Server(f"http://127.0.0.1:{port}", studies, bundles, client)
     finally:
