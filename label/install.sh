@@ -19,7 +19,7 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     exit 1
 fi
 "$python" -m venv "$venv"
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@" --no-compile; } # compiled when imported: little is
 pip install --no-deps --requirement "$here/constraints.txt"
 if [ "$device" = gpu ] || ! pip install --retries 0 --timeout 15 --no-deps \
     --index-url https://download.pytorch.org/whl/cpu "$torch" "$vision" 2> /dev/null; then
