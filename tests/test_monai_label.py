@@ -40,6 +40,11 @@ def datastore(home: Path, case: str = "Case+1 a", affine: np.ndarray | None = No
     return home / f"{case}_{top}.nii.gz"
 
 
+def handed(image: Path) -> dict[str, str]:
+    """What MONAI Label hands over."""
+    return {"image": str(image), "image_path": str(image)}
+
+
 def parser_of(bundle: Path, overrides: dict[str, Any]) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.yaml")
@@ -145,7 +150,7 @@ def test_label_1_is_what_is_marked_and_the_parts_have_the_names_that_are_asked_f
 @pytest.mark.parametrize("top", ["t1", "t1ce", "t2", "flair"])
 def test_any_contrast_leads_to_all_four_in_the_networks_order(tmp_path, top):
     image = datastore(tmp_path, top=top)
-    found = readers.LoadNiftid("image")({"image": str(image), "image_path": str(image)})
+    found = readers.LoadNiftid("image")(handed(image), "image_path": str(image))
     assert found["case"] == "Case+1 a"
     assert np.array_equal(found["image"].numpy(), np.stack([scan(contrast) for contrast in range(4)]))
     assert found["image_path"] == str(image)
@@ -168,7 +173,7 @@ def test_a_raw_case_folder_works_too(tmp_path):
 def test_a_lone_file_is_an_error_of_one_line_and_no_end_of_the_process(tmp_path, name, said):
     store(scan(3), tmp_path / name)
     with pytest.raises(siblings.Alone, match=said) as error:
-        readers.LoadNiftid("image", crop_to="image")({"image": str(tmp_path / name)})
+        readers.LoadNiftid("image", crop_to="image")(handed(tmp_path / name))
     assert "\n" not in str(error.value)
 
 
@@ -176,7 +181,7 @@ def test_a_damaged_file_is_an_error_to_a_server_and_refused_elsewhere(tmp_path):
     image = datastore(tmp_path)
     image.write_bytes(image.read_bytes()[:200])
     with pytest.raises(readers.Unreadable, match="damaged"):
-        readers.LoadNiftid("image")({"image": str(image)})
+        readers.LoadNiftid("image")(handed(image))
     with pytest.raises(SystemExit, match="damaged"):
         readers.LoadNiftid("image")({"image": [str(image)]})
 
@@ -225,7 +230,7 @@ def test_layout_makes_a_datastore_that_a_bundle_reads(tmp_path):
     wanted = {f"{case}_flair.nii.gz" for case in both}
     wanted |= {f"modalities/{case}_{name}.nii.gz" for case in both for name in ("t1", "t1ce", "t2")}
     assert files == wanted | {"labels/final/BraTS-GLI-00001-000_flair.nii.gz"}
-    found = readers.LoadNiftid("image")({"image": str(store_ / "BraTS-GLI-00001-000_flair.nii.gz")})["image"]
+    found = readers.LoadNiftid("image")(handed(store_ / "BraTS-GLI-00001-000_flair.nii.gz"))["image"]
     assert np.array_equal(found.numpy(), np.stack([scan(contrast) for contrast in range(4)]))
     label = np.asarray(nibabel.load(store_ / "labels/final/BraTS-GLI-00001-000_flair.nii.gz").dataobj)
     assert label.shape == SHAPE
@@ -240,7 +245,7 @@ def test_layout_splits_files_of_four_channels(tmp_path):
     done = autoconf("layout", tmp_path / "data", "--out", tmp_path / "store", "--labels")
     assert done.returncode == 0, done.stderr
     image = tmp_path / "store" / "BRATS_002_flair.nii.gz"
-    found = readers.LoadNiftid("image")({"image": str(image)})["image"]
+    found = readers.LoadNiftid("image")(handed(image))["image"]
     assert np.array_equal(found.numpy(), np.stack([scan(contrast, 2) for contrast in range(4)]))
 
 

@@ -98,7 +98,7 @@ class LoadNiftid(MapTransform, InvertibleTransform):
     Returns (C, H, W, D) with the affine of the first file; integers stay integers. The inverse gives back the rest of
     the scan, as zeros.
 
-    An `image` that is one path as it stands, not in a list, comes from MONAI Label: the other contrasts are looked for
+    An item with the key `image_path` comes from MONAI Label, with one file of the scan: the other contrasts are looked for
     beside it (`scripts.siblings`). A server must not be stopped by one bad file, so that what is wrong is raised, not
     refused: Alone or Unreadable.
 
@@ -112,7 +112,7 @@ class LoadNiftid(MapTransform, InvertibleTransform):
         self.crop_to = crop_to
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        served = "image" in self.keys and isinstance(data["image"], (str, PathLike))
+        served = "image_path" in data and "image" in self.keys  # MONAI Label adds that key
         d = whole_item(data) if served else dict(data)
         try:
             found = {key: _read(ensure_tuple(d[key])) for key in self.key_iterator(d)}
