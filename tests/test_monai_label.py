@@ -150,7 +150,7 @@ def test_label_1_is_what_is_marked_and_the_parts_have_the_names_that_are_asked_f
 @pytest.mark.parametrize("top", ["t1", "t1ce", "t2", "flair"])
 def test_any_contrast_leads_to_all_four_in_the_networks_order(tmp_path, top):
     image = datastore(tmp_path, top=top)
-    found = readers.LoadNiftid("image")(handed(image), "image_path": str(image))
+    found = readers.LoadNiftid("image")(handed(image))
     assert found["case"] == "Case+1 a"
     assert np.array_equal(found["image"].numpy(), np.stack([scan(contrast) for contrast in range(4)]))
     assert found["image_path"] == str(image)

@@ -98,8 +98,8 @@ class LoadNiftid(MapTransform, InvertibleTransform):
     Returns (C, H, W, D) with the affine of the first file; integers stay integers. The inverse gives back the rest of
     the scan, as zeros.
 
-    An item with the key `image_path` comes from MONAI Label, with one file of the scan: the other contrasts are looked for
-    beside it (`scripts.siblings`). A server must not be stopped by one bad file, so that what is wrong is raised, not
+    An item with the key `image_path` comes from MONAI Label, with one file of the scan: its other contrasts are looked
+    for beside it (`scripts.siblings`). A server must not be stopped by one bad file, so that what is wrong is raised, not
     refused: Alone or Unreadable.
 
     As MONAI's `LoadImaged(ensure_channel_first=True)` and `CropForegroundd`, at a quarter of their time: most of a
