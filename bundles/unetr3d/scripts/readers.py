@@ -99,7 +99,7 @@ class LoadNiftid(MapTransform, InvertibleTransform):
     the scan, as zeros.
 
     An item with the key `image_path` comes from MONAI Label, with one file of the scan: its other contrasts are looked
-    for beside it (`scripts.siblings`). A server must not be stopped by one bad file, so that what is wrong is raised, not
+    for beside it (`scripts.siblings`). One bad file must not stop a server: what is wrong is raised, not
     refused: Alone or Unreadable.
 
     As MONAI's `LoadImaged(ensure_channel_first=True)` and `CropForegroundd`, at a quarter of their time: most of a
