@@ -1,6 +1,6 @@
 # Each target does all its own set-up: a virtual environment with the exact versions of constraints.txt.
 # `make demo` shows the whole path on synthetic data; `make test` runs all tests but those that need a browser, which
-# `make test-browser` runs.
+# `make test-browser` runs, and those of a real MONAI Label server, which `make test-label` runs.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test test-browser browser test-lowest lint bench clean
+.PHONY: demo test test-browser test-label browser test-lowest lint bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,15 @@ test-browser: browser $(VENV)/.installed-browser
 
 $(VENV)/.installed-browser: $(VENV)/.installed
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[test,browser]"
+	touch $@
+
+# A real server of MONAI Label, in its own environment, and its client.
+test-label: label/.venv/.installed
+	label/.venv/bin/python -m pytest tests_label
+
+label/.venv/.installed: label/install.sh label/constraints.txt constraints.txt
+	PYTHON=$(PYTHON) label/install.sh cpu
+	label/.venv/bin/python -m pip install --quiet --constraint constraints.txt pytest
 	touch $@
 
 browser:
@@ -66,4 +75,4 @@ bench: $(VENV)/.installed
 	$(PY) -W ignore -m benchmarks guard
 
 clean:
-	rm -rf .venv .venv-lowest demo build *.egg-info
+	rm -rf .venv .venv-lowest label/.venv demo build *.egg-info

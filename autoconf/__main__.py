@@ -32,6 +32,7 @@ VERBS = {  # in the order of use
     "doctor": "check metrics, data, training and model for what would make a score a lie",
     "report": "one HTML page about a run: scores, curves, overlays, plan, audit",
     "view": "HTML pages of masks that have no truth, drawn over their scans",
+    "layout": "a data folder as a datastore for MONAI Label (label/README.md)",
     "submit": "run one of these as several jobs of a cluster that share its work",
     "env": "print what a bug report needs: versions, processor, memory, GPU",
 }

@@ -38,6 +38,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from .errors import refuse
+from .siblings import Alone, whole_item
 from .speed import keep_freed_memory
 
 LAYOUT = 1  # of the folder; a change makes all prepared cases anew
@@ -51,7 +52,8 @@ UNUSED_DAYS = 30  # after which a recipe's cases are deleted: they can be made a
 class PreparedCases(Dataset):
     """The cases of a datalist after their deterministic transforms, each (C, H, W, D) in memory-mapped arrays.
 
-    data: items as `scripts.datalist` makes them. transform: the `Compose` that prepares one.
+    data: items as `scripts.datalist` makes them, or MONAI Label, with one file of each scan.
+    transform: the `Compose` that prepares one.
     cache_dir: where they are kept. pick: what an index gives, made of the case's arrays (`image`, `label`, `tumour`)
     and its name (`case`); without it, the whole volumes as tensors.
     """
@@ -63,7 +65,10 @@ class PreparedCases(Dataset):
         cache_dir: str,
         pick: Callable[[dict], dict] | None = None,
     ) -> None:
-        self.data = list(data)
+        try:
+            self.data = [whole_item(item) for item in data]
+        except Alone as error:
+            refuse(str(error))
         self.pick = pick or whole
         self.folders = prepare(self.data, transform, Path(cache_dir))
 
@@ -80,8 +85,11 @@ def whole(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def folder(cache_dir: str, datalist: str, output_dir: str) -> str:
-    """Where prepared cases are kept: `cache_dir`, or beside the datalist, or in the output if that is not writable."""
-    beside = os.path.dirname(os.path.abspath(datalist))
+    """Where prepared cases are kept: `cache_dir`, or beside the datalist, or in the output if that is not writable.
+
+    Also in the output if there is no datalist, as where MONAI Label gives the cases.
+    """
+    beside = os.path.dirname(os.path.abspath(datalist)) if datalist else ""
     return cache_dir or os.path.join(beside if os.access(beside, os.W_OK) else output_dir, "prepared")
 
 

@@ -23,6 +23,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import ensure_tuple
 
 from .errors import refuse
+from .siblings import whole_item
 
 try:
     from isal import igzip, isal_zlib
@@ -97,6 +98,10 @@ class LoadNiftid(MapTransform, InvertibleTransform):
     Returns (C, H, W, D) with the affine of the first file; integers stay integers. The inverse gives back the rest of
     the scan, as zeros.
 
+    An item with the key `image_path` comes from MONAI Label, with one file of the scan: its other contrasts are looked
+    for beside it (`scripts.siblings`). One bad file must not stop a server: what is wrong is raised, not
+    refused: Alone or Unreadable.
+
     As MONAI's `LoadImaged(ensure_channel_first=True)` and `CropForegroundd`, at a quarter of their time: most of a
     skull-stripped scan is never moved to where torch wants it. Keeps no state, so that threads may share it (MONAI's
     reader mixes up their files). Stops the run with one line on a bad file.
@@ -107,8 +112,14 @@ class LoadNiftid(MapTransform, InvertibleTransform):
         self.crop_to = crop_to
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        found = {key: _read(ensure_tuple(d[key])) for key in self.key_iterator(d)}
+        served = "image_path" in data and "image" in self.keys  # MONAI Label adds that key
+        d = whole_item(data) if served else dict(data)
+        try:
+            found = {key: _read(ensure_tuple(d[key])) for key in self.key_iterator(d)}
+        except Unreadable as error:
+            if served:
+                raise
+            refuse(f"{error}. Copy or download it again.")
         box = None
         if self.crop_to is not None:
             source = found[self.crop_to]
@@ -167,10 +178,7 @@ class Scan(NamedTuple):
 
 def _read(paths: Sequence[str | PathLike]) -> Scan:
     with ThreadPoolExecutor(len(paths)) as pool:
-        try:
-            images = list(pool.map(read_nifti, paths))
-        except Unreadable as error:
-            refuse(f"{error}. Copy or download it again.")
+        images = list(pool.map(read_nifti, paths))
     _same_shape(paths, images)
     channels = [voxels(image) for image in images]
     if channels[0].ndim == 4:

@@ -1,0 +1,157 @@
+"""The verb `layout`: a data folder as a datastore for MONAI Label, which keeps one file per scan and lists one folder.
+
+OUT/<case>_flair.nii.gz                         what a viewer lists and shows
+OUT/modalities/<case>_{t1,t1ce,t2}.nii.gz       where the bundle finds the other contrasts
+OUT/labels/final/<case>_flair.nii.gz            the whole tumour as 0 and 1, with --labels
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from autoconf.errors import AutoconfError, DataError
+from autoconf.inspect.brats import CONTRASTS, SCHEMES, CaseError, nothing_found
+from autoconf.inspect.convert import to_nifti
+from autoconf.inspect.labels import SCHEMES as LABEL_SCHEMES
+from autoconf.inspect.labels import Scheme, choose_scheme
+from autoconf.inspect.layouts import find_scans
+from autoconf.inspect.scans import Found, Scan
+from autoconf.inspect.volumes import check_same_grid, read_channels, read_grid, read_volume
+from autoconf.output import check_out, progress
+
+ENDS = dict(zip(CONTRASTS, SCHEMES["BraTS 2018-2021"], strict=False))
+TOP = "flair"  # the contrast in which the whole tumour is seen best
+BELOW = "modalities"
+
+
+def layout(
+    data: str, out: str, labels: bool = False, link: bool = False, layout: str = "auto", scheme: str = "auto"
+) -> None:
+    """Turn a data folder into a datastore for MONAI Label: FLAIR on top, the other contrasts in `modalities`.
+
+    A scan without all four contrasts is left out, and said.
+
+    data: folder of scans, as `inspect` reads it (BraTS 2018 to 2024, Decathlon, nnU-Net, BIDS, image_*.npy).
+    out: new or empty folder, not inside data.
+    labels: also the masks, as final labels that a training takes: the whole tumour, 0 and 1.
+    link: hard links in place of copies of the images, on the same disk: who replaces an image in a viewer then replaces
+      it in data too. Labels are always copies.
+    layout: auto, decathlon, nnunet, bids, brats or npy, where a folder could be read in two ways.
+    scheme: what mask values mean, as `inspect --labels`.
+    """
+    if scheme not in ("auto", *LABEL_SCHEMES):
+        choose_scheme("", [], scheme)
+    try:
+        found = _recognise(data, layout)
+    except CaseError as error:
+        raise AutoconfError(str(error)) from error
+    check_out(out, outside=data)
+    if os.path.isdir(out) and os.listdir(out):
+        raise AutoconfError(f"{out} is not empty. Give --out a new folder: labels that lie there could be lost.")
+    complete = [scan for scan in found.scans if not scan.missing]
+    incomplete = [scan for scan in found.scans if scan.missing]
+    if not complete:
+        raise AutoconfError(f"{data}: none of the {len(found.scans)} scans has all of {', '.join(CONTRASTS)}.")
+    partial = Path(out.rstrip("/") + ".partial")
+    if partial.exists():
+        raise AutoconfError(f"{partial} is left over from another run. Remove it.")
+    try:
+        marked = _write_all(complete, found, partial, labels, link, scheme)
+        if os.path.isdir(out):
+            os.rmdir(out)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    for scan in incomplete:
+        print(f"left out {scan.case}: no {' and no '.join(scan.missing)}")
+    print(f"layout: {len(complete)} scans in {out}, {marked} of them with a final label")
+    print("next: label/start.sh bundles/unetr3d " + (f"'{out}'" if " " in out else out))
+
+
+def _recognise(data: str, layout: str) -> Found:
+    recognised = find_scans(data, layout)
+    if not recognised:
+        raise AutoconfError(nothing_found(data))
+    if len(recognised) > 1:
+        names = "|".join(found.layout for found in recognised)
+        raise AutoconfError(f"{data}: can be read in several ways. Say which: --layout {names}.")
+    return recognised[0]
+
+
+def _write_all(scans: Sequence[Scan], found: Found, out: Path, labels: bool, link: bool, scheme: str) -> int:
+    """Returns how many labels were written."""
+    (out / BELOW).mkdir(parents=True)
+    (out / "labels" / "final").mkdir(parents=True)
+    schemes = _schemes(scans, found, scheme) if labels else {}
+    converted, marked = out / ".converted", 0
+    for scan in progress(scans, len(scans), "scans"):
+        whole = to_nifti(scan, str(converted)) if scan.convert else scan
+        _write_images(whole, out, link)
+        if labels and whole.label:
+            _write_label(whole, out, schemes[scan.family])
+            marked += 1
+        shutil.rmtree(converted, ignore_errors=True)
+    return marked
+
+
+def _write_images(scan: Scan, out: Path, link: bool) -> None:
+    targets = [_image(out, scan.case, contrast) for contrast in CONTRASTS]
+    if scan.channels:
+        path = str(scan.image[0])
+        for volume, target in zip(read_channels(path, scan.channels), targets, strict=True):
+            nibabel.save(nibabel.Nifti1Image(np.asarray(volume.data), volume.affine), target)
+        return
+    first = read_grid(str(scan.image[0]))
+    for source, target in zip(map(str, scan.image), targets, strict=True):
+        check_same_grid(read_grid(source), first)
+        if not source.lower().endswith(".gz"):  # the server's names end with .nii.gz alike
+            image = nibabel.load(source)
+            nibabel.save(image, target)
+        elif link:
+            _link(source, target)
+        else:
+            shutil.copyfile(source, target)
+
+
+def _image(out: Path, case: str, contrast: str) -> Path:
+    return (out if contrast == TOP else out / BELOW) / f"{case}{ENDS[contrast]}.nii.gz"
+
+
+def _link(source: str, target: Path) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError as error:
+        raise AutoconfError(f"{source} cannot be linked to {target} ({error.strerror}). Leave --link out.") from None
+
+
+def _schemes(scans: Sequence[Scan], found: Found, wanted: str) -> dict[str, Scheme]:
+    """What the values of each family's masks mean; as `inspect` decides it."""
+    if found.regions and wanted == "auto":
+        said = Scheme("dataset.json", found.meaning or {}, {name: tuple(v) for name, v in found.regions.items()})
+        return {scan.family: said for scan in scans}
+    values: dict[str, list[set[int]]] = {scan.family: [] for scan in scans}
+    for scan in scans:
+        if scan.label and not scan.convert:
+            values[scan.family].append({int(value) for value in np.unique(read_volume(scan.label).data)})
+    return {family: choose_scheme(family, masks, wanted) for family, masks in values.items()}
+
+
+def _write_label(scan: Scan, out: Path, scheme: Scheme) -> None:
+    mask = read_volume(str(scan.label))
+    if not scan.channels:
+        check_same_grid(mask, read_grid(str(scan.image[0])))
+    unknown = sorted(set(np.unique(mask.data).tolist()) - scheme.values) if scheme.meaning else []
+    if unknown:
+        raise DataError(
+            "labels",
+            f"{scan.label}: value {unknown[0]:g} is not in {scheme.name}. Say --scheme, or correct it.",
+        )
+    tumour = np.isin(mask.data, scheme.regions["wt"]).astype(np.uint8)
+    target = out / "labels" / "final" / f"{scan.case}{ENDS[TOP]}.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(tumour, mask.affine), target)
