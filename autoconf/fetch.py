@@ -34,9 +34,9 @@ def fetch(
     """Fetch a bundle's archive, check it, and unpack it; nothing of it is run.
 
     It is refused, and nothing of it is kept, if its hash is another one, if it is cut short, if a file would lie
-    outside its folder, is a link, or grows like a bomb, if weights do not load as plain tensors, or if a config would run code
-    that no config needs. What else its configs name from outside MONAI and torch is listed: look at it before you run
-    it.
+    outside its folder, is a link, or grows like a bomb, if weights do not load as plain tensors, or if a config would
+    run code that no config needs. What else its configs name from outside MONAI and torch is listed: look at it before
+    you run it.
 
     name: of the bundle, unetr3d, or with its version, unetr3d_v0.1.0; with --source hub the repository, owner/unetr3d.
     source: address of the archive or of the folder that holds it, a folder or file here, or hub.

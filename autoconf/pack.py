@@ -38,8 +38,8 @@ def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str =
     about = read_about(bundle)
     check_out(out, outside=bundle)
     kept, left = collect(bundle)
-    for path in left:
-        print(f"left behind: {path}")
+    for stranger in left:
+        print(f"left behind: {stranger}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / about.name
         _copy(bundle, kept, folder, weights)

@@ -66,6 +66,8 @@ def unpack(path: Path, into: Path) -> Path:
             total = 0
             for entry in entries:
                 total = _extract(archive, entry, into, total, path)
+    except (FileExistsError, NotADirectoryError):
+        raise AutoconfError(f"{path.name}: a file and a folder share a name. Do not trust this file.") from None
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise AutoconfError(f"{path.name}: is damaged, or no zip archive ({error}). Fetch it again.") from None
     return into / top

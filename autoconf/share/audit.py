@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,24 +26,11 @@ NAMES = {  # what an expression may name
     *("range", "sorted", "zip", "enumerate", "isinstance", "any", "all", "print", "True", "False", "None"),
 }
 DANGEROUS = {  # parts of torch, numpy and others that load, fetch or run what a file says
-    *(
-        "load",
-        "hub",
-        "system",
-        "popen",
-        "Popen",
-        "exec",
-        "eval",
-        "compile",
-        "fromfile",
-        "save",
-        "os",
-        "sys",
-        "subprocess",
-    ),
-    *("importlib", "builtins", "ctypes", "pickle", "load_library", "jit", "classes", "utils"),
+    *("load", "fromfile", "save", "hub", "load_library", "pickle"),
+    *("system", "popen", "Popen", "exec", "eval", "compile", "jit", "classes", "utils"),
+    *("os", "sys", "subprocess", "importlib", "builtins", "ctypes"),
 }
-REFERENCE = re.compile(r"[@%][A-Za-z_][\w.:#]*(::[\w#]+)*")
+REFERENCE = re.compile(r"@(?:\w|::|#)+")  # another part of the config; what follows a dot is Python
 IMPORT = re.compile(r"^\s*(import|from)\s")
 
 
@@ -78,7 +66,9 @@ def _of_file(path: Path) -> Iterator[tuple[str, str, bool]]:
     for key, name, value in _leaves(content):
         if not isinstance(value, str):
             continue
-        if name == "_target_" and not _is_usual(value):
+        if name == "_target_" and _is_code(value):
+            yield key, f"runs {value!r:.100}, which no network or transform is", True
+        elif name == "_target_" and not _is_usual(value):
             yield key, f"uses {value!r:.100}, which is not MONAI's, torch's or the bundle's own", False
         if value.startswith("$"):
             doubt = doubt_of(value[1:])
@@ -99,6 +89,14 @@ def _leaves(content: Any, key: str = "") -> Iterator[tuple[str, str, Any]]:
 def _is_usual(target: str) -> bool:
     """A name without dots is looked up among MONAI's own; `@x` is another part of the config."""
     return "." not in target or target in COMPARISONS or target.startswith((*TRUSTED, "@", "$"))
+
+
+def _is_code(target: str) -> bool:
+    """Whether it is of Python's own library (`subprocess.run`, `builtins.exec`), or loads or runs what a file says."""
+    first, *others = target.split(".")
+    if target in COMPARISONS or not others or first == "scripts":
+        return False
+    return first in sys.stdlib_module_names or not (DANGEROUS - {"utils"}).isdisjoint(others)
 
 
 def doubt_of(expression: str) -> str:

@@ -21,7 +21,7 @@ SECONDS = 600
 
 
 def probe(folder: str) -> dict[str, Any]:
-    """What `_main` prints of a bundle. Raises AutoconfError with the last line of what went wrong."""
+    """What `ask` says, in a process of its own. Raises AutoconfError with the last line of what went wrong."""
     command = [sys.executable, "-W", "ignore", "-m", "autoconf.share.probe", os.path.abspath(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -48,7 +48,8 @@ def compare(recorded: dict[str, Any], found: dict[str, Any], folder: str) -> flo
     return difference
 
 
-def _main(folder: str) -> None:
+def ask(folder: str) -> dict[str, Any]:
+    """As `probe`, in this process, which then has the bundle's folder among its modules."""
     import torch
     from monai.bundle import ConfigParser
 
@@ -71,8 +72,8 @@ def _main(folder: str) -> None:
     inferer: Any = parser.get_parsed_content("inferer")
     window = getattr(getattr(inferer, "inferer", inferer), "roi_size", None)
     found = {"seed": SEED, "image": list(shape), "shape": list(answer.shape), "values": flat[places].tolist()}
-    print(json.dumps(found | {"window": None if window is None else [int(size) for size in window]}))
+    return found | {"window": None if window is None else [int(size) for size in window]}
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    print(json.dumps(ask(sys.argv[1])))

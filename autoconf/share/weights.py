@@ -21,8 +21,8 @@ def check_all(folder: Path) -> list[str]:
 
 
 def check(path: Path) -> list[str]:
-    """Raises AutoconfError unless the file loads as plain tensors; a line if it is TorchScript, which is code."""
-    if zipfile.is_zipfile(path):
+    """Raises AutoconfError unless the file loads as plain tensors; a line if it is TorchScript (.ts), which is code."""
+    if path.suffix.lower() == ".ts" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any("/code/" in name for name in archive.namelist()):
                 return [f"{path.name} is TorchScript: it runs code of its own when it is loaded"]
