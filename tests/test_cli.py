@@ -50,7 +50,7 @@ def test_help_lists_the_verbs_in_the_order_of_use(words: list[str], capsys: pyte
     verbs = [line.split()[0] for line in lines if line.startswith("  ")]
     assert verbs == [
         *("phantom", "inspect", "plan", "explain", "tune", "crossval", "efficiency"),
-        *("score", "doctor", "report", "view", "layout", "submit", "env"),
+        *("score", "doctor", "report", "view", "bump", "pack", "fetch", "layout", "submit", "env"),
     ]
 
 

@@ -1,0 +1,181 @@
+"""`autoconf pack`: a bundle as one archive that others can fetch and check."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from autoconf.errors import AutoconfError
+from autoconf.output import check_out, write_files
+from autoconf.plan.bundle import check_plan, read_bundle
+from autoconf.plan.file import read
+from autoconf.share import archive, freeze
+from autoconf.share.contents import METADATA, WEIGHTS, About, collect, read_about
+
+ANSWER = os.path.join("docs", "answer.json")  # what the network answered when it was packed
+PLAN = os.path.join("docs", "plan.yaml")
+TWINS = ("train", "evaluate", "inference")
+
+
+def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str = "", json_twins: bool = False) -> None:
+    """Make one archive of a bundle, with sums, that fetches and runs elsewhere.
+
+    Files of a bundle alone get in (configs, scripts, pages, models/model.pt); all else is named and stays behind. The
+    same files give the same bytes. Packed again after a change, a version is refused: bump it.
+
+    bundle: folder of the bundle; it is not changed.
+    out: folder for NAME_vVERSION.zip, model_info.json, SHA256SUMS, and with --source large_files.yml.
+    plan: override file whose values are written into the configs, where its own values stood; docs/plan.yaml keeps it.
+    weights: the model.pt of a training with that plan; without it the bundle's own.
+    source: address that the files will have, such as https://host/folder; model_info.json and large_files.yml name it.
+    json_twins: also write train, evaluate and inference as JSON, for tools that read nothing else. MONAI Label then
+      reads the twin: whoever edits the YAML must edit both.
+    """
+    about = read_about(bundle)
+    check_out(out, outside=bundle)
+    kept, left = collect(bundle)
+    for stranger in left:
+        print(f"left behind: {stranger}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / about.name
+        _copy(bundle, kept, folder, weights)
+        if plan:
+            _freeze(bundle, plan, folder)
+        if json_twins:
+            _write_twins(folder)
+        about = read_about(str(folder))
+        has_weights = (folder / WEIGHTS).exists()
+        _check(folder, about, has_weights)
+        path = Path(out) / f"{about.stem}.zip"
+        made = Path(scratch) / path.name
+        names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+        archive.write(made, about.name, {name.replace(os.sep, "/"): folder / name for name in names})
+        _publish(made, path, folder, about, source, has_weights)
+    _say(path, has_weights, len(names))
+
+
+def _copy(bundle: str, kept: list[str], folder: Path, weights: str) -> None:
+    from autoconf.share.weights import check
+
+    for name in kept:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(os.path.join(bundle, name), folder / name)
+    if weights:
+        if not os.path.isfile(weights):
+            raise AutoconfError(f"--weights {weights}: no such file. Give the model.pt of a training.")
+        (folder / WEIGHTS).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, folder / WEIGHTS)
+    if (folder / WEIGHTS).exists():
+        check(folder / WEIGHTS)
+
+
+def _freeze(bundle: str, plan: str, folder: Path) -> None:
+    """Write the plan's values into the copy. Raises AutoconfError for a plan that is not for this bundle."""
+    to = read_bundle(bundle)
+    _, choices = read(plan)
+    own, named = to.config.get("network_name"), choices.get("network_name")
+    if named is not None and named.value != own:
+        raise AutoconfError(
+            f"{plan} is for {named.value}; this bundle's own network is {own}, and only that is packed."
+        )
+    check_plan(to, choices)
+    values = {key: choice.value for key, choice in choices.items() if key != "network_name"}
+    for name, text in freeze.freeze(freeze.read_texts(str(folder)), values).items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    metadata = (folder / METADATA).read_text(encoding="utf-8")
+    (folder / METADATA).write_text(freeze.sized(metadata, values, to.is_3d), encoding="utf-8")
+    shutil.copyfile(plan, folder / PLAN)
+
+
+def _write_twins(folder: Path) -> None:
+    import yaml
+
+    for name in TWINS:
+        path = folder / "configs" / f"{name}.yaml"
+        if path.exists():
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            path.with_suffix(".json").write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def _check(folder: Path, about: About, has_weights: bool) -> None:
+    """Network, windows and metadata must agree; what the network answers is recorded beside them."""
+    from autoconf.share.probe import probe
+
+    found = probe(str(folder))
+    window, image = found.pop("window"), found["image"][2:]
+    if window is not None and window != image:
+        raise AutoconfError(
+            f"{folder.name}: its windows are {window} but metadata.json says {image}. Correct one of them."
+        )
+    expected = about.raw["network_data_format"]["outputs"]["pred"]
+    shape = [1, expected["num_channels"], *expected["spatial_shape"]]
+    if found["shape"] != shape:
+        raise AutoconfError(f"{folder.name}: its network answers with {found['shape']}, metadata.json says {shape}.")
+    if has_weights:
+        (folder / ANSWER).parent.mkdir(exist_ok=True)
+        (folder / ANSWER).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    else:
+        (folder / ANSWER).unlink(missing_ok=True)
+
+
+def _publish(made: Path, path: Path, folder: Path, about: About, source: str, has_weights: bool) -> None:
+    """Move the archive to its place and write it into the lists beside it; one of other content is not replaced."""
+    sha1, sha256 = archive.digest(made, "sha1"), archive.digest(made)
+    if path.exists() and archive.digest(path) != sha256:
+        raise AutoconfError(
+            f"{path} is there with other content. Somebody may have fetched it: give this one a new version with "
+            f"`autoconf bump BUNDLE patch --note ...`, or remove the file."
+        )
+    os.makedirs(path.parent, exist_ok=True)
+    shutil.copyfile(made, path.with_name(path.name + ".partial"))
+    os.replace(path.with_name(path.name + ".partial"), path)
+    base = source.rstrip("/") + "/" if source else ""
+    info = _read_info(path.with_name("model_info.json"))
+    info[about.stem] = {"checksum": sha1, "source": base + path.name, "sha256": sha256}
+    files: dict[str, str | bytes] = {"model_info.json": json.dumps(dict(sorted(info.items())), indent=4) + "\n"}
+    sums = {other.name: archive.digest(other) for other in path.parent.glob("*.zip")}
+    if base and has_weights:
+        lone = path.with_name(f"{about.stem}_model.pt")
+        shutil.copyfile(folder / WEIGHTS, lone)
+        files["large_files.yml"] = _large_files(base + lone.name, archive.digest(lone))
+        sums[lone.name] = archive.digest(lone)
+    files["SHA256SUMS"] = "".join(f"{value}  {name}\n" for name, value in sorted(sums.items()))
+    write_files(str(path.parent), files)
+
+
+def _large_files(url: str, sha256: str) -> str:
+    """For a repository that does not hold the weights themselves; `monai.bundle download_large_files` reads it."""
+    lines = [
+        "large_files:",
+        f"- path: {WEIGHTS}",
+        f"  url: {json.dumps(url)}",
+        f"  hash_val: {sha256}",
+        "  hash_type: sha256",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise AutoconfError(f"{path}: is damaged. Remove it; it is made again.")
+    return content
+
+
+def _say(path: Path, has_weights: bool, files: int) -> None:
+    print(f"wrote  {path} ({path.stat().st_size / 1e6:.1f} MB, {files} files)")
+    print(f"sha256 {archive.digest(path)}")
+    if not has_weights:
+        print("It holds no weights: whoever fetches it must train first.")
+    print(
+        f"next   python -m autoconf fetch {path.name.partition('_v')[0]} --source {path} --sha256 SHA256 --into FOLDER"
+    )
