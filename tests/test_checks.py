@@ -163,6 +163,7 @@ GOOD_AND_BAD = {
     "pretrained_patch_size": ([[], (), [64, 80, 64]], [[64, 64], [65, 64, 64], "", None]),
     "masking_ratio": ([0.5, 0.75], [0, 1, "0.5"]),
     "parts": (["training", ["training", "unlabelled"], ("training", "validation")], [1, None]),
+    "on_nan": (["stop", "skip"], ["go on", True, None]),
     "max_grad_norm": ([1, float("inf")], [0, None]),
     "dice_weight": ([0, 0.5, 1], [-0.1, 1.1]),
     "overlap": ([0, 0.5], [1, -0.5]),

@@ -198,7 +198,7 @@ def test_a_loss_that_is_no_number_in_one_process_stops_all_in_one_line(plan, tmp
     with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path, *broken) as job:
         assert job.wait() != 0
     (line,) = our_lines(job.said)
-    assert "the loss is nan in epoch 1" in line
+    assert "the gradient is no number in step 1 (epoch 1, cases" in line
     assert not (tmp_path / "resume.pt").exists()
 
 

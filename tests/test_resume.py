@@ -81,6 +81,31 @@ def test_killed_twice_a_training_ends_with_the_same_weights_and_the_same_table(
     assert numbers(tmp_path) == numbers(uninterrupted) and len(numbers(tmp_path)) == EPOCHS
 
 
+def terminated_after(out: Path, iteration: int) -> Path:
+    """An override: the training sends SIGTERM to itself after that iteration, so that no test need be in time."""
+    kill = "torch.os.kill(torch.os.getpid(), 15)"  # MONAI takes an expression with the word import for a statement
+    event = f"monai.handlers.stats_handler.Events.ITERATION_COMPLETED(once={iteration})"
+    run = f"$(@train#trainer.add_event_handler({event}, lambda: {kill}), @train#trainer.run())"
+    return write_yaml(out / "terminate.yaml", {"run::2": run})
+
+
+def test_asked_to_stop_within_an_epoch_it_keeps_its_steps_and_ends_with_the_same_weights(
+    volumes, small, short, uninterrupted, tmp_path
+):
+    for iteration, said in ((6, "stopped after epoch 1"), (7, "stopped after step 2 of epoch 2")):
+        stop = terminated_after(tmp_path, iteration)
+        done = run_bundle(
+            *(UNETR3D, "training", ["train.yaml", small, short, stop]),
+            *("--datalist", volumes.datalist, "--output_dir", tmp_path, "--resume", True),
+            expect=-signal.SIGTERM,
+        )
+        assert said in done.stderr and "Traceback" not in done.stderr
+    done = train(volumes, small, short, tmp_path, "--resume", True)
+    assert "going on after step 2 of epoch 2 of 3" in done.stderr
+    assert same_weights(tmp_path / "model_final.pt", uninterrupted / "model_final.pt")
+    assert numbers(tmp_path) == numbers(uninterrupted)
+
+
 def test_more_epochs_can_be_added_and_fewer_are_refused(volumes, small, short, uninterrupted, tmp_path):
     for name in ("resume.pt", "progress.csv", "model.pt"):
         (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
@@ -113,14 +138,35 @@ def test_a_state_of_another_network_is_refused(volumes, small, short, uninterrup
     assert_refused(done, "unetr3d", "is of another network", "--resume False")
 
 
-def test_a_loss_that_is_no_number_stops_before_anything_is_kept(volumes, small, tmp_path):
+def without_numbers(out: Path, iteration: int) -> Path:
+    """An override: the network's answer is no number in that step."""
+    event = "monai.engines.IterationEvents.FORWARD_COMPLETED"
+    factor = f"float('nan') if @train#trainer.state.iteration == {iteration} else 1"
+    spoil = f"@train#trainer.state.output['pred'].mul_({factor})"
+    run = f"$(@train#trainer.add_event_handler({event}, lambda: {spoil}), @train#trainer.run())"
+    return write_yaml(out / "without_numbers.yaml", {"run::2": run})
+
+
+def test_a_gradient_that_is_no_number_stops_before_anything_is_kept_and_names_its_cases(volumes, small, tmp_path):
+    bad = without_numbers(tmp_path, 2)
     done = run_bundle(
-        *(UNETR3D, "training", ["train.yaml", small]),
-        *("--datalist", volumes.datalist, "--output_dir", tmp_path, "--loss_function::lambda_dice", "$float('nan')"),
+        *(UNETR3D, "training", ["train.yaml", small, bad]),
+        *("--datalist", volumes.datalist, "--output_dir", tmp_path),
         expect=1,
     )
-    assert_refused(done, "unetr3d", "the loss is nan in epoch 1", "--learning_rate")
+    assert_refused(done, "unetr3d", "the gradient is no number in step 2 (epoch 1, cases BraTS-GLI-", "--on_nan skip")
     assert not (tmp_path / "model.pt").exists() and not (tmp_path / "resume.pt").exists()
+
+
+def test_such_a_step_can_be_left_out_and_the_weights_stay_numbers(volumes, small, tmp_path):
+    bad = without_numbers(tmp_path, 2)
+    done = run_bundle(
+        *(UNETR3D, "training", ["train.yaml", small, bad]),
+        *("--datalist", volumes.datalist, "--output_dir", tmp_path, "--on_nan", "skip"),
+    )
+    assert "training: left out step 2 (epoch 1, cases BraTS-GLI-" in done.stderr
+    weights = torch.load(tmp_path / "model_final.pt", weights_only=True)
+    assert all(weight.isfinite().all() for weight in weights.values())
 
 
 def test_a_full_disk_leaves_the_older_file_whole(tmp_path, monkeypatch):
@@ -146,3 +192,14 @@ def test_random_states_come_back():
     drawn = [random.random(), np.random.rand(), np.random.randn(), float(torch.rand(()))]
     checkpoints.set_random_states(states)
     assert drawn == [random.random(), np.random.rand(), np.random.randn(), float(torch.rand(()))]
+
+
+def test_what_was_used_of_an_epoch_is_left_out_once_and_the_order_is_the_same():
+    order = torch.utils.data.RandomSampler(range(10))
+    torch.manual_seed(3)
+    whole = [list(order), list(order)]
+    called = []
+    torch.manual_seed(3)
+    unused = checkpoints.Unused(order, 4, lambda: called.append(1))
+    assert [list(unused), list(unused)] == [whole[0][4:], whole[1]]
+    assert called == [1] and len(unused) == 10

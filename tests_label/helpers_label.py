@@ -67,7 +67,7 @@ def small_bundle(name: str, folder: Path) -> Path:
 
 def start(*words: object) -> subprocess.CompletedProcess[str]:
     """start.sh where it must refuse."""
-    return subprocess.run([START, *map(str, words)], capture_output=True, text=True, timeout=60, env=environment())
+    return subprocess.run([START, *map(str, words)], capture_output=True, text=True, timeout=600, env=environment())
 
 
 def environment() -> dict[str, str]:
@@ -98,7 +98,7 @@ def make_studies(home: Path) -> Path:
 
 
 def wait_until_up(client: MONAILabelClient, process: subprocess.Popen, log: Path) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while time.monotonic() < until and process.poll() is None:
         try:
             client.info()
@@ -113,13 +113,13 @@ def run_inferring(bundle: Path, images: Path, out: Path, checkpoint: Path) -> No
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "inferring"]
     command += ["--config_file", str(bundle / "configs" / "inference.yaml"), "--dataset_dir", str(images)]
     command += ["--output_dir", str(out), "--checkpoint", str(checkpoint), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def wait_for_training(client: MONAILabelClient) -> dict:
     """The task of the training that was asked for, when it is over."""
-    until = time.monotonic() + 180
+    until = time.monotonic() + 600
     while time.monotonic() < until:
         task = client.train_status()
         task = json.loads(task) if isinstance(task, str) else task

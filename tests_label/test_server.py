@@ -77,14 +77,14 @@ def test_a_pictures_mask_is_that_of_run_inferring(server, tmp_path):
     ],
 )
 def test_an_image_that_a_model_cannot_read_gets_one_line(server, model, image, said):
-    answer = requests.post(f"{server.url}/infer/{model}", params={"image": image}, timeout=60)
+    answer = requests.post(f"{server.url}/infer/{model}", params={"image": image}, timeout=600)
     assert answer.status_code == 400
     assert said in answer.json()["detail"]
 
 
 def test_a_lone_file_gets_one_line_and_the_server_lives(server):
     with open(server.studies / f"{SCAN}.nii.gz", "rb") as file:
-        answer = requests.post(f"{server.url}/infer/unetr3d", files={"file": (f"{SCAN}.nii.gz", file)}, timeout=60)
+        answer = requests.post(f"{server.url}/infer/unetr3d", files={"file": (f"{SCAN}.nii.gz", file)}, timeout=600)
     assert answer.status_code == 400
     assert "the other three cannot be found" in answer.json()["detail"]
     assert "\n" not in answer.json()["detail"]
@@ -97,7 +97,7 @@ def test_a_damaged_scan_gets_one_line_and_the_server_lives(server, tmp_path):
     file.write_bytes(content[: len(content) // 2])
     try:
         image = "BraTS-GLI-00003-000_flair"
-        answer = requests.post(f"{server.url}/infer/unetr3d", params={"image": image}, timeout=60)
+        answer = requests.post(f"{server.url}/infer/unetr3d", params={"image": image}, timeout=600)
     finally:
         file.write_bytes(content)
     assert answer.status_code == 400
@@ -107,7 +107,7 @@ def test_a_damaged_scan_gets_one_line_and_the_server_lives(server, tmp_path):
 
 def test_the_image_that_the_model_is_least_sure_of_comes_first(server):
     for model, beginning in (("unetr3d", "BraTS"), ("pseudo2d", "picture")):
-        answer = requests.post(f"{server.url}/scoring/entropy_{model}", params={"run_sync": True}, timeout=120)
+        answer = requests.post(f"{server.url}/scoring/entropy_{model}", params={"run_sync": True}, timeout=600)
         assert answer.json()["failed"] == 0, answer.text
         objects = server.client.datastore()["objects"]
         scores = {
@@ -119,7 +119,7 @@ def test_the_image_that_the_model_is_least_sure_of_comes_first(server):
         assert all(0 < score < 1 for score in scores.values())
         first = server.client.next_sample(f"entropy_{model}", {})
         assert first["id"] == max(scores, key=lambda name: scores[name])
-        again = requests.post(f"{server.url}/scoring/entropy_{model}", params={"run_sync": True}, timeout=120)
+        again = requests.post(f"{server.url}/scoring/entropy_{model}", params={"run_sync": True}, timeout=600)
         assert again.json()["scored"] == 0  # the weights are the same
 
 
@@ -178,5 +178,5 @@ def test_the_server_listens_to_this_machine_alone_and_answers_no_foreign_page(se
     port = int(server.url.rsplit(":", 1)[1])
     listening = {c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port}
     assert listening == {"127.0.0.1"}
-    answer = requests.get(f"{server.url}/info/", headers={"Origin": "https://example.org"}, timeout=60)
+    answer = requests.get(f"{server.url}/info/", headers={"Origin": "https://example.org"}, timeout=600)
     assert "access-control-allow-origin" not in answer.headers

@@ -66,6 +66,7 @@ RULES = {
     "ema_decay": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
     "compile": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "deterministic": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
+    "on_nan": ("stop or skip", lambda v: v in ("stop", "skip")),
     "amp": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "normalize_nonzero": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "save_probability": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),

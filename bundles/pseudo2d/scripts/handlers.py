@@ -38,6 +38,7 @@ class ClipGradients:
             return
         weights = list(engine.network.parameters())
         norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+        engine.state.gradient_norm = norm
         if norm.is_cpu and norm <= self.max_norm:  # nothing to scale; a GPU would have to be waited for to know
             return
         torch.nn.utils.clip_grads_with_norm_(weights, self.max_norm, norm)
@@ -51,28 +52,62 @@ def steps_now(engine: Engine) -> bool:
     return done % added == 0 or done == length
 
 
-class StopOnNan:
-    """Stop with one line when the mean loss of an epoch is no finite number: before it is validated or kept.
+class WatchNumbers:
+    """Find a step whose gradient is no finite number, name its cases, and stop, or leave the step out.
 
-    Looked at once per epoch, because to read the loss is to wait for a GPU. Attach before what validates and saves.
+    on_nan: "stop" ends the training before anything of it is kept. It looks at once on a CPU, every SHOWN_EVERY steps
+    on a GPU, which need not be waited for in between. "skip" leaves the weights as they are and says so; the GPU is
+    waited for at every step. It ends the training, too, when MOST steps in a row were left out: those are no outliers.
+    Attach after ClipGradients, which measures the gradient, and before what validates and saves.
     """
 
+    MOST = 20
+
+    def __init__(self, on_nan: str = "stop") -> None:
+        self.skips = on_nan == "skip"
+        self.cases: list[str] = []  # of the step under way: several batches, where gradients are accumulated
+        self.unread: list[tuple[int, list[str], torch.Tensor]] = []  # steps that nobody has looked at: their norms
+        self.left_out = 0  # in a row
+
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._gradient)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._look)
 
-    def _start(self) -> None:
-        self.total: Any = 0.0
+    def _gradient(self, engine: Engine) -> None:
+        self.cases += [str(case) for case in engine.state.batch.get("case", [])]
+        if not steps_now(engine):
+            return
+        self.unread.append((engine.state.iteration, self.cases, engine.state.gradient_norm))
+        self.cases = []
+        if self.skips or engine.state.gradient_norm.is_cpu or len(self.unread) >= SHOWN_EVERY:
+            self._look(engine)
 
-    def _iteration(self, engine: Engine) -> None:
-        self.total = self.total + sum(loss_of(engine.state.output))
+    def _look(self, engine: Engine) -> None:
+        unread, self.unread = self.unread, []
+        for iteration, cases, norm in unread:
+            if math.isfinite(norm):
+                self.left_out = 0
+            else:
+                self._found(engine, f"step {iteration} (epoch {engine.state.epoch}, {_listed(cases)})")
 
-    def _epoch(self, engine: Engine) -> None:
-        total = float(self.total)
-        if not math.isfinite(total):
-            epoch = engine.state.epoch
-            refuse(f"the loss is {total} in epoch {epoch}. Lower --learning_rate, or look for odd values in the scans.")
+    def _found(self, engine: Engine, step: str) -> None:
+        if not self.skips:
+            refuse(
+                f"the gradient is no number in {step}; nothing of it is kept. Lower --learning_rate, look at these "
+                "scans, or give --on_nan skip."
+            )
+        self.left_out += 1
+        if self.left_out == self.MOST:
+            refuse(f"the gradient is no number in {self.MOST} steps in a row, the last {step}. Lower --learning_rate.")
+        engine.optimizer.zero_grad(set_to_none=True)  # the optimiser passes over weights without a gradient
+        print(f"training: left out {step}: its gradient is no number", file=sys.stderr, flush=True)
+
+
+def _listed(cases: list[str]) -> str:
+    """`cases A, B and 2 more`"""
+    names = list(dict.fromkeys(cases))
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"cases {', '.join(names[:4])}{more}" if names else "cases without a name"
 
 
 class AverageWeights:

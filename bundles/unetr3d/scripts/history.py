@@ -63,13 +63,15 @@ class History:
         _write(self.folder / "run.json", lambda file: json.dump(run, file, indent=2), "w")
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
-        return {"rows": [list(row) for row in self.rows], "validated": self.validated}
+        """The rows so far, and the losses of an epoch that is not done."""
+        losses = torch.stack(self.losses) if self.losses else torch.empty(0)
+        return {"rows": [list(row) for row in self.rows], "validated": self.validated, "losses": losses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The opposite; the clock goes on where the last row was written."""
         self.rows = [tuple(row) for row in state["rows"]]
         self.validated = state["validated"]
+        self.losses = list(state.get("losses", []))
         self.began -= self.rows[-1][1] if self.rows else 0.0
 
     def _iteration(self, engine: Engine) -> None:
