@@ -1,6 +1,7 @@
 # Each target does all its own set-up: a virtual environment with the exact versions of constraints.txt.
 # `make demo` shows the whole path on synthetic data; `make test` runs all tests but those that need a browser, which
-# `make test-browser` runs, and those of a real MONAI Label server, which `make test-label` runs.
+# `make test-browser` runs, those of a real MONAI Label server, which `make test-label` runs, and those of half an hour,
+# `make test-long`.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test test-browser test-label browser test-lowest lint bench clean
+.PHONY: demo test test-browser test-label test-long browser test-lowest lint bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +47,10 @@ label/.venv/.installed: label/install.sh label/constraints.txt constraints.txt
 	PYTHON=$(PYTHON) label/install.sh cpu
 	label/.venv/bin/python -m pip install --quiet --constraint constraints.txt pytest
 	touch $@
+
+# Kills at moments drawn by chance, and a long training that must grow nothing.
+test-long: $(VENV)/.installed
+	$(PY) -m pytest -s tests_long
 
 browser:
 	@if command -v chromium && command -v chromedriver; then exit 0; fi > /dev/null; \
