@@ -1,6 +1,6 @@
 # Each target does all its own set-up: a virtual environment with the exact versions of constraints.txt.
 # `make demo` shows the whole path on synthetic data; `make test` runs all tests but those that need a browser, which
-# `make test-browser` runs, those of a real MONAI Label server, which `make test-label` runs, and those of half an hour,
+# `make test-browser` runs, those of a real MONAI Label server, which `make test-label` runs, and those of an hour,
 # `make test-long`.
 
 PYTHON ?= python3
@@ -41,16 +41,17 @@ $(VENV)/.installed-browser: $(VENV)/.installed
 
 # A real server of MONAI Label, in its own environment, and its client.
 test-label: label/.venv/.installed
-	label/.venv/bin/python -m pytest tests_label
+	label/.venv/bin/python -m pytest tests_label -m "not long"
 
 label/.venv/.installed: label/install.sh label/constraints.txt constraints.txt
 	PYTHON=$(PYTHON) label/install.sh cpu
 	label/.venv/bin/python -m pip install --quiet --constraint constraints.txt pytest
 	touch $@
 
-# Kills at moments drawn by chance, and a long training that must grow nothing.
-test-long: $(VENV)/.installed
+# Kills at moments drawn by chance, a long training that must grow nothing, a server that many ask at once.
+test-long: $(VENV)/.installed label/.venv/.installed
 	$(PY) -m pytest -s tests_long
+	label/.venv/bin/python -m pytest tests_label -m long
 
 browser:
 	@if command -v chromium && command -v chromedriver; then exit 0; fi > /dev/null; \

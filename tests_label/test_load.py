@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import requests
 from helpers_label import Server
 
@@ -20,6 +21,7 @@ def answer(server: Server, image: tuple[str, str]) -> bytes:
     return found.content
 
 
+@pytest.mark.long
 def test_two_hundred_requests_of_eight_clients_are_answered_each_with_its_own_mask(server):
     alone = {image: answer(server, image) for image in IMAGES}
     assert len(set(alone.values())) == len(IMAGES)

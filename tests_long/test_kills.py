@@ -18,7 +18,7 @@ from autoconf.inspect import inspect
 from autoconf.phantom import phantom
 
 KILLS = 20
-EPOCHS = 12
+EPOCHS = 30
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def volumes(tmp_path_factory) -> list[str]:
     phantom(str(home / "data"), cases=8, size=32)
     inspect(str(home / "data"), str(home / "work"))
     numbers = {"target_spacing": [5.0, 5.0, 5.0], "patch_size": [32, 32, 32], "batch_size": 2, "crops_per_case": 2}
+    numbers |= {"network_def::hidden_size": 96, "network_def::mlp_dim": 192}
     small = write_yaml(home / "small.yaml", numbers | {"ema_decay": 0.9, "dropout": 0.1})
     files = str([str(UNETR3D / "configs" / "train.yaml"), str(small)])
     return ["--config_file", files, "--datalist", str(home / "work" / "datalist.json")]
@@ -64,27 +65,36 @@ def train(words: list[str], out: Path) -> subprocess.Popen:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_at_twenty_moments_it_ends_with_the_same_weights(request, tmp_path, data, number):
     words = request.getfixturevalue(data)
-    began = time.monotonic()
     assert train(words, tmp_path / "whole").wait() == 0
-    seconds = time.monotonic() - began
     draw, out, kills = random.Random(number), tmp_path / "killed", 0
     while kills < KILLS:
         process = train(words, out)
-        try:  # from the first imports on to the last file
-            process.wait(draw.uniform(0.3, 1.0) * seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            kills += process.wait() == -number
+        kills += killed(process, number, draw, out / "log.txt")
         for path in out.glob("*.pt"):
             torch.load(path, weights_only=True)  # whole, at any moment
-        if process.returncode == 0 and kills < KILLS:  # done before all kills: the rest of them hit the next one
+        if process.returncode == 0:  # done before all kills: the rest of them hit another one
             assert_same(out, tmp_path / "whole")
             out = tmp_path / f"killed-{kills}"
     assert train(words, out).wait() == 0, (out / "log.txt").read_text()[-2000:]
     assert_same(out, tmp_path / "whole")
     said = "".join(path.read_text() for path in tmp_path.glob("killed*/log.txt"))
-    print(f"{kills} kills by {number.name} of a run of {seconds:.0f} s; gone on {said.count('going on after')} times")
-    assert "Traceback" not in said and "is damaged" not in said and said.count("going on after") >= 3
+    print(f"{kills} kills by {number.name}; gone on {said.count('going on after')} times")
+    assert "Traceback" not in said and "is damaged" not in said and said.count("going on after") >= KILLS // 2
+
+
+def killed(process: subprocess.Popen, number: signal.Signals, draw: random.Random, log: Path) -> bool:
+    """Whether the signal was what ended it: sent while it starts, one in five, or within a few epochs of work."""
+    starts = draw.random() < 0.2
+    before = log.read_text().count("training: ")
+    ends = time.monotonic() + (draw.uniform(0, 10) if starts else 300)
+    while process.poll() is None and time.monotonic() < ends:
+        if not starts and log.read_text().count("training: ") > before:
+            break
+        time.sleep(0.02)
+    if not starts:
+        time.sleep(draw.uniform(0, 3))
+    process.send_signal(number)
+    return process.wait() == -number
 
 
 def assert_same(out: Path, whole: Path) -> None:

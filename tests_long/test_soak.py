@@ -16,13 +16,14 @@ from autoconf.inspect import inspect
 from autoconf.phantom import phantom
 
 EPOCHS = 200
+SMALL = {"network_def::hidden_size": 96, "network_def::mlp_dim": 192}  # so that an epoch takes a second
 
 
 def data_of(home: Path) -> Path:
     phantom(str(home / "data"), cases=8, size=32)
     inspect(str(home / "data"), str(home / "work"))
     numbers = {"target_spacing": [5.0, 5.0, 5.0], "patch_size": [32, 32, 32], "batch_size": 2, "crops_per_case": 1}
-    write_yaml(home / "small.yaml", numbers | {"device": "cpu"})
+    write_yaml(home / "small.yaml", numbers | SMALL | {"device": "cpu"})
     return home
 
 
@@ -62,9 +63,11 @@ def test_two_trainings_and_a_search_share_one_cache(tmp_path):
     """They prepare the same cases at the same time; each ends as it does alone."""
     home = data_of(tmp_path)
     words = ["--max_epochs", 3]
+    space = {"max_epochs": 2, "keys": {"learning_rate": {"low": 1e-4, "high": 1e-3}}}
     plan, out = home / "small.yaml", home / "tuned.yaml"
     tune = ["tune", home / "work", "--bundle", UNETR3D, "--plan", plan, "--trials", 2, "--seeds", 0, "--out", out]
-    command = [sys.executable, "-m", "autoconf", *map(str, tune), "--set", "max_epochs=2", "--device", "cpu"]
+    tune += ["--space", write_yaml(home / "space.yaml", space)]
+    command = [sys.executable, "-m", "autoconf", *map(str, tune), "--device", "cpu"]
     search = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     both = [train(home, tmp_path / name, *words) for name in ("one", "two")]
     assert [process.wait() for process in both] == [0, 0], (tmp_path / "one" / "log.txt").read_text()[-2000:]
