@@ -44,6 +44,7 @@ class Regionsd(MapTransform):
         values = d.pop("values", None)
         for key in self.key_iterator(d):
             mask = d[key].as_tensor()
+            _check_labels(d[key])
             regions = [mask > 0] if values is None else [_is_any_of(mask, of_region) for of_region in values]
             marked = torch.cat(regions).to(torch.uint8)
             d[key] = MetaTensor(marked, meta=d[key].meta, applied_operations=d[key].applied_operations)
@@ -85,6 +86,19 @@ def _in_255ths(soft: torch.Tensor, of: MetaTensor) -> torch.Tensor:
     if not 0 <= float(soft.min()) <= float(soft.max()) <= 1:
         refuse(f"the soft mask beside {of.meta['filename_or_obj']} is no probability: {soft.min()} to {soft.max()}.")
     return (soft * 255).round().to(torch.uint8)
+
+
+def _check_labels(mask: MetaTensor) -> None:
+    """Refuse a mask that holds fractions or less than 0: no label is that, and its voxels would count as healthy."""
+    if mask.dtype == torch.uint8:
+        return
+    values = mask.as_tensor()
+    odd = values[(values < 0) | (values != values.round())] if values.is_floating_point() else values[values < 0]
+    if odd.numel():
+        refuse(
+            f"{mask.meta.get('filename_or_obj')} holds {odd[0].item():g}; a mask holds 0, 1, 2, ... Save it without "
+            "interpolation."
+        )
 
 
 def _is_any_of(mask: torch.Tensor, values: Sequence[float]) -> torch.Tensor:
