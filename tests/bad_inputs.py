@@ -12,6 +12,7 @@ from pathlib import Path
 
 import bad_files
 import bad_headers
+import bad_others
 import bad_sets
 import bad_voxels
 from helpers_bad_inputs import WAYS, Kind
@@ -26,6 +27,10 @@ SECTIONS = {  # title -> (where it is tested, the kinds)
     "Sizes and directions of a whole case": ("tests/bad_voxels.py", bad_voxels.CASES),
     "Names": ("tests/bad_sets.py", bad_sets.NAMES),
     "Data sets": ("tests/bad_sets.py", bad_sets.SETS),
+    "Rights": ("tests/bad_others.py", bad_others.USERS),
+    "Changed during the run": ("tests/bad_others.py", bad_others.CHANGING),
+    "Pictures": ("tests/bad_others.py", bad_others.PICTURES),
+    "Arrays and descriptions": ("tests/bad_others.py", bad_others.ARRAYS),
 }
 KINDS = [kind for _, kinds in SECTIONS.values() for kind in kinds]
 HEAD = f"""# Bad input, and what happens

@@ -193,7 +193,6 @@ CASES = [
         repeated((32, 32, 1000), (SPACING, SPACING, 0.18)),
         ANEW,
         right(dice=0.8),
-        right(),
     ),
     Kind(
         "voxels of 5.6 x 5.6 x 22.5 mm",

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,9 @@ def bounded() -> Iterator[Callable[[], int]]:
         resource.setrlimit(resource.RLIMIT_AS, (_memory("VmSize") + MAPPED, limits[1]))
     peak = before
     try:
-        yield lambda: peak - before
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)  # it would be one more line on the screen
+            yield lambda: peak - before
     finally:
         peak = _memory("VmHWM")
         resource.setrlimit(resource.RLIMIT_AS, limits)

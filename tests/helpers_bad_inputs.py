@@ -45,9 +45,12 @@ def refused(said: str) -> Promise:
     return Promise("refused", said)
 
 
-def left_out(kind: str, said: str) -> Promise:
-    """`inspect` leaves the case out and counts it; problems.csv has a row of that kind that holds `said`."""
-    return Promise("left out", said, {"kind": kind})
+def left_out(kind: str, said: str, **expected: Any) -> Promise:
+    """`inspect` leaves the case out and counts it; problems.csv has a row of that kind that holds `said`.
+
+    expected: the name of the `case`, and `of` which it is one, where that is not a case of the phantom.
+    """
+    return Promise("left out", said, {"kind": kind} | expected)
 
 
 @dataclass(frozen=True)

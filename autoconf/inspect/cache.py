@@ -28,8 +28,9 @@ class Cache:
     """Records in a folder, which is made when the first one is written. Nothing here is an error: a folder that
     cannot be written means that nothing is kept, a damaged record that it is not there.
 
-    As a context: if bad input (an AutoconfError, a name that is no Unicode) ends it, and the folder that holds the cache was not there before, both go,
-    because a run that is refused leaves nothing behind. An interrupted run keeps what it has.
+    As a context: if bad input (an AutoconfError, a name that is no Unicode) ends it, and the folder that holds the
+    cache was not there before, both go, because a run that is refused leaves nothing behind. An interrupted run keeps
+    what it has.
     """
 
     def __init__(self, folder: str) -> None:

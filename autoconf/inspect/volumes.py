@@ -27,12 +27,6 @@ SMALLEST_VOXEL, LONGEST_SIDE, FARTHEST = 0.01, 1000.0, 1e5  # mm; the last: of t
 FLATTEST = 1e-3  # of the volume that voxels of these sides have if nothing is sheared
 
 
-BAD_NIFTI = (
-    *(nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError),
-    *(nibabel.wrapstruct.WrapStructError, EOFError, OSError, ValueError, OverflowError),
-)
-
-
 @dataclass(frozen=True)
 class Grid:
     """Where the voxels of a file lie."""
@@ -175,9 +169,9 @@ def _checked_grid(path: str, image: Any, channels: Sequence[int]) -> Grid:
 
 
 def _check_affine(path: str, shape: Sequence[int], affine: np.ndarray) -> None:
-    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    volume = abs(float(np.linalg.det(affine[:3, :3]))) if np.isfinite(affine).all() else 0.0
-    if not volume > FLATTEST * sizes.prod():  # NaN too
+    known = bool(np.isfinite(affine).all())
+    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)) if known else np.zeros(3)
+    if not known or abs(float(np.linalg.det(affine[:3, :3]))) <= FLATTEST * sizes.prod():
         what = "its affine has no volume, so spacing is unknown. Convert the scan again."
         raise DataError("degenerate-affine", f"{path}: {what}")
     longest = max(n * size for n, size in zip(shape[:3], sizes, strict=True))
@@ -211,14 +205,20 @@ def _named(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError("unreadable", f"{path}: no such file. Put it back, or run inspect again.") from None
-    except PermissionError:
-        raise DataError("unreadable", f"{path}: no permission to read it. Change its permissions.") from None
     except MemoryError:
         raise DataError("unreadable", f"{path}: needs more memory than there is. Is its header right?") from None
-    except BAD_NIFTI as error:
+    except Exception as error:  # noqa: BLE001 - of bytes that may be anything nibabel makes any error
+        if _is_forbidden(path):  # nibabel says the same of all that it cannot open
+            what = "no permission to read it. Change its permissions."
+            raise DataError("unreadable", f"{path}: {what}") from None
         raise DataError(
             "unreadable", f"{path}: truncated or not a NIfTI file ({_brief(error)}). Copy or download it again."
         ) from error
+
+
+def _is_forbidden(path: str) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return os.path.isfile(path) and not os.access(path, os.R_OK, effective_ids=effective)
 
 
 def _brief(error: BaseException) -> str:

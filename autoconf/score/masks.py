@@ -189,10 +189,12 @@ def _read_image(path: str) -> np.ndarray:
     """(height, width) uint8 of 0 and 1."""
     from PIL import Image
 
+    from autoconf.inspect.images import BOMBS, bombs_refused
+
     try:
-        with Image.open(path) as image:
+        with bombs_refused(), Image.open(path) as image:
             values = np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, *BOMBS) as error:
         raise AutoconfError(f"{path}: not a readable image ({error}). Copy it again or remove it.") from error
     found = np.unique(values)
     if len(found) > 2 or found[0] != 0 and len(found) == 2 or found[-1] not in (0, 1, 255):

@@ -33,10 +33,6 @@ KEPT = ("uint8", "int8", "int16", "int32", "float32")  # torch computes with the
 WIDER = {"uint16": "int32"}
 SHORTEST, LONGEST = 348, 540  # bytes of a NIfTI-1 and of a NIfTI-2 header
 CHUNK = 1 << 19  # bytes that are unpacked at once
-BAD_NIFTI = (
-    *(nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError),
-    *(nibabel.wrapstruct.WrapStructError, EOFError, OSError, ValueError, OverflowError, MemoryError),
-)
 # No scan of a head is outside of this, but one with metres or micrometres for millimetres is; resampled to the
 # network's voxels it would fill all memory.
 SMALLEST_VOXEL, LONGEST_SIDE, FARTHEST = 0.01, 1000.0, 1e5  # mm; the last: of the first voxel from the origin
@@ -71,8 +67,8 @@ def read_nifti(path: str | PathLike) -> nibabel.Nifti1Image:
     try:
         image = _kind(content).from_bytes(content)
         promised = promised_bytes(image)
-    except BAD_NIFTI as error:
-        raise Unreadable(f"{path} cannot be read as NIfTI ({error})") from error
+    except Exception as error:  # noqa: BLE001 - of bytes that may be anything nibabel makes any error
+        raise Unreadable(f"{path} cannot be read as NIfTI ({brief(error)})") from error
     check_header(path, image)
     if len(content) < promised:
         raise Unreadable(f"{path} is cut short or damaged")
@@ -90,7 +86,7 @@ def unpacked(packed: bytes) -> bytes:
             header = _kind(start).header_class(start[: _kind(start).header_class.sizeof_hdr], check=False)
             size = header.get_data_dtype().itemsize * math.prod(int(n) for n in header.get_data_shape())
             left = int(header.get_data_offset()) + size - len(start)
-        except BAD_NIFTI:
+        except Exception:  # noqa: BLE001 - as below
             return start  # enough to say why it is none
         parts = [start]
         while chunk := stream.read1(CHUNK):
@@ -116,9 +112,9 @@ def check_header(path: str | PathLike, image: nibabel.Nifti1Image) -> None:
         raise Unreadable(f"{path} has shape {shape}, so it holds no voxels", "Export it again")
     if dtype.kind not in "iuf":
         raise Unreadable(f"{path} holds {dtype} values, not numbers", "Save it as int16 or float32")
-    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    volume = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else 0.0
-    if not volume > FLATTEST * sizes.prod():  # NaN too
+    known = bool(np.isfinite(affine).all())
+    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)) if known else np.zeros(3)
+    if not known or abs(np.linalg.det(affine[:3, :3])) <= FLATTEST * sizes.prod():
         raise Unreadable(f"{path}: its affine has no volume, so the voxel size is unknown", "Convert the scan again")
     longest = max(n * size for n, size in zip(shape[:3], sizes, strict=False))
     if sizes.min() < SMALLEST_VOXEL or longest > LONGEST_SIDE:
@@ -135,8 +131,8 @@ def voxels(path: str | PathLike, image: nibabel.Nifti1Image) -> np.ndarray:
     """
     try:
         values = np.asanyarray(image.dataobj)
-    except BAD_NIFTI as error:
-        raise Unreadable(f"{path} cannot be read as NIfTI ({error})") from error
+    except Exception as error:  # noqa: BLE001 - as above
+        raise Unreadable(f"{path} cannot be read as NIfTI ({brief(error)})") from error
     name = values.dtype.newbyteorder("=").name
     with np.errstate(over="ignore"):  # what becomes infinite is refused
         values = values.astype(name if name in KEPT else WIDER.get(name, "float32"), copy=False)
@@ -145,3 +141,8 @@ def voxels(path: str | PathLike, image: nibabel.Nifti1Image) -> np.ndarray:
             f"{path} holds NaN, infinite values, or more than float32 can", "Put 0 there, or export it again"
         )
     return values
+
+
+def brief(error: Exception) -> str:
+    """What a library says, in one line."""
+    return " ".join(str(error).split())[:120] or type(error).__name__

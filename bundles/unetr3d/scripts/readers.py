@@ -1,4 +1,4 @@
-"""Read the NIfTI files of a scan side by side (`nifti.py` reads one), cropped to the head, voxels as they are stored."""
+"""Read the NIfTI files of a scan side by side, cropped to the head, voxels as they are stored; nifti.py reads one."""
 
 from __future__ import annotations
 
