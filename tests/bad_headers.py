@@ -146,8 +146,8 @@ NO_FORM = both(header(252, np.int16(0)), header(254, np.int16(0)))
 HUGE = 32767
 KINDS = [
     Kind("a header of 32767 x 32767 x 32767 voxels", "case", every(dim(HUGE, HUGE, HUGE)), TOO_LONG, LONG, LONG),
-    Kind("the same, of voxels of 0.02 mm", "case", every(huge), UNREADABLE, CUT, TRUNCATED),
-    Kind("the same in files that are not packed", "case", every(huge_nii), UNREADABLE, CUT),
+    Kind("a header of 32767 x 32767 x 32767 voxels of 0.02 mm", "case", every(huge), UNREADABLE, CUT, TRUNCATED),
+    Kind("such a header in files that are not packed", "case", every(huge_nii), UNREADABLE, CUT),
     Kind(
         "a header of 2^40 voxels per axis (NIfTI-2)", "case", every(nifti_2(2**40, 2**40, 2**40)), TOO_LONG, LONG, LONG
     ),

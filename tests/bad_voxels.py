@@ -113,7 +113,7 @@ MASKS = [
         "mask",
         array(lambda v: (v > 0) * np.uint8(255)),
         left_out("labels", "--labels"),
-        right(voxels=0),
+        right("none of which the datalist calls tumour", voxels=0),
         right(),
     ),
     Kind(

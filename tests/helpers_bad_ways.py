@@ -245,8 +245,9 @@ def _learned_from(kind: Kind, data: Path, tmp: Path, promise: Promise) -> Outcom
         assert_one_line(status, line, promise)
         return Outcome("refused", shortened(line, tmp, CASE), peak)
     assert status == 0, line
+    assert promise.said in line, line
     assert found == [promise.expected.get("voxels", _sound_row()["tumour_voxels"])], found
-    return Outcome("right", "right", peak)
+    return Outcome("right", "right; says: " + shortened(line, tmp, CASE) if line else "right", peak)
 
 
 def true_mask(data: Path, tmp: Path) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from .datalist import region_names
-from .errors import refuse
+from .errors import ROOT, refuse
 
 
 class PickContrastsd(MapTransform):
@@ -46,6 +47,9 @@ class Regionsd(MapTransform):
             mask = d[key].as_tensor()
             _check_labels(d[key])
             regions = [mask > 0] if values is None else [_is_any_of(mask, of_region) for of_region in values]
+            if values is not None and not regions[0].any() and mask.any():
+                said = f"{d[key].meta.get('filename_or_obj')} holds labels, none of which the datalist calls tumour"
+                print(f"{ROOT.name}: {said} ({', '.join(map(str, values[0]))}). Look at it.", file=sys.stderr)
             marked = torch.cat(regions).to(torch.uint8)
             d[key] = MetaTensor(marked, meta=d[key].meta, applied_operations=d[key].applied_operations)
         return d
