@@ -86,7 +86,7 @@ def file(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("bytes") / "a.nii.gz"
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(st.lists(fields, min_size=1, max_size=4), st.booleans())
 def test_headers_of_nifti_1(file, changes, zipped) -> None:
     content = changed(SOUND, changes)
