@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test test-browser test-label test-long browser test-lowest lint bench clean
+.PHONY: demo test test-browser test-label test-long browser test-lowest lint audit bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -76,9 +76,16 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
 	touch $@
 
+# Licences of all that is installed, none of which may bind who uses it, and known vulnerabilities (needs PyPI).
+audit: $(VENV)/.installed
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --constraint constraints.txt pip-audit pip-licenses
+	.venv-audit/bin/pip-licenses --python=$(PY) --from=mixed --partial-match --fail-on="GPL;Proprietary;UNKNOWN"
+	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 # Fails if a ratio of times, measured here, got worse than the committed one. On a machine with nothing else to do.
 bench: $(VENV)/.installed
 	$(PY) -W ignore -m benchmarks guard
 
 clean:
-	rm -rf .venv .venv-lowest label/.venv demo build *.egg-info
+	rm -rf .venv .venv-lowest .venv-audit label/.venv demo build *.egg-info
