@@ -43,7 +43,8 @@ pseudo2d does); and `autoconf score`, with the bad file as a prediction.
 - **right**: it is read, and the answer is that of the sound file, or of what the files hold: sizes, spacing and labels
   in fingerprint.json, the mask on the scan's own grid, the Dice.
 - **left out**: `inspect` goes on without the case, counts it, and says the line in problems.csv; `--strict` stops.
-- **exit 1**: one line on stderr, which is the one shown, and nothing is written.
+- **exit 1**: one line on stderr, which is the one shown, and nothing is written. (If the bundle's run has begun, ignite
+  logs the same line before it.)
 
 None ends in a traceback or waits for ever, and none takes more than {RESIDENT >> 20} MB beyond what the program takes
 at its start, whatever a header promises. What a file really holds is read: a large scan takes memory in proportion.
