@@ -1,6 +1,7 @@
 # Each target does all its own set-up: a virtual environment with the exact versions of constraints.txt.
 # `make demo` shows the whole path on synthetic data; `make test` runs all tests but those that need a browser, which
-# `make test-browser` runs, and those of a real MONAI Label server, which `make test-label` runs.
+# `make test-browser` runs, those of a real MONAI Label server, which `make test-label` runs, and those of an hour,
+# `make test-long`.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test test-browser test-label browser test-lowest lint bench clean
+.PHONY: demo test test-browser test-label test-long browser test-lowest lint audit bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,12 +41,17 @@ $(VENV)/.installed-browser: $(VENV)/.installed
 
 # A real server of MONAI Label, in its own environment, and its client.
 test-label: label/.venv/.installed
-	label/.venv/bin/python -m pytest tests_label
+	label/.venv/bin/python -m pytest tests_label -m "not long"
 
 label/.venv/.installed: label/install.sh label/constraints.txt constraints.txt
 	PYTHON=$(PYTHON) label/install.sh cpu
 	label/.venv/bin/python -m pip install --quiet --constraint constraints.txt pytest
 	touch $@
+
+# Kills at moments drawn by chance, a long training that must grow nothing, a server that many ask at once.
+test-long: $(VENV)/.installed label/.venv/.installed
+	$(PY) -m pytest -s tests_long
+	label/.venv/bin/python -m pytest tests_label -m long
 
 browser:
 	@if command -v chromium && command -v chromedriver; then exit 0; fi > /dev/null; \
@@ -70,9 +76,16 @@ $(VENV)/.installed-lint: $(VENV)/.installed
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
 	touch $@
 
+# Licences of all that is installed, none of which may bind who uses it, and known vulnerabilities (needs PyPI).
+audit: $(VENV)/.installed
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --constraint constraints.txt pip-audit pip-licenses
+	.venv-audit/bin/pip-licenses --python=$(PY) --from=mixed --partial-match --fail-on="GPL;Proprietary;UNKNOWN"
+	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 # Fails if a ratio of times, measured here, got worse than the committed one. On a machine with nothing else to do.
 bench: $(VENV)/.installed
 	$(PY) -W ignore -m benchmarks guard
 
 clean:
-	rm -rf .venv .venv-lowest label/.venv demo build *.egg-info
+	rm -rf .venv .venv-lowest .venv-audit label/.venv demo build *.egg-info

@@ -257,6 +257,15 @@ def test_an_override_file_that_is_no_yaml_is_refused(tmp_path):
     assert "is no YAML" in refusal(check, "--config_file", files)
 
 
+@pytest.mark.parametrize(
+    "content", [b"1: 2\n", b"null: 3\n", b"max_epochs: \xe4\n", b"a: 2020-99-99\n", b"a: " + b"[" * 5000]
+)
+def test_an_override_file_of_odd_yaml_is_refused(tmp_path, content):
+    (tmp_path / "plan.yaml").write_bytes(content)
+    files = f"['{UNETR3D / 'train.yaml'}','{tmp_path / 'plan.yaml'}']"
+    assert str(tmp_path / "plan.yaml") in refusal(check, "--config_file", files)
+
+
 def test_weights_of_another_network_are_refused_with_the_likely_reason(tmp_path):
     torch.save(torch.nn.Linear(2, 3).state_dict(), tmp_path / "model.pt")
     checks.check_weights(str(tmp_path / "model.pt"), torch.nn.Linear(2, 3))

@@ -447,6 +447,7 @@ def test_bad_input_at_the_command_line_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert_refused(autoconf("inspect", tmp_path / "empty", "--out", out), "no cases found", str(tmp_path / "empty"))
     assert_refused(autoconf("inspect", tmp_path / "nowhere", "--out", out), "no such folder")
+    assert_refused(autoconf("inspect", "", "--out", out), "DATA is empty")
     (tmp_path / "file").touch()
     assert_refused(autoconf("inspect", data, "--out", tmp_path / "file" / "out"), "is a file", "--out")
     flair = data / "BraTS2021_00001" / "BraTS2021_00001_flair.nii.gz"

@@ -11,6 +11,7 @@ import pytest
 from helpers_volumes import SHAPE, odd_copies, plain_affine, scan, store, tumour, write_case
 
 from autoconf.errors import AutoconfError
+from autoconf.inspect import inspect
 from autoconf.inspect.brats import CONTRASTS, CaseError
 from autoconf.inspect.layouts import LAYOUTS, find_scans
 from autoconf.inspect.scans import Found, contrast_of
@@ -240,6 +241,14 @@ def test_an_unknown_layout_is_refused_with_the_known_ones(tmp_path: Path) -> Non
     with pytest.raises(AutoconfError, match="nnunet") as refused:
         find_scans(str(tmp_path), "nn-unet")
     assert all(layout in str(refused.value) for layout in LAYOUTS)
+
+
+def test_a_layout_that_is_not_there_is_refused_by_its_own_names(tmp_path: Path) -> None:
+    with pytest.raises(
+        AutoconfError, match=r"holds nothing of the layout bids: sub-<patient>.*Leave --layout out"
+    ) as no:
+        inspect(str(tmp_path), str(tmp_path / "out"), layout="bids")
+    assert "_t1ce" not in str(no.value)
 
 
 def test_nothing_is_found_in_an_empty_folder(tmp_path: Path) -> None:

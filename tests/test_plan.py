@@ -81,6 +81,8 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("dice_weight=7", "It must be from 0 to 1"),
         ("network_name=segresnet", "Choose it with --network segresnet"),
         ("contrast_dropout=2", "It must be from 0 to 1"),
+        ("overlap=1.0", "It must be from 0 to below 1"),
+        ("dropout=1.0", "It must be from 0 to below 1"),
         ("num_workers=-1", "It must be 0 or more"),
         ("target_spacing=[0,0,0]", "It must be above 0"),
         ("target_spacing=[.nan,1,1]", "It must be above 0"),

@@ -169,6 +169,21 @@ def test_such_a_step_can_be_left_out_and_the_weights_stay_numbers(volumes, small
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
+def test_a_lost_worker_of_the_loader_ends_in_one_line(volumes, small, tmp_path):
+    """As the kernel does when memory is short: kill -9 of one of two, in the first validation."""
+    kill = "torch.os.kill(@train#trainer._dataloader_iter._workers[0].pid, 9)"
+    event = "monai.handlers.stats_handler.Events.STARTED"
+    run = f"$(@validate#evaluator.add_event_handler({event}, lambda: {kill}), @train#trainer.run())"
+    lost = write_yaml(tmp_path / "lost.yaml", {"run::2": run, "num_workers": 2, "max_epochs": 50})
+    done = run_bundle(
+        *(UNETR3D, "training", ["train.yaml", small, lost]),
+        *("--datalist", volumes.datalist, "--output_dir", tmp_path),
+        expect=1,
+    )
+    assert_refused(done, "unetr3d", "DataLoader worker (pid", "killed by signal: Killed", "--num_workers")
+    assert not list(tmp_path.glob("*.partial"))
+
+
 def test_a_full_disk_leaves_the_older_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "resume.pt"
     checkpoints.save({"epoch": 1}, path)

@@ -59,6 +59,8 @@ def inspect(
     jobs: cases that are read at the same time, about 100 MB each; unchanged ones are not read again (out/.cache).
     """
     options = Options(labels, missing, strict, folds, test, seed, jobs)
+    if not data.strip():
+        raise AutoconfError("DATA is empty. Give the folder of scans or images.")
     try:
         found, images = _recognise(data, layout)
     except CaseError as error:
@@ -74,7 +76,7 @@ def inspect(
 def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
     """The one layout of volumes, or the paths of 2D images. Raises AutoconfError if that is not clear."""
     from autoconf.inspect.images import find_images
-    from autoconf.inspect.layouts import find_scans
+    from autoconf.inspect.layouts import LAYOUTS, find_scans
 
     recognised = find_scans(data, layout) if layout not in IMAGE_LAYOUTS else []
     images = find_images(data) if layout in ("auto", *IMAGE_LAYOUTS) else []
@@ -83,6 +85,10 @@ def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
         images = []  # a few pictures beside the scans: reported as unused
     ways = [f"{len(found.scans)} scans as {found.layout} (e.g. {found.scans[0].case})" for found in recognised]
     ways += [f"{len(images)} 2D images (e.g. {images[0]})"] if images else []
+    if not ways and layout in LAYOUTS:
+        raise AutoconfError(
+            f"{data}: holds nothing of the layout {layout}: {LAYOUTS[layout]}. Leave --layout out, or check the path."
+        )
     if not ways:
         raise AutoconfError(f"{nothing_found(data)} There are no 2D images in it either.{_deeper(data)}")
     if len(ways) > 1:

@@ -28,8 +28,9 @@ class Cache:
     """Records in a folder, which is made when the first one is written. Nothing here is an error: a folder that
     cannot be written means that nothing is kept, a damaged record that it is not there.
 
-    As a context: if an AutoconfError ends it, and the folder that holds the cache was not there before, both go,
-    because a run that is refused leaves nothing behind. An interrupted run keeps what it has.
+    As a context: if bad input (an AutoconfError, a name that is no Unicode) ends it, and the folder that holds the
+    cache was not there before, both go, because a run that is refused leaves nothing behind. An interrupted run keeps
+    what it has.
     """
 
     def __init__(self, folder: str) -> None:
@@ -42,7 +43,7 @@ class Cache:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, AutoconfError) and self._new is not None:
+        if kind is not None and issubclass(kind, (AutoconfError, UnicodeEncodeError)) and self._new is not None:
             shutil.rmtree(self._new, ignore_errors=True)
 
     def key(self, files: list[str], more: dict[str, Any]) -> Key | None:

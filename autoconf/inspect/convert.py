@@ -110,8 +110,9 @@ def open_npy(path: str) -> np.ndarray:
     Raises DataError for a file that is none, or shorter than its header says.
     """
     try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, OverflowError, SyntaxError, tokenize.TokenError) as error:
+        with np.errstate(over="raise"):  # of its size, if the header says more than there can be
+            return np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, ArithmeticError, SyntaxError, tokenize.TokenError) as error:
         what = " ".join(str(error).split())[:80]  # the header is Python source, and it may be any
         raise DataError("unreadable", f"{path}: not a readable array ({what}). Copy it again or remove it.") from None
 
@@ -123,7 +124,8 @@ def _read_itk(path: str) -> tuple[np.ndarray, np.ndarray]:
         raise AutoconfError(f"{path}: reading .mha files needs SimpleITK. Install it: pip install SimpleITK.") from None
     try:
         image = SimpleITK.ReadImage(path)
-    except RuntimeError as error:
+        array = SimpleITK.GetArrayFromImage(image).T
+    except (RuntimeError, ValueError, MemoryError) as error:  # its words for damage, no voxels, too many
         what = " ".join(str(error).split())[-80:]
         raise DataError("unreadable", f"{path}: not a readable image ({what}). Copy it again or remove it.") from None
     dimension = image.GetDimension()
@@ -132,4 +134,4 @@ def _read_itk(path: str) -> tuple[np.ndarray, np.ndarray]:
     affine[:3, :3] = direction @ np.diag(image.GetSpacing()[:3])
     affine[:3, 3] = image.GetOrigin()[:3]
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK's world grows to the left and to the back
-    return SimpleITK.GetArrayFromImage(image).T, affine
+    return array, affine

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 
 import numpy as np
 from isal import igzip, isal_zlib
 
+MOST = 1032  # bytes that one byte of gzip can hold; source: zlib.net/zlib_tech.html
 CHUNK = 1 << 19  # bytes at once: isal's own buffer; it stays in the processor's cache
 
 
@@ -30,6 +32,9 @@ def gunzip(path: str, size: int, memory: Memory | None = None) -> np.ndarray:
 
     Raises ValueError or OSError for what is damaged or no gzip, EOFError for what ends too early.
     """
+    packed = os.path.getsize(path)
+    if size > MOST * packed:
+        raise EOFError(f"its header promises {size} bytes, more than its {packed} can hold")
     with igzip.open(path) as file:  # a directory or a missing file is an error before memory is taken
         content = (memory or Memory()).take(size)
         view, filled = memoryview(content.data), 0

@@ -7,8 +7,10 @@ import io
 import os
 import re
 import statistics
+import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from autoconf.errors import DataError
 from autoconf.inspect.brats import patient_of, walk_files
 from autoconf.inspect.scans import SIDES
 
+BOMBS = (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 # Chosen by eye on 4,477 slices of 44 classes: all pairs within these bounds showed one patient, most of them one slice.
 ALIKE_BITS = 12  # of 256
@@ -155,12 +158,20 @@ def _decode(path: str) -> tuple[Pillow.Image, bytes]:
     try:
         with open(path, "rb") as file:
             content = file.read()
-        with Pillow.open(io.BytesIO(content)) as image:
+        with bombs_refused(), Pillow.open(io.BytesIO(content)) as image:
             return _grey(image), hashlib.sha256(content).digest()
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, *BOMBS) as error:
         no_image = isinstance(error, UnidentifiedImageError)  # whose own words name a place in memory
         what = "of no known format" if no_image else " ".join(str(error).split())[:80]
         raise DataError("unreadable", f"{path}: not a readable image ({what}). Copy it again or remove it.") from error
+
+
+@contextmanager
+def bombs_refused() -> Iterator[None]:
+    """Inside, one of BOMBS is raised for an image of more than 89 million pixels, of which Pillow would only warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+        yield
 
 
 def _grey(image: Pillow.Image) -> Pillow.Image:

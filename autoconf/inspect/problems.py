@@ -16,7 +16,7 @@ KINDS = {  # kind -> (severity, what it means)
     "missing-contrast": (LEFT_OUT, "not all four contrasts are there"),
     "not-3d": (LEFT_OUT, "a file holds more or fewer than three axes"),
     "grid": (LEFT_OUT, "contrasts, or image and mask, lie on different grids"),
-    "degenerate-affine": (LEFT_OUT, "the voxel size is unknown"),
+    "degenerate-affine": (LEFT_OUT, "the voxel size is unknown, or that of no head"),
     "not-numbers": (LEFT_OUT, "a file holds something else than numbers"),
     "not-finite": (LEFT_OUT, "a file holds NaN or infinity"),
     "constant": (LEFT_OUT, "a file holds one value, so it is no scan"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,15 @@ from autoconf.errors import DataError
 from autoconf.inspect.gz import Memory, gunzip
 from autoconf.output import by
 
+# What it repairs in a header it says to nobody in particular: what cannot be repaired is an error that names the file.
+nibabel.imageglobals.logger.setLevel("CRITICAL")
+
 GRID_TOLERANCE_MM = 1e-2  # two affines nearer than this in every entry describe the same grid
 LARGEST = float(np.finfo(np.float32).max)  # networks compute in float32 at most
+# No scan of a head is outside of this, but one with metres or micrometres for millimetres is; resampled to a network's
+# voxels it would fill all memory.
+SMALLEST_VOXEL, LONGEST_SIDE, FARTHEST = 0.01, 1000.0, 1e5  # mm; the last: of the first voxel from the origin
+FLATTEST = 1e-3  # of the volume that voxels of these sides have if nothing is sheared
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ def _read(path: str, channels: Sequence[int], memory: Memory | None) -> list[Vol
     grid = _checked_grid(path, image, channels)
     with _named(path):
         zipped = path.lower().endswith(".gz")
-        data = _unzipped(path, image.dataobj, memory) if zipped else np.asanyarray(image.dataobj)
+        data = (_unzipped if zipped else _plain)(path, image.dataobj, memory)
     if not data.dtype.isnative:
         data = data.astype(data.dtype.newbyteorder("="), order="F")
     volumes = [Volume(path, data[..., channel], grid.affine) for channel in channels]
@@ -126,9 +134,21 @@ def _read(path: str, channels: Sequence[int], memory: Memory | None) -> list[Vol
 
 def _unzipped(path: str, stored: nibabel.arrayproxy.ArrayProxy, memory: Memory | None) -> np.ndarray:
     """The array behind a nibabel proxy, in half of nibabel's time: the voxels stay where they were written to."""
-    end = stored.offset + math.prod(stored.shape) * stored.dtype.itemsize
+    end = _end(stored)
     data = np.ndarray(stored.shape, stored.dtype, gunzip(path, end, memory), stored.offset, order="F")
     return nibabel.volumeutils.apply_read_scaling(data, stored.slope, stored.inter)
+
+
+def _plain(path: str, stored: nibabel.arrayproxy.ArrayProxy, _: Memory | None) -> np.ndarray:
+    """The same of a file that is not packed."""
+    held = os.path.getsize(path)
+    if held < _end(stored):  # before nibabel takes memory for all that is promised
+        raise EOFError(f"its header promises {_end(stored)} bytes, it holds {held}")
+    return np.asanyarray(stored)
+
+
+def _end(stored: nibabel.arrayproxy.ArrayProxy) -> int:
+    return int(stored.offset) + math.prod(map(int, stored.shape)) * stored.dtype.itemsize
 
 
 def _checked_grid(path: str, image: Any, channels: Sequence[int]) -> Grid:
@@ -142,13 +162,28 @@ def _checked_grid(path: str, image: Any, channels: Sequence[int]) -> Grid:
         raise DataError("not-3d", f"{path}: has shape {by(shape)}, not three axes. Save one 3D image per file.")
     if min(shape) < 1:
         raise DataError("not-3d", f"{path}: has shape {by(shape)}, so it holds no voxels. Export it again.")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise DataError(
-            "degenerate-affine", f"{path}: its affine has no volume, so spacing is unknown. Convert the scan again."
-        )
+    _check_affine(path, shape, affine)
     if dtype.kind not in "iuf":
         raise DataError("not-numbers", f"{path}: holds {dtype} values, not numbers. Save it as int16 or float32.")
     return Grid(path, tuple(shape[:3]), affine)
+
+
+def _check_affine(path: str, shape: Sequence[int], affine: np.ndarray) -> None:
+    known = bool(np.isfinite(affine).all())
+    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)) if known else np.zeros(3)
+    if not known or abs(float(np.linalg.det(affine[:3, :3]))) <= FLATTEST * sizes.prod():
+        what = "its affine has no volume, so spacing is unknown. Convert the scan again."
+        raise DataError("degenerate-affine", f"{path}: {what}")
+    longest = max(n * size for n, size in zip(shape[:3], sizes, strict=True))
+    if sizes.min() < SMALLEST_VOXEL or longest > LONGEST_SIDE:
+        held = f"{' x '.join(f'{size:.3g}' for size in sizes)} mm, {longest:.3g} mm at the longest side"
+        raise DataError(
+            "degenerate-affine", f"{path}: has voxels of {held}. No head is: correct its header to millimetres."
+        )
+    if np.abs(affine[:3, 3]).max() > FARTHEST:
+        raise DataError(
+            "degenerate-affine", f"{path}: lies more than {FARTHEST / 1000:g} m from its origin. Correct its header."
+        )
 
 
 def _check_finite(volume: Volume) -> None:
@@ -170,12 +205,20 @@ def _named(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError("unreadable", f"{path}: no such file. Put it back, or run inspect again.") from None
-    except PermissionError:
-        raise DataError("unreadable", f"{path}: no permission to read it. Change its permissions.") from None
-    except (EOFError, OSError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+    except MemoryError:
+        raise DataError("unreadable", f"{path}: needs more memory than there is. Is its header right?") from None
+    except Exception as error:  # noqa: BLE001 - of bytes that may be anything nibabel makes any error
+        if _is_forbidden(path):  # nibabel says the same of all that it cannot open
+            what = "no permission to read it. Change its permissions."
+            raise DataError("unreadable", f"{path}: {what}") from None
         raise DataError(
             "unreadable", f"{path}: truncated or not a NIfTI file ({_brief(error)}). Copy or download it again."
         ) from error
+
+
+def _is_forbidden(path: str) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return os.path.isfile(path) and not os.access(path, os.R_OK, effective_ids=effective)
 
 
 def _brief(error: BaseException) -> str:

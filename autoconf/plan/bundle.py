@@ -21,7 +21,8 @@ POSITIVE = {  # knobs of the bundles for which 0 makes no sense
     *("max_epochs", "learning_rate", "batch_size", "patch_size", "target_spacing", "image_size", "max_grad_norm"),
     *("crops_per_case", "val_interval", "accumulation_steps"),
 }
-SHARES = {"dice_weight", "cache_rate", "overlap", "dropout", "contrast_dropout"}
+SHARES = {"dice_weight", "cache_rate", "contrast_dropout"}
+BELOW_1 = {"overlap", "dropout", "ema_decay"}  # of 1 nothing would be left
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def _check_range(key: str, value: Any) -> None:
         low, said = sys.float_info.min, "above 0"
     elif key in SHARES:
         high, said = 1.0, "from 0 to 1"
+    elif key in BELOW_1:
+        high, said = math.nextafter(1.0, 0.0), "from 0 to below 1"
     for number in value if isinstance(value, list) else [value]:
         if key in POSITIVE and isinstance(value, list) and not isinstance(number, (int, float)):
             raise AutoconfError(f"'{key}' is {value!r}. It must hold numbers.")

@@ -106,6 +106,8 @@ def decide(
     unknown = there - set(BRATS2023[WT]) if meaning else set()
     if unknown:
         raise AutoconfError(f"predictions hold {min(unknown)}, which BraTS 2023 has not. Give --pred-labels truth.")
+    if reading == "auto" and not binary and meaning is None:
+        _check_known(there, truths, regions, [pair.pred or "" for pair in pairs], predicted)
     known = [set(found) if found else {WT} for found in regions.values()]
     both = set.intersection(*known) & ({WT} if binary else set(REGIONS))
     names = tuple(name for name in REGIONS if name in both)
@@ -120,6 +122,24 @@ def decide(
             )
         names = asked
     return Meaning(names, binary, regions, meaning)
+
+
+def _check_known(
+    there: set[int],
+    truths: Sequence[set[int]],
+    regions: dict[str, Regions | None],
+    paths: Sequence[str],
+    predicted: Sequence[set[int]],
+) -> None:
+    """Refuse predicted values that neither a true mask nor a region has: they would all count as healthy."""
+    of_regions = [set(values) for found in regions.values() if found for values in found.values()]
+    unknown = there.difference(*truths, *of_regions) if of_regions else set()
+    if unknown:
+        path = next(path for path, found in zip(paths, predicted, strict=True) if found & unknown)
+        raise AutoconfError(
+            f"{path}: holds {min(unknown)}, which no true mask has. Say what it means: --pred-labels binary (any value "
+            "is tumour) or truth (a value that is no region)."
+        )
 
 
 def _truth_regions(
@@ -169,10 +189,12 @@ def _read_image(path: str) -> np.ndarray:
     """(height, width) uint8 of 0 and 1."""
     from PIL import Image
 
+    from autoconf.inspect.images import BOMBS, bombs_refused
+
     try:
-        with Image.open(path) as image:
+        with bombs_refused(), Image.open(path) as image:
             values = np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, *BOMBS) as error:
         raise AutoconfError(f"{path}: not a readable image ({error}). Copy it again or remove it.") from error
     found = np.unique(values)
     if len(found) > 2 or found[0] != 0 and len(found) == 2 or found[-1] not in (0, 1, 255):

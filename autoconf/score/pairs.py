@@ -60,11 +60,11 @@ def find_pairs(pred: str, truth: str, split: str, dataset_dir: str = "") -> Pair
     Raises AutoconfError where nothing matches or a name is not unique.
     """
     if not os.path.isdir(pred):
-        raise AutoconfError(f"{pred}: no such folder. Give the folder that holds the predicted masks.")
+        raise AutoconfError(f"{pred or 'PRED'}: no such folder. Give the folder that holds the predicted masks.")
     if truth.lower().endswith(".json"):
         return _pairs_of_datalist(pred, truth, split, dataset_dir)
     if not os.path.isdir(truth):
-        raise AutoconfError(f"{truth}: no such folder. Give a folder of true masks, or a datalist.json.")
+        raise AutoconfError(f"{truth or 'TRUTH'}: no such folder. Give a folder of true masks, or a datalist.json.")
     predictions = masks_in(pred)
     kind = "volumes" if predictions else "images"
     if not predictions:

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from .handlers import remembered, steps_now
 
 RESUME, BEFORE, OLD = "resume.pt", "resume_previous.pt", "resume_old.pt"
 SCHEDULE = ("last_epoch", "_step_count", "_last_lr")  # where a schedule stands; its length is that of this run
+LOST_WORKER = "DataLoader worker"  # how torch begins to say so
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # above 0: torchrun starts the job again, after a process was lost
 
 
@@ -99,6 +100,7 @@ class Resume:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
         engine.add_event_handler(Events.COMPLETED, self._end)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
 
     def _start(self, engine: Engine) -> None:
         self.listens = threading.current_thread() is threading.main_thread() and not dist.is_initialized()
@@ -115,6 +117,11 @@ class Resume:
     def _end(self) -> None:
         if self.listens:
             signal.signal(signal.SIGTERM, self.listened_before)
+
+    def _failed(self, error: Exception) -> None:
+        if LOST_WORKER in str(error):
+            refuse_lost_worker(error)
+        raise error
 
     def _asked(self, *_: object) -> None:
         if self.asked_to_stop:
@@ -241,6 +248,12 @@ class Unused(Sampler[int]):
         yield from indices
 
 
+def refuse_lost_worker(error: Exception) -> NoReturn:
+    """End in one line when a process that loads data is gone, as it is when the kernel needs its memory."""
+    why = str(error).splitlines()[0].strip(" .")
+    refuse(f"{why}. Memory may be short: lower --num_workers (0: no such process); --resume True goes on.")
+
+
 def end_by(number: signal.Signals) -> None:
     """End this process as if it had never listened to that signal, so that whoever sent it sees so."""
     signal.signal(number, signal.SIG_DFL)
@@ -277,6 +290,8 @@ def save(content: Any, path: Path, before: Path | None = None) -> None:
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
         partial.unlink(missing_ok=True)
+        if LOST_WORKER in str(error):  # torch tells of it wherever the program happens to be
+            refuse_lost_worker(error)
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         refuse(f"cannot write {path}: {why}. Free some space; what was written before is whole, --resume True goes on.")
 

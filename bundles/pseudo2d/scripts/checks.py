@@ -238,10 +238,13 @@ def _overrides(file: str) -> dict[str, Any]:
             content = yaml.safe_load(stream)
     except OSError as error:
         refuse(f"cannot read {file}: {error.strerror}. Check --config_file.")
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, no such date; nested too deep
         refuse(f"{file} is no YAML ({' '.join(str(error).split())}). Correct it.")
     if content is not None and not isinstance(content, dict):
         refuse(f"{file} holds no `key: value` lines. An override file is plain YAML.")
+    for key in content or {}:
+        if not isinstance(key, str):
+            refuse(f"{file} has the key {key!r:.60}, which is no name. Put it in quotes, or take it out.")
     return content or {}
 
 

@@ -25,6 +25,7 @@ from .checks import files_on_top
 from .errors import ROOT
 from .handlers import loss_of, mean_loss, remember
 
+PICTURE_EVERY = 10.0  # seconds: to draw takes a third of one, which short epochs would feel
 PACKAGES = ("torch", "monai", "numpy", "nibabel", "pytorch-ignite")
 
 
@@ -35,8 +36,8 @@ class History:
     written beside the loss. score: what that metric is; the validator knows whether more of it is better.
     The table has epoch, seconds since the start, learning rate, mean loss, and `validation_SCORE` (empty in epochs
     without validation).
-    The picture needs matplotlib; without it there is only the table. A run that goes on after a stop continues its
-    table; the seconds between are not counted.
+    The picture needs matplotlib; without it there is only the table. Of short epochs not each is drawn; the last is.
+    A run that goes on after a stop continues its table; the seconds between are not counted.
     """
 
     COLUMNS = ("epoch", "seconds", "learning_rate", "loss")
@@ -59,6 +60,7 @@ class History:
         self.losses: list[torch.Tensor] = []
         self.rows: list[tuple[int, float, float, float, float | str]] = []
         self.validated = 0
+        self.drawn = float("-inf")
         run = _run(engine) | {"datalist": self.datalist}
         _write(self.folder / "run.json", lambda file: json.dump(run, file, indent=2), "w")
 
@@ -86,11 +88,13 @@ class History:
         loss = mean_loss(self.losses)
         self.losses.clear()
         self.rows.append((engine.state.epoch, round(time.monotonic() - self.began, 1), rate, round(loss, 6), score))
-        self._show()
-
-    def _show(self) -> None:
         rows = [(*self.COLUMNS, "validation_" + self.score.lower().replace(" ", "_")), *self.rows]
         _write(self.folder / "progress.csv", lambda file: csv.writer(file, lineterminator="\n").writerows(rows), "w")
+        if engine.state.epoch == engine.state.max_epochs or time.monotonic() >= self.drawn + PICTURE_EVERY:
+            self.drawn = time.monotonic()
+            self._draw()
+
+    def _draw(self) -> None:
         try:
             from matplotlib.figure import Figure  # without pyplot: no window, no state that others share
         except ImportError:

@@ -6,10 +6,12 @@ The mask of `folder/name.jpg` is `folder/name.jpg.png`: mirrored folders and the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Hashable, Mapping
+import warnings
+from collections.abc import Hashable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from PIL import Image
 from .errors import checked, refuse
 
 ALL = "all"  # in place of a fold's number: every image of `training` trains
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
@@ -101,7 +104,7 @@ def folder_items(folder: str) -> list[dict]:
     if not os.path.isdir(folder):
         refuse(f"{folder}: no such folder. Check --dataset_dir.")
     items = []
-    for where, folders, names in os.walk(folder, followlinks=True):
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         for name in names:
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
@@ -110,6 +113,11 @@ def folder_items(folder: str) -> list[dict]:
     if not items:
         refuse(f"no images found in {folder}: looked for {' '.join(EXTENSIONS)}. Check --dataset_dir.")
     return sorted(items, key=lambda item: item["case"])
+
+
+def _unreadable(error: OSError) -> None:
+    """What os.walk would pass over in silence."""
+    refuse(f"{error.filename} cannot be read ({error.strerror}). Check its permissions.")
 
 
 def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool = False) -> tuple[list[dict], str]:
@@ -169,12 +177,12 @@ def _there(items: list[dict], mask_size: tuple[int, int] | None = None) -> list[
             if path is None:
                 continue
             try:
-                with Image.open(path) as image:
+                with _bombs_refused(), Image.open(path) as image:
                     image.load()
                     size = image.size
             except FileNotFoundError:
                 refuse(f"{path} is not there. {cure}.")
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            except (OSError, SyntaxError, ValueError, *BOMBS) as error:
                 refuse(f"{path} is not a readable image ({error}). Copy it again or remove it.")
             if key == "image":
                 own = size
@@ -183,6 +191,14 @@ def _there(items: list[dict], mask_size: tuple[int, int] | None = None) -> list[
                 cure = "Run pseudo_labelling with that --image_size" if mask_size else "Save it at its image's size"
                 refuse(f"{path} is {held} pixels but must be {wanted}. {cure}.")
     return items
+
+
+@contextlib.contextmanager
+def _bombs_refused() -> Iterator[None]:
+    """Inside, one of BOMBS is raised for an image of more than 89 million pixels, of which Pillow would only warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def write_mask(mask: np.ndarray, path: str) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .brats import CONTRASTS, CaseError, find_cases, nothing_found, require_complete
 from .errors import checked, refuse
-from .readers import Unreadable, promised_bytes, read_nifti
+from .nifti import Unreadable, brief, check_header, promised_bytes, read_nifti
 
 REGIONS = ("wt", "tc", "et")  # whole tumour, tumour core, enhancing tumour: each within the one before
 WT = REGIONS[:1]
@@ -96,6 +96,8 @@ def folder_items(folder: str) -> list[dict]:
             require_complete(case)
     except CaseError as error:
         refuse(str(error))
+    except OSError as error:
+        refuse(f"{error.filename} cannot be read ({error.strerror}). Check its permissions.")
     return [{"image": list(case.image), "channels": list(range(len(CONTRASTS))), "case": case.case} for case in cases]
 
 
@@ -232,12 +234,18 @@ def _grid(path: str, channels: int = 0) -> tuple[tuple[int, ...], np.ndarray]:
         image = nibabel.load(path)
     except FileNotFoundError:
         refuse(f"{path} is not there. Check --dataset_dir, or run `autoconf inspect` again.")
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
-        refuse(f"{path} cannot be read as NIfTI ({_first_line(error)}). Copy or download it again.")
+    except Exception as error:  # noqa: BLE001 - of bytes that may be anything nibabel makes any error
+        if os.path.isfile(path) and not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            refuse(f"{path} cannot be read (Permission denied). Check its permissions.")
+        refuse(f"{path} cannot be read as NIfTI ({brief(error)}). Copy or download it again.")
     held = image.shape[3] if len(image.shape) == 4 else 1
     if len(image.shape) not in (3, 4) or held < channels or (len(image.shape) == 4 and not channels):
         wanted = f"a fourth axis of at least {channels}" if channels > 1 else "a single 3D volume"
-        refuse(f"{path} has shape {_by(image.shape)}; {wanted} is needed.")
+        refuse(f"{path} has shape {_by(image.shape)}; {wanted} is needed. Save it as that.")
+    try:
+        check_header(path, image)
+    except Unreadable as error:
+        refuse(str(error))
     if _damaged(path, image):
         refuse(f"{path} is cut short or damaged. Copy or download it again.")
     return image.shape[:3], image.affine

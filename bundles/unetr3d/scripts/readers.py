@@ -1,93 +1,25 @@
-"""Read NIfTI files fast: the files of a scan side by side, voxels as they are stored.
-
-Unpacking is most of what it costs to read a scan. ISA-L unpacks three times faster than Python's own gzip where it is
-installed (`pip install isal`), and lets the threads of one scan run at the same time.
-"""
+"""Read the NIfTI files of a scan side by side, cropped to the head, voxels as they are stored; nifti.py reads one."""
 
 from __future__ import annotations
 
 import functools
-import gzip
-import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import sys
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import ensure_tuple
 
-from .errors import refuse
+from .errors import ROOT, refuse
+from .nifti import Unreadable, read_nifti, voxels
 from .siblings import whole_item
 
-try:
-    from isal import igzip, isal_zlib
-
-    gunzip: Callable[[bytes], bytes] = igzip.decompress
-    BAD_GZIP: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, isal_zlib.error)
-except ImportError:
-    gunzip = gzip.decompress
-    BAD_GZIP = (EOFError, OSError, zlib.error)
-
-KEPT = ("uint8", "int8", "int16", "int32", "float32")  # torch computes with these; others become the next wider one
-WIDER = {"uint16": "int32"}
 Box = tuple[slice, ...]
-SHORTEST = 348  # bytes of a NIfTI-1 header
-BAD_NIFTI = (
-    *(nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError),
-    *(nibabel.wrapstruct.WrapStructError, ValueError, OverflowError),
-)
-
-
-class Unreadable(ValueError):
-    """A file is missing, damaged or no NIfTI. The message says which and why."""
-
-
-def read_nifti(path: str | PathLike) -> nibabel.Nifti1Image:
-    """Read a whole NIfTI file into memory, and be sure of it.
-
-    nibabel alone stops at the last voxel, before the checksum of a `.gz`, and would hand over damaged voxels as sound.
-    Returns an image whose voxels are in memory. Raises Unreadable.
-    """
-    try:
-        packed = Path(path).read_bytes()
-        content = gunzip(packed) if packed[:2] == b"\x1f\x8b" else packed
-    except FileNotFoundError as error:
-        raise Unreadable(f"{path} is not there") from error
-    except (IsADirectoryError, PermissionError) as error:
-        raise Unreadable(f"{path} cannot be read ({error.strerror})") from error
-    except BAD_GZIP as error:
-        raise Unreadable(f"{path} is cut short or damaged") from error
-    if len(content) < SHORTEST:
-        raise Unreadable(f"{path} is cut short or damaged")
-    kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
-    try:
-        image = kind.from_bytes(content)
-        promised = promised_bytes(image)
-        if min(image.shape) < 1:
-            raise ValueError(f"its shape is {image.shape}")
-    except BAD_NIFTI as error:
-        raise Unreadable(f"{path} cannot be read as NIfTI ({error})") from error
-    if len(content) < promised:
-        raise Unreadable(f"{path} is cut short or damaged")
-    return image
-
-
-def promised_bytes(image: nibabel.Nifti1Image) -> int:
-    """How long a NIfTI file must be, unpacked, to hold all that its header says."""
-    return int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-
-
-def voxels(image: nibabel.Nifti1Image) -> np.ndarray:
-    """The values of an image in the narrowest type that torch computes with: integers stay integers. Axes as stored."""
-    values = np.asanyarray(image.dataobj)
-    name = values.dtype.newbyteorder("=").name
-    return values.astype(name if name in KEPT else WIDER.get(name, "float32"), copy=False)
 
 
 class LoadNiftid(MapTransform, InvertibleTransform):
@@ -119,10 +51,11 @@ class LoadNiftid(MapTransform, InvertibleTransform):
         except Unreadable as error:
             if served:
                 raise
-            refuse(f"{error}. Copy or download it again.")
+            refuse(str(error))
         box = None
         if self.crop_to is not None:
             source = found[self.crop_to]
+            _say_if_flat(d[self.crop_to], source.channels)
             box = head(source.channels)
             for scan in found.values():
                 _same_shape([source.path, scan.path], [source.channels[0], scan.channels[0]])
@@ -180,12 +113,22 @@ def _read(paths: Sequence[str | PathLike]) -> Scan:
     with ThreadPoolExecutor(len(paths)) as pool:
         images = list(pool.map(read_nifti, paths))
     _same_shape(paths, images)
-    channels = [voxels(image) for image in images]
+    channels = [voxels(path, image) for path, image in zip(paths, images, strict=True)]
     if channels[0].ndim == 4:
         channels = [array[..., c] for array in channels for c in range(array.shape[3])]
     if channels[0].ndim != 3:
         refuse(f"{paths[0]} has {channels[0].ndim} axes. A scan has three, or four with one channel after the other.")
     return Scan(paths[0], np.asarray(images[0].affine, np.float64), channels)
+
+
+def _say_if_flat(paths: str | PathLike | Sequence[str | PathLike], channels: Sequence[np.ndarray]) -> None:
+    """Say on stderr which contrasts show nothing: the network sees the same as if they were missing."""
+    named = ensure_tuple(paths)
+    for place, channel in enumerate(channels):
+        if channel.min() == channel.max():
+            path = named[place if len(named) == len(channels) else 0]
+            said = f"{path} holds one value everywhere; it counts as a missing contrast. Look at it."
+            print(f"{ROOT.name}: {said}", file=sys.stderr)
 
 
 def _same_shape(paths: Sequence[str | PathLike], images: Sequence[Any]) -> None:

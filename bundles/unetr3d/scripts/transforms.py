@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 
 from .datalist import region_names
-from .errors import refuse
+from .errors import ROOT, refuse
 
 
 class PickContrastsd(MapTransform):
@@ -44,7 +45,11 @@ class Regionsd(MapTransform):
         values = d.pop("values", None)
         for key in self.key_iterator(d):
             mask = d[key].as_tensor()
+            _check_labels(d[key])
             regions = [mask > 0] if values is None else [_is_any_of(mask, of_region) for of_region in values]
+            if values is not None and not regions[0].any() and mask.any():
+                said = f"{d[key].meta.get('filename_or_obj')} holds labels, none of which the datalist calls tumour"
+                print(f"{ROOT.name}: {said} ({', '.join(map(str, values[0]))}). Look at it.", file=sys.stderr)
             marked = torch.cat(regions).to(torch.uint8)
             d[key] = MetaTensor(marked, meta=d[key].meta, applied_operations=d[key].applied_operations)
         return d
@@ -85,6 +90,19 @@ def _in_255ths(soft: torch.Tensor, of: MetaTensor) -> torch.Tensor:
     if not 0 <= float(soft.min()) <= float(soft.max()) <= 1:
         refuse(f"the soft mask beside {of.meta['filename_or_obj']} is no probability: {soft.min()} to {soft.max()}.")
     return (soft * 255).round().to(torch.uint8)
+
+
+def _check_labels(mask: MetaTensor) -> None:
+    """Refuse a mask that holds fractions or less than 0: no label is that, and its voxels would count as healthy."""
+    if mask.dtype == torch.uint8:
+        return
+    values = mask.as_tensor()
+    odd = values[(values < 0) | (values != values.round())] if values.is_floating_point() else values[values < 0]
+    if odd.numel():
+        refuse(
+            f"{mask.meta.get('filename_or_obj')} holds {odd[0].item():g}; a mask holds 0, 1, 2, ... Save it without "
+            "interpolation."
+        )
 
 
 def _is_any_of(mask: torch.Tensor, values: Sequence[float]) -> torch.Tensor:
