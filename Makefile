@@ -1,7 +1,7 @@
 # Each target does all its own set-up: a virtual environment with the exact versions of constraints.txt.
 # `make demo` shows the whole path on synthetic data; `make test` runs all tests but those that need a browser, which
 # `make test-browser` runs, those of a real MONAI Label server, which `make test-label` runs, and those of an hour,
-# `make test-long`.
+# `make test-long`. `make promises` runs those that keep a promise of docs/robustness.md, and writes its table.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test test-browser test-label test-long browser test-lowest lint audit bench clean
+.PHONY: demo test test-browser test-label test-long promises browser test-lowest lint audit bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,12 @@ label/.venv/.installed: label/install.sh label/constraints.txt constraints.txt
 test-long: $(VENV)/.installed label/.venv/.installed
 	$(PY) -m pytest -s tests_long
 	label/.venv/bin/python -m pytest tests_label -m long
+
+# All tests that keep a promise, and the table of docs/robustness.md that says what they measured.
+promises: $(VENV)/.installed label/.venv/.installed
+	$(PY) -m pytest tests tests_long -m promise --junitxml build/promises.xml
+	label/.venv/bin/python -m pytest tests_label -m promise --junitxml build/promises-label.xml
+	$(PY) -m benchmarks.promises build/promises.xml build/promises-label.xml
 
 browser:
 	@if command -v chromium && command -v chromedriver; then exit 0; fi > /dev/null; \

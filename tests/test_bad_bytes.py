@@ -29,6 +29,10 @@ nifti = scripts("unetr3d", "nifti")
 volume_items = scripts("unetr3d", "datalist")
 image_items = scripts("pseudo2d", "images")
 checks = scripts("unetr3d", "checks")
+PROMISE = pytest.mark.promise(
+    "Data",
+    "Headers, gzip bytes, datalists and override files changed at random: an answer, or one line",
+)
 MOST = 200 << 20  # bytes in memory, of files of a few hundred bytes
 SHAPE = (5, 4, 3)
 VOXELS = np.arange(1, 61, dtype=np.int16).reshape(SHAPE)
@@ -88,6 +92,7 @@ def file(tmp_path_factory) -> Path:
 
 @settings(max_examples=250)
 @given(st.lists(fields, min_size=1, max_size=4), st.booleans())
+@PROMISE
 def test_headers_of_nifti_1(file, changes, zipped) -> None:
     content = changed(SOUND, changes)
     path = file if zipped else file.with_suffix("")
@@ -97,6 +102,7 @@ def test_headers_of_nifti_1(file, changes, zipped) -> None:
 
 @settings(max_examples=100)
 @given(st.lists(fields_2, min_size=1, max_size=3))
+@PROMISE
 def test_headers_of_nifti_2(file, changes) -> None:
     file.write_bytes(gzip.compress(changed(SOUND_2, changes), 1))
     assert_read_or_refused(file)
@@ -111,6 +117,7 @@ PACKED = gzip.compress(SOUND, 6, mtime=0)
     st.integers(0, len(PACKED)),
     st.binary(max_size=20),
 )
+@PROMISE
 def test_bytes_of_gzip(file, changes, kept, more) -> None:
     file.write_bytes(changed(PACKED, changes)[:kept] + more)
     assert_read_or_refused(file)
@@ -118,6 +125,7 @@ def test_bytes_of_gzip(file, changes, kept, more) -> None:
 
 @settings(max_examples=50)
 @given(st.binary(max_size=700))
+@PROMISE
 def test_any_bytes(file, content) -> None:
     for path in (file, file.with_suffix("")):
         path.write_bytes(content)
@@ -156,6 +164,7 @@ def assert_one_line(error: BaseException) -> None:
 
 @settings(max_examples=100)
 @given(st.lists(st.integers(0, 9), max_size=4), anything)
+@PROMISE
 def test_a_datalist(file, path, value) -> None:
     """None of its files is there, so that a list that is understood is refused too."""
     listed = file.with_name("list.json")
@@ -206,6 +215,7 @@ class Remembering(ConfigParser):
 
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, len(PLAN)), pieces | st.text(max_size=3)), max_size=4), st.booleans())
+@PROMISE
 def test_an_override_file(file, insertions, latin) -> None:
     text = PLAN
     for place, piece in insertions:

@@ -27,6 +27,7 @@ from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, run_bu
 from autoconf.__main__ import main
 from autoconf.jobs.places import Place
 
+GOES_ON = pytest.mark.promise("Resume", "A killed cross-validation goes on where it was")
 ALL = [0, 1, 2, 3, 4]
 
 
@@ -167,6 +168,7 @@ def test_trainings_get_a_datalist_without_the_testing_list(job, volumes):
 # What dies
 
 
+@GOES_ON
 def test_after_kill_9_of_the_verb_it_goes_on_where_it_was(job):
     process = job.start(STAND_IN_SECONDS=0.5)
     wait_for(lambda: "epoch 0 1" in job.log())
@@ -177,6 +179,7 @@ def test_after_kill_9_of_the_verb_it_goes_on_where_it_was(job):
     assert job.counted("TWO") == {}
 
 
+@GOES_ON
 def test_after_kill_9_of_a_training_the_other_folds_are_done_and_a_restart_goes_on(job):
     process = job.start("--folds", "0,1", STAND_IN_SECONDS=0.5)
     wait_for(lambda: "epoch 0 1" in job.log())
@@ -207,6 +210,7 @@ def test_a_fold_that_fails_does_not_end_the_others(job):
     assert job.once_each(ALL) and len(csv_rows(job.out / "crossval.csv")) == 5
 
 
+@pytest.mark.promise("Disk", "A full disk is no failure of a fold")
 def test_a_full_disk_is_one_line_and_no_failure_of_the_fold(job):
     full = {"STAND_IN_FAIL": "/fold-0/ OSError: [Errno 28] No space left on device"}
     _, err = job.run("--folds", "0,1", expect=1, **full)

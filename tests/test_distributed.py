@@ -27,6 +27,9 @@ distributed, lost = (scripts("unetr3d", name) for name in ("distributed", "lost"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for the ranks of a job in /proc")
 TRAIN, EVALUATE = ["train.yaml", "multi_gpu_train.yaml"], ["evaluate.yaml", "multi_gpu_evaluate.yaml"]
 EPOCHS, VALIDATED = 3, 3
+GOES_ON = pytest.mark.promise(
+    "Resume", "Of several processes a killed one ends the job in one line, and the job can go on"
+)
 TINY = {f"network_def::{name}": value for name, value in (("feature_size", 4), ("hidden_size", 48), ("mlp_dim", 64))}
 TINY |= {"network_def::num_heads": 4}
 
@@ -239,6 +242,7 @@ def kill_one(job: Job, out: Path, rank: int) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
+@GOES_ON
 def test_a_killed_process_ends_the_job_in_one_line_and_the_job_can_go_on(plan, pair, tmp_path, rank):
     words = ("--output_dir", tmp_path)
     with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", *words) as job:
@@ -253,6 +257,7 @@ def test_a_killed_process_ends_the_job_in_one_line_and_the_job_can_go_on(plan, p
         assert np.abs(numbers(tmp_path) - numbers(pair[0])).max() < 1e-5
 
 
+@GOES_ON
 def test_torchrun_starts_a_job_again_which_goes_on_after_the_last_epoch(plan, pair, tmp_path):
     launcher = ("--standalone", "--nproc_per_node=2", "--max_restarts=2")
     with torchrun(launcher, [*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path) as job:

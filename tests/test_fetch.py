@@ -27,6 +27,10 @@ from autoconf.pack import pack
 from autoconf.share import archive, probe
 from autoconf.share.audit import audit, doubt_of
 
+PROMISE = pytest.mark.promise(
+    "Security", "Another hash, or a download cut short, is refused before anything is unpacked"
+)
+
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -207,6 +211,11 @@ ATTACKS = {
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.promise(
+    "Security",
+    "An archive that climbs out of its folder, links, grows, or holds code in weights or configs is "
+    "refused, and leaves nothing",
+)
 def test_an_attack_is_refused_and_leaves_nothing(shelf: Path, tmp_path: Path, attack: str) -> None:
     add, said, skip = ATTACKS[attack]
     shutil.copy(shelf / "tiny_v0.1.0.zip", tmp_path / "good.zip")
@@ -226,6 +235,7 @@ def test_sizes_are_counted_not_believed(shelf: Path, tmp_path: Path, monkeypatch
         archive.unpack(path, tmp_path / "out")
 
 
+@PROMISE
 def test_a_wrong_hash_is_refused_before_anything_is_unpacked(shelf: Path, tmp_path: Path) -> None:
     path = shelf / "tiny_v0.1.0.zip"
     words = ("fetch", "tiny", "--source", path, "--into", tmp_path / "x")
@@ -245,6 +255,7 @@ def test_an_archive_that_was_cut_is_refused_even_if_its_hash_was_made_of_the_res
     assert os.listdir(tmp_path / "into") == []
 
 
+@PROMISE
 def test_a_download_that_ends_early_is_refused(shelf: Path, tmp_path: Path) -> None:
     shutil.copy(shelf / "tiny_v0.1.0.zip", tmp_path / "cut.zip")
     with served(tmp_path) as address, pytest.raises(AutoconfError, match="cut short|cannot be fetched"):

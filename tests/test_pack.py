@@ -228,6 +228,7 @@ class Harm:
         return Path(self.path).touch, ()
 
 
+@pytest.mark.promise("Security", "Weights are loaded as plain tensors alone")
 def test_weights_with_code_are_refused_and_never_run(tiny: Path, tmp_path: Path) -> None:
     with open(tmp_path / "bad.pt", "wb") as file:
         pickle.dump(Harm(tmp_path / "ran"), file)

@@ -89,6 +89,11 @@ def terminated_after(out: Path, iteration: int) -> Path:
     return write_yaml(out / "terminate.yaml", {"run::2": run})
 
 
+@pytest.mark.promise(
+    "Resume",
+    "A training that is asked to stop (SIGTERM) keeps the steps of its epoch, and ends with the "
+    "weights of one that was not",
+)
 def test_asked_to_stop_within_an_epoch_it_keeps_its_steps_and_ends_with_the_same_weights(
     volumes, small, short, uninterrupted, tmp_path
 ):
@@ -122,6 +127,7 @@ def test_a_run_that_begins_anew_keeps_what_it_could_have_gone_on_with(volumes, s
     assert [row[0] for row in numbers(tmp_path)] == [1]
 
 
+@pytest.mark.promise("Resume", "A damaged checkpoint falls back to the one before, and says so")
 def test_a_damaged_state_falls_back_to_the_epoch_before_and_says_so(volumes, small, short, uninterrupted, tmp_path):
     for name in ("resume.pt", "resume_previous.pt"):
         (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
@@ -147,6 +153,10 @@ def without_numbers(out: Path, iteration: int) -> Path:
     return write_yaml(out / "without_numbers.yaml", {"run::2": run})
 
 
+@pytest.mark.promise(
+    "Numbers",
+    "A gradient that is no number stops before anything is kept, and names step and cases",
+)
 def test_a_gradient_that_is_no_number_stops_before_anything_is_kept_and_names_its_cases(volumes, small, tmp_path):
     bad = without_numbers(tmp_path, 2)
     done = run_bundle(
@@ -158,6 +168,7 @@ def test_a_gradient_that_is_no_number_stops_before_anything_is_kept_and_names_it
     assert not (tmp_path / "model.pt").exists() and not (tmp_path / "resume.pt").exists()
 
 
+@pytest.mark.promise("Numbers", "or is left out (`on_nan: skip`), and the weights stay numbers")
 def test_such_a_step_can_be_left_out_and_the_weights_stay_numbers(volumes, small, tmp_path):
     bad = without_numbers(tmp_path, 2)
     done = run_bundle(
@@ -169,6 +180,7 @@ def test_such_a_step_can_be_left_out_and_the_weights_stay_numbers(volumes, small
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
+@pytest.mark.promise("Load", "A process that the kernel kills for its memory ends the run in one line")
 def test_a_lost_worker_of_the_loader_ends_in_one_line(volumes, small, tmp_path):
     """As the kernel does when memory is short: kill -9 of one of two, in the first validation."""
     kill = "torch.os.kill(@train#trainer._dataloader_iter._workers[0].pid, 9)"
@@ -184,6 +196,7 @@ def test_a_lost_worker_of_the_loader_ends_in_one_line(volumes, small, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.promise("Disk", "A full disk is one line, and leaves what was written before whole")
 def test_a_full_disk_leaves_the_older_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "resume.pt"
     checkpoints.save({"epoch": 1}, path)

@@ -18,6 +18,10 @@ import yaml
 from helpers_bundles import PSEUDO2D, REPO, UNETR3D, write_yaml
 from helpers_tune import KEYS, Home
 
+GOES_ON = pytest.mark.promise(
+    "Resume", "A killed trial, search or worker goes on from its last epoch; nothing is done twice"
+)
+
 
 @pytest.fixture
 def home(volumes, tmp_path) -> Home:
@@ -178,6 +182,7 @@ def epochs_done(home: Home, trial: str) -> int:
     return len(json.loads(path.read_text())) if path.exists() else 0
 
 
+@GOES_ON
 def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(home):
     home.space(KEYS, epochs=10)
     with home.started("--trials", 2, "--seeds", 0) as process:
@@ -189,6 +194,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(home):
     assert [name for name, _ in home.runs()].count("000") == 2
 
 
+@GOES_ON
 def test_a_killed_search_goes_on_with_the_trial_that_it_was_at_from_its_last_epoch(home):
     home.space(KEYS, epochs=10)
     with home.started("--trials", 3, "--seeds", 0) as process:
@@ -226,6 +232,7 @@ def test_jobs_are_workers_on_this_machine_and_end_with_it(home):
     assert "trial" in (home.folder / "tune" / "worker-1.log").read_text()
 
 
+@GOES_ON
 def test_a_killed_workers_trial_is_run_again_by_another(home):
     home.space(KEYS, epochs=10)
     with home.started("--trials", 4, "--seeds", 0) as first:
@@ -295,6 +302,7 @@ def test_a_journal_whose_last_line_is_cut_short_is_repaired(home):
     assert "cut short" in done.stderr and len(home.trials()) == 4
 
 
+@pytest.mark.promise("Disk", "A search goes on when there is room again")
 def test_a_full_disk_is_one_line_and_the_study_goes_on_when_there_is_room(home, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

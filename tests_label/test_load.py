@@ -22,7 +22,8 @@ def answer(server: Server, image: tuple[str, str]) -> bytes:
 
 
 @pytest.mark.long
-def test_two_hundred_requests_of_eight_clients_are_answered_each_with_its_own_mask(server):
+@pytest.mark.promise("Load", "200 requests of 8 clients are answered each with its own mask")
+def test_two_hundred_requests_of_eight_clients_are_answered_each_with_its_own_mask(server, record_property):
     alone = {image: answer(server, image) for image in IMAGES}
     assert len(set(alone.values())) == len(IMAGES)
     asked = list(itertools.islice(itertools.cycle(IMAGES), REQUESTS))
@@ -30,3 +31,4 @@ def test_two_hundred_requests_of_eight_clients_are_answered_each_with_its_own_ma
         answers = list(clients.map(lambda image: answer(server, image), asked))
     wrong = [image for image, found in zip(asked, answers, strict=True) if found != alone[image]]
     assert not wrong, f"{len(wrong)} of {REQUESTS}"
+    record_property("figure", f"{REQUESTS - len(wrong)} of {REQUESTS} right")

@@ -172,6 +172,7 @@ def test_start_refuses_in_one_line(server, tmp_path):
         assert said in done.stderr
 
 
+@pytest.mark.promise("Security", "The server listens to this machine alone, and answers no foreign page")
 def test_the_server_listens_to_this_machine_alone_and_answers_no_foreign_page(server):
     import psutil
 

@@ -63,7 +63,12 @@ def train(words: list[str], out: Path) -> subprocess.Popen:
 
 @pytest.mark.parametrize("data", ["volumes", "slices"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_at_twenty_moments_it_ends_with_the_same_weights(request, tmp_path, data, number):
+@pytest.mark.promise(
+    "Resume",
+    "A training that is killed 20 times, at moments drawn by chance, ends with the weights of one "
+    "that never was, to the bit; no file is ever half written",
+)
+def test_killed_at_twenty_moments_it_ends_with_the_same_weights(request, tmp_path, record_property, data, number):
     words = request.getfixturevalue(data)
     assert train(words, tmp_path / "whole").wait() == 0
     draw, out, kills = random.Random(number), tmp_path / "killed", 0
@@ -78,7 +83,8 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_weights(request, tmp_pat
     assert train(words, out).wait() == 0, (out / "log.txt").read_text()[-2000:]
     assert_same(out, tmp_path / "whole")
     said = "".join(path.read_text() for path in tmp_path.glob("killed*/log.txt"))
-    print(f"{kills} kills by {number.name}; gone on {said.count('going on after')} times")
+    name = "unetr3d" if data == "volumes" else "pseudo2d"
+    record_property("figure", f"{name}, {number.name}: {kills} kills, gone on {said.count('going on after')} times")
     assert "Traceback" not in said and "is damaged" not in said and said.count("going on after") >= KILLS // 2
 
 

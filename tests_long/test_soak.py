@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from helpers_bundles import UNETR3D, write_yaml
 from test_kills import started
@@ -40,7 +41,8 @@ def look(pid: int) -> tuple[float, int, int]:
     return int(status["VmRSS"].split()[0]) / 1e3, len(list(Path(f"/proc/{pid}/fd").iterdir())), int(status["Threads"])
 
 
-def test_two_hundred_epochs_grow_nothing(tmp_path):
+@pytest.mark.promise("Load", "200 epochs grow no memory, no open files, no threads")
+def test_two_hundred_epochs_grow_nothing(tmp_path, record_property):
     home = data_of(tmp_path)
     process = train(home, tmp_path / "run", "--max_epochs", EPOCHS, "--ema_decay", 0.9)
     seen = []
@@ -54,11 +56,13 @@ def test_two_hundred_epochs_grow_nothing(tmp_path):
     early = [row for row in seen if row[0] < EPOCHS // 2]
     late = [row for row in seen if row[0] >= EPOCHS * 3 // 4]
     memory, files, threads = ([statistics.median(row[i] for row in part) for part in (early, late)] for i in (1, 2, 3))
-    print(f"epochs 50-100 and 150-200: {memory} MB, {files} files, {threads} threads")
+    grown = f"{memory[1] - memory[0]:+.1f} of {memory[0]:.0f} MB, {files[1] - files[0]:+.0f} files"
+    record_property("figure", f"epochs 150 to 200 against 50 to 100: {grown}, {threads[1] - threads[0]:+.0f} threads")
     assert memory[1] < memory[0] * 1.02 + 5
     assert files[0] == files[1] and threads[0] == threads[1]
 
 
+@pytest.mark.promise("Load", "Two trainings and a search that prepare the same cases at once end as each does alone")
 def test_two_trainings_and_a_search_share_one_cache(tmp_path):
     """They prepare the same cases at the same time; each ends as it does alone."""
     home = data_of(tmp_path)
