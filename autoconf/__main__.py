@@ -19,6 +19,7 @@ from typing import Any
 
 from autoconf import __version__
 from autoconf.errors import AutoconfError
+from autoconf.log import as_json
 
 VERBS = {  # in the order of use
     "phantom": "make synthetic cases, to try everything before any download",
@@ -47,6 +48,15 @@ HELP = ("--help", "-h", "help")
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is one line on stderr and status 1."""
     words = list(sys.argv[1:] if words is None else words)
+    own = list(itertools.takewhile(lambda word: word != "--", words))  # what follows is another command's
+    if "--log-json" in own:
+        own.remove("--log-json")
+        with as_json(own[0] if own else ""):
+            return _main(own + words[len(own) + 1 :])
+    return _main(words)
+
+
+def _main(words: list[str]) -> int:
     debug = "--debug" in words
     try:
         run([word for word in words if word != "--debug"])
@@ -91,7 +101,13 @@ def overview() -> str:
     """The verbs, one line each."""
     lines = [f"  {verb:<11}{what}" for verb, what in VERBS.items()]
     return "\n".join(
-        ["usage: python -m autoconf VERB ...", "", *lines, "", "VERB --help explains one; --debug shows tracebacks."]
+        [
+            "usage: python -m autoconf VERB ...",
+            "",
+            *lines,
+            "",
+            "VERB --help explains one; --debug shows tracebacks; --log-json says all as JSON.",
+        ]
     )
 
 
