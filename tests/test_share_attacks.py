@@ -18,7 +18,7 @@ RUNS = {
     "a function of MONAI without dots": "x: {_target_: run_cmd, cmd_list: [touch, RAN]}",
     "a function of MONAI with dots": "x: {_target_: monai.utils.run_cmd, cmd_list: [touch, RAN]}",
     "a module of Python without dots": "m: {_target_: subprocess}\nx: \"$@m.run(['touch', 'RAN'])\"",
-    "a builtin": "m: {_target_: exec, _mode_: callable}\nx: \"$@m('open(\\\"RAN\\\", \\\"w\\\")')\"",
+    "a builtin": 'm: {_target_: exec, _mode_: callable}\nx: "$@m(\'open(\\"RAN\\", \\"w\\")\')"',
     "an import of MONAI": "m: {_target_: optional_import, module: os, name: system}\nx: \"$@m[0]('touch RAN')\"",
     "a target that is referred to": "t: os.system\nx: {_target_: '@t', command: touch RAN}",
     "a target that is computed": "x: {_target_: \"$'os' + '.system'\", command: touch RAN}",
@@ -33,7 +33,7 @@ RUNS = {
     "a comment that becomes code": "x: \"$[0, 1][#open('RAN', 'w').fileno()\\n+0]\"",
     "a key that becomes code": "z: 0\n\"z or open('RAN','w').fileno()\": {x: \"$[0][@#0]\"}",
     "MONAI's own parser": "x: \"$monai.bundle.ConfigParser({'y': chr(36)}) or 1\"",
-    "numpy that runs text": "x: \"$np.testing.runstring('open(\\\"RAN\\\", \\\"w\\\")', {})\"",
+    "numpy that runs text": 'x: "$np.testing.runstring(\'open(\\"RAN\\", \\"w\\")\', {})"',
 }
 IDLE = ("what MONAI imports", "MONAI's own parser")  # these would need more
 

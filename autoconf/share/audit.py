@@ -38,7 +38,20 @@ DANGEROUS = {  # parts of torch, numpy, MONAI and others that load, fetch, write
     *("load", "fromfile", "from_file", "save", "hub", "load_library", "pickle", "dump", "tofile", "memmap"),
     *("savez", "savez_compressed", "savetxt", "loadtxt", "genfromtxt", "fromregex", "DataSource", "open_memmap"),
     *("system", "popen", "Popen", "exec", "eval", "compile", "jit", "classes", "utils", "open", "FileIO"),
-    *("write_text", "write_bytes", "unlink", "rmdir", "rmtree", "symlink_to", "builtins", "ctypeslib", "f2py"),
+    *(
+        "write_text",
+        "write_bytes",
+        "touch",
+        "mkdir",
+        "rename",
+        "unlink",
+        "rmdir",
+        "rmtree",
+        "symlink_to",
+        "builtins",
+        "ctypeslib",
+        "f2py",
+    ),
     *("testing", "package", "serialization", "multiprocessing", "elastic", "launcher", "launch", "rpc", "spawn"),
     *("cpp_extension", "load_inline", "load_url", "model_zoo", "fileConfig", "dictConfig", "locate", "instantiate"),
     *("optional_import", "run_cmd", "bundle", "apps", "fl", "auto3dseg", "ConfigParser", "ConfigExpression"),
@@ -76,7 +89,9 @@ def audit(folder: Path) -> list[Finding]:
     scripts = {path.stem for path in folder.glob("scripts/**/*")}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        found += [Finding(f"{name} {key}".strip(), what, is_code) for key, what, is_code in _of_file(name, path, scripts)]
+        found += [
+            Finding(f"{name} {key}".strip(), what, is_code) for key, what, is_code in _of_file(name, path, scripts)
+        ]
     return found
 
 
