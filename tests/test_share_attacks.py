@@ -45,6 +45,8 @@ RUNS = {
     "a target in a merged key": "x: {_target_: scripts.none, command: touch RAN}\nx#_target_: os.system",
     "what a script imports": "x: {_target_: scripts.helper.os.system, command: touch RAN}",
     "what MONAI imports": "x: {_target_: monai.data.dataset.shutil.copyfile, src: /dev/null, dst: RAN}",
+    "a reader": "x: {_target_: LoadImage, reader: [os.system], command: touch RAN}",
+    "a reader that is referred to": "r: os.system\nx: {_target_: LoadImage, reader: '@r', command: touch RAN}",
     "a variable of a builtin's name": "x: \"$[open for open in []] or open('RAN', 'w')\"",
     "a lambda of a builtin's name": "x: \"$[lambda open: 0, open('RAN', 'w')]\"",
     "hidden globals": "x: \"$[1 for __builtins__ in []] or __builtins__['open']('RAN', 'w')\"",
@@ -89,6 +91,7 @@ def test_a_config_that_runs_code_is_found(how: str, tmp_path: Path) -> None:
 LOG = "[loggers]\nkeys=root\n[handlers]\nkeys=h\n[formatters]\nkeys=\n[logger_root]\nhandlers=h\n[handler_h]\n"
 FILES = {  # name -> content of a file beside which everything is sound
     "docs/more.yaml": "x: {_target_: os.system}",
+    "configs/write.yaml": "x: {_target_: SaveImage, writer: subprocess.Popen}",
     "configs/deep/more.yml": "x: {_target_: os.system}",
     "more.JSON": '{"x": 1, "x": {"_target_": "os.system"}}',
     "configs/more.yaml": "x: '%../../other.yaml::x'",

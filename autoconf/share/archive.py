@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -75,6 +76,10 @@ def unpack(path: Path, into: Path) -> Path:
         raise AutoconfError(f"{path.name}: a file and a folder share a name. Do not trust this file.") from None
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError, OverflowError) as error:
         raise AutoconfError(f"{path.name}: is damaged, or no zip archive ({error}). Fetch it again.") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the file's beginning
+            raise
+        raise AutoconfError(f"{path.name}: is damaged, or no zip archive. Fetch it again.") from None
     return into / top
 
 

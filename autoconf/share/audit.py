@@ -62,6 +62,8 @@ HARMLESS = {  # modules of Python's library whose names others bear, too
 LIBRARY = set(sys.stdlib_module_names) - HARMLESS
 REFERENCE = re.compile(r"@\w*(?:::\w*)*")  # another part of the config, as MONAI finds it; what follows is Python
 RELATIVE = re.compile(r"[@%]::")  # MONAI puts the keys above in its place
+INDEX = re.compile(r"::\d+$")
+LOCATED = ("reader", "writer")  # of LoadImage and SaveImage: names that MONAI looks up as it does a `_target_`
 PLAIN_KEY = re.compile(r"[\w\s.:+~-]*")
 IMPORT = re.compile(r"^\s*(import|from)\s")
 LARGEST = 2_000_000  # bytes; no config is longer
@@ -118,12 +120,13 @@ def _of_config(path: Path, scripts: set[str]) -> Iterator[tuple[str, str, bool]]
         yield "", f"cannot be read ({type(error).__name__})", True
         return
     for key, value in _values(content):
-        is_target = key.replace("#", "::").rpartition("::")[2].lstrip("+") == "_target_"
+        last = INDEX.sub("", key.replace("#", "::")).rpartition("::")[2].lstrip("+")
+        is_target = last == "_target_" or (last in LOCATED and isinstance(value, str))
         if is_target and (not isinstance(value, str) or value.startswith(("@", "$", "%"))):
             yield key, "computes what it runs", True
         elif is_target and _is_code(value, scripts):
             yield key, f"runs {value!r:.100}, which no network or transform is", True
-        elif is_target and not _is_usual(value):
+        elif is_target and not _is_usual(value) and last == "_target_":
             yield key, f"uses {value!r:.100}, which is not MONAI's, torch's or the bundle's own", False
         if not isinstance(value, str):
             continue
