@@ -126,6 +126,19 @@ def test_parts_that_are_named_again_and_again_are_read_once(tmp_path: Path) -> N
     assert len(audit(config(tmp_path, "\n".join(lines)))) == 1
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("set_determinism", "monai.utils.set_determinism", "AddGuidanceSignalDeepEditd", "AutoencoderKlMaisi", "UNet"),
+        *("monai.apps.pathology.transforms.HoVerNetMode", "torch.optim.Adam", "ignite.metrics.Accuracy", "LoadImage"),
+        *("torch.nn.Identity", "torch.utils.data.DataLoader", "monai.transforms.signal.array.SignalRandDrop"),
+        *("scripts.helper.select", "scripts.helper.load"),
+    ],
+)
+def test_what_other_bundles_name_is_usual(target: str, tmp_path: Path) -> None:
+    assert audit(config(tmp_path, f"x: {{_target_: {target}}}")) == []
+
+
 def test_a_finding_is_one_line_whatever_the_key(tmp_path: Path) -> None:
     (finding,) = audit(config(tmp_path, '"a\\n\\e[2Jfetched": $open(1)'))
     assert str(finding).isprintable()
@@ -178,6 +191,14 @@ def test_an_odd_archive_is_refused_in_one_line(attack: str, tmp_path: Path) -> N
         fetch("tiny", str(path), sha256(path), str(tmp_path / "into"))
     assert "\n" not in str(refused.value) and os.listdir(tmp_path / "into") == []
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_points_before_the_beginning_is_refused(tmp_path: Path) -> None:
+    whole = archive_of(write_bundle(tmp_path, with_weights=False), tmp_path / "odd.zip").read_bytes()
+    place = whole.rindex(b"PK\5\6") + 16  # where the directory begins
+    (tmp_path / "odd.zip").write_bytes(whole[:place] + b"\xff\xff\xff\x7f" + whole[place + 4 :])
+    with pytest.raises(AutoconfError, match="is damaged"):
+        fetch("tiny", str(tmp_path / "odd.zip"), sha256(tmp_path / "odd.zip"), str(tmp_path / "into"))
 
 
 def test_every_damaged_byte_is_refused_or_harmless(tmp_path: Path) -> None:
@@ -336,6 +357,16 @@ def test_any_value_of_a_plan_is_written_as_it_is(value: object) -> None:
     expected = yaml.safe_load(INFERENCE) | {"network_name": value}
     assert yaml.safe_load(changed["a.yaml"]) == expected | {"inferer": expected["inferer"] | {"overlap": value}}
     assert yaml.safe_load(changed["b.yaml"]) == yaml.safe_load(TRAIN) | {"network_name": value}
+
+
+@pytest.mark.parametrize(
+    "text", ["1: 2", "a: " + "9" * 5000, "a: " + "[" * 3000, "? [1]\n: 2", "- a", "\0", "a: 1\n---\nb: 2", "a: *b"]
+)
+def test_an_odd_plan_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(AutoconfError, match="plan.yaml") as refused:
+        pack(str(write_bundle(tmp_path)), str(tmp_path / "dist"), plan=str(tmp_path / "plan.yaml"))
+    assert "\n" not in str(refused.value)
 
 
 def test_a_value_that_cannot_be_written_is_refused() -> None:
