@@ -47,6 +47,7 @@ RUNS = {
     "what MONAI imports": "x: {_target_: monai.data.dataset.shutil.copyfile, src: /dev/null, dst: RAN}",
     "a reader": "x: {_target_: LoadImage, reader: [os.system], command: touch RAN}",
     "a reader that is referred to": "r: os.system\nx: {_target_: LoadImage, reader: '@r', command: touch RAN}",
+    "what starts a training": "x: {_target_: torch.distributed.run.run_script_path, training_script: SCRIPT}",
     "a variable of a builtin's name": "x: \"$[open for open in []] or open('RAN', 'w')\"",
     "a lambda of a builtin's name": "x: \"$[lambda open: 0, open('RAN', 'w')]\"",
     "hidden globals": "x: \"$[1 for __builtins__ in []] or __builtins__['open']('RAN', 'w')\"",
@@ -62,15 +63,18 @@ RUNS = {
 def config(tmp_path: Path, text: str, name: str = "configs/more.yaml") -> Path:
     home = write_bundle(tmp_path, with_weights=False)
     (home / "scripts" / "helper.py").write_text("import os\n")
-    (home / name).write_text(text.replace("RAN", str(tmp_path / "ran")))
+    script = home / "scripts" / "start.py"
+    script.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    (home / name).write_text(text.replace("RAN", str(tmp_path / "ran")).replace("SCRIPT", str(script)))
     return home
 
 
 @pytest.mark.parametrize("how", RUNS)
-@pytest.mark.filterwarnings("ignore:Component")
+@pytest.mark.filterwarnings("ignore:(Component|Preferably)")
 def test_monai_would_run_it(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = config(tmp_path, RUNS[how])
     monkeypatch.syspath_prepend(str(home))
+    monkeypatch.setattr(sys, "argv", sys.argv[:])
     parser = ConfigParser()
     parser.read_config(str(home / "configs" / "more.yaml"))
     key = next((f"{key}::x" for key, value in parser.get().items() if isinstance(value, dict) and "x" in value), "x")

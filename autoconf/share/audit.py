@@ -53,7 +53,7 @@ DANGEROUS = {  # parts of torch, numpy, MONAI and others that load, fetch, write
         "ctypeslib",
         "f2py",
     ),
-    *("testing", "package", "serialization", "multiprocessing", "elastic", "launcher", "launch", "rpc", "spawn"),
+    *("testing", "package", "serialization", "multiprocessing", "elastic", "launcher", "launch", "rpc", "spawn", "fx"),
     *("cpp_extension", "load_inline", "load_url", "model_zoo", "fileConfig", "dictConfig", "locate", "instantiate"),
     *("optional_import", "run_cmd", "bundle", "apps", "fl", "auto3dseg", "ConfigParser", "ConfigExpression"),
 }
@@ -209,6 +209,8 @@ def _is_code(target: str, scripts: set[str]) -> bool:
     if first == "scripts":
         return not (LIBRARY | {"torch", "monai", "numpy", "np"}).isdisjoint(set(others[:-1]) - scripts)
     if not (LIBRARY | DANGEROUS - {"utils", "apps"}).isdisjoint(others):
+        return True
+    if first == "torch" and others[:2] == ["distributed", "run"]:
         return True
     if first == "torch" and others[:1] == ["utils"]:
         return others[1:2] == [] or others[1] not in TORCH_UTILS
