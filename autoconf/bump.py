@@ -12,7 +12,7 @@ from autoconf.share.contents import METADATA, as_numbers, read_about
 
 PARTS = ("major", "minor", "patch")
 PAGE = os.path.join("docs", "README.md")
-HEADING = re.compile(r"^#+ Changelog\n+", re.MULTILINE)
+HEADING = re.compile(r"^#+ Changelog(\r?\n)+", re.MULTILINE)
 
 
 def bump(bundle: str, part: str, note: str) -> None:
@@ -28,15 +28,17 @@ def bump(bundle: str, part: str, note: str) -> None:
     note = " ".join(note.split())
     if not note:
         raise AutoconfError("--note is empty. Say in one line what changed.")
+    if not note.isprintable():
+        raise AutoconfError("--note holds letters that cannot be shown. Take them out.")
     about = read_about(bundle)
     new = raised(about.version, part)
-    with open(os.path.join(bundle, METADATA), encoding="utf-8") as stream:
+    with open(os.path.join(bundle, METADATA), encoding="utf-8", newline="") as stream:
         files: dict[str, str | bytes] = {METADATA: in_metadata(stream.read(), about.version, new, note)}
     if os.path.exists(os.path.join(bundle, PAGE)):
-        with open(os.path.join(bundle, PAGE), encoding="utf-8") as stream:
+        with open(os.path.join(bundle, PAGE), encoding="utf-8", newline="") as stream:
             page = stream.read()
         if HEADING.search(page):
-            files[PAGE] = HEADING.sub(lambda found: f"{found[0]}- **{new}**: {note}\n", page, count=1)
+            files[PAGE] = HEADING.sub(lambda found: f"{found[0]}- **{new}**: {note}{found[1]}", page, count=1)
     write_files(bundle, files)
     print(f"{about.name}: {about.version} -> {new} ({', '.join(files)})")
 
@@ -51,14 +53,17 @@ def raised(version: str, part: str) -> str:
 
 def in_metadata(text: str, old: str, new: str, note: str) -> str:
     """metadata.json's text with the new version and a line for it on top of the changelog; the rest as it was."""
-    changed = re.sub(rf'("version":\s*)"{re.escape(old)}"', lambda found: f'{found[1]}"{new}"', text, count=1)
+    before = json.loads(text)
+    changelog = before.get("changelog")
+    if not isinstance(changelog, dict) or new in changelog:
+        raise AutoconfError(f"metadata.json: its changelog must be there, as lines by version, without one of {new}.")
+    after = before | {"version": new, "changelog": {new: note} | changelog}
     line = f"{json.dumps(new)}: {json.dumps(note)}"
-    changed = re.sub(
-        r'("changelog":\s*\{)(\s*)(\}?)',
-        lambda found: f"{found[1]}{found[2]}{line}" + ("}" if found[3] else f",{found[2]}"),
-        changed,
-    )
-    before, after = json.loads(text), json.loads(changed)
-    if after != before | {"version": new, "changelog": {new: note} | before.get("changelog", {})}:
-        raise AutoconfError("metadata.json: its version or changelog cannot be changed. Give it both, as text.")
-    return changed
+    for version in re.finditer(rf'("version"\s*:\s*)"{re.escape(old)}"', text):  # others may have such a key, too
+        raised_text = f'{text[: version.start()]}{version[1]}"{new}"{text[version.end() :]}'
+        for lines in re.finditer(r'("changelog"\s*:\s*\{)(\s*)(\}?)', raised_text):
+            end = "}" if lines[3] else f",{lines[2]}"
+            changed = f"{raised_text[: lines.start()]}{lines[1]}{lines[2]}{line}{end}{raised_text[lines.end() :]}"
+            if json.loads(changed) == after:
+                return changed
+    raise AutoconfError("metadata.json: its version or changelog cannot be changed. Give it both, as text.")

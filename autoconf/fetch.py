@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -19,12 +20,13 @@ from autoconf.errors import AutoconfError
 from autoconf.output import check_out
 from autoconf.share import archive
 from autoconf.share.audit import audit
-from autoconf.share.contents import About, as_numbers, read_about
+from autoconf.share.contents import NUMBER, About, as_numbers, read_about, split
 
 HUB = "hub"
 HUB_ADDRESS = "https://huggingface.co"  # unless HF_ENDPOINT names another
 SECONDS = 60.0  # without an answer
 CHUNK = 1 << 20
+MOST_LISTED = 10_000_000  # bytes of model_info.json
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -48,6 +50,8 @@ def fetch(
     """
     if not SHA256.fullmatch(sha256):
         raise AutoconfError(f"--sha256 {sha256:.20}: is no SHA-256, which has 64 hexadecimal digits.")
+    if not into:
+        raise AutoconfError("--into is empty. Give it a folder.")
     check_out(into)
     os.makedirs(into, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=into) as scratch:
@@ -105,10 +109,10 @@ def _listed(name: str, base: str) -> str:
     """The address of the newest version that model_info.json of that folder lists."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model_info.json"
-        _get(f"{base}/model_info.json", path)
+        _get(f"{base}/model_info.json", path, MOST_LISTED)
         try:
             names = [f"{stem}.zip" for stem in json.loads(path.read_text(encoding="utf-8"))]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise AutoconfError(
                 f"{base}/model_info.json: is no list of bundles. Give the archive's own address."
             ) from None
@@ -120,42 +124,42 @@ def _from_hub(name: str, path: Path) -> str:
     owner, _, bundle = name.rpartition("/")
     if not re.fullmatch(r"[\w.-]+", owner) or not re.fullmatch(r"[\w.-]+", bundle):
         raise AutoconfError(f"'{name}' is no repository of a hub. Write it as owner/bundle.")
-    stem = bundle.partition("_v")[0]
+    stem, version = split(bundle)
     base = f"{os.environ.get('HF_ENDPOINT', HUB_ADDRESS).rstrip('/')}/{owner}/{stem}/resolve/main"
-    address = f"{base}/{bundle}.zip" if "_v" in bundle else _listed(stem, base)
+    address = f"{base}/{bundle}.zip" if version else _listed(stem, base)
     _get(address, path)
     return address
 
 
 def _newest(name: str, files: list[str], where: str) -> str:
     """Of archives NAME_v1.2.3.zip the one of the highest version, or the one whose version NAME says."""
-    stem, _, version = name.rpartition("/")[2].partition("_v")
-    pattern = re.compile(rf"{re.escape(stem)}_v(\d+\.\d+\.\d+)\.zip")
+    stem, version = split(name.rpartition("/")[2])
+    pattern = re.compile(rf"{re.escape(stem)}_v({NUMBER}\.{NUMBER}\.{NUMBER})\.zip")
     found = {match[1]: file for file in files if (match := pattern.fullmatch(file)) and version in ("", match[1])}
     if not found:
         raise AutoconfError(f"{where}: holds no {name}_v....zip. Look at the name, or give the archive itself.")
     return found[max(found, key=as_numbers)]
 
 
-def _get(address: str, path: Path) -> None:
+def _get(address: str, path: Path, most: int = archive.MOST_BYTES) -> None:
     """Download a file. Raises AutoconfError for what fails, is cut short or too large."""
     try:
         with urllib.request.urlopen(address, timeout=SECONDS) as answer, open(path, "wb") as file:  # noqa: S310 - http alone
             promised = answer.headers.get("Content-Length")
-            got = _copy(answer, file, address)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+            got = _copy(answer, file, address, most)
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise AutoconfError(f"{address}: cannot be fetched ({reason}). Look at the address and the network.") from None
-    if promised is not None and got != int(promised):
+    if promised is not None and str(got) != promised.strip():
         raise AutoconfError(f"{address}: was cut short after {got} of {promised} bytes. Try again; nothing was kept.")
 
 
-def _copy(source: IO[bytes], file: IO[bytes], address: str) -> int:
+def _copy(source: IO[bytes], file: IO[bytes], address: str, most: int) -> int:
     got = 0
     while chunk := source.read(CHUNK):
         got += len(chunk)
-        if got > archive.MOST_BYTES:
-            raise AutoconfError(f"{address}: is larger than {archive.MOST_BYTES / 1e9:.0f} GB. This is no bundle.")
+        if got > most:
+            raise AutoconfError(f"{address}: is larger than {most / 1e6:,.0f} MB. This is no bundle.")
         file.write(chunk)
     return got
 
@@ -168,7 +172,7 @@ def _accepted(folder: Path, name: str, allow_code: bool) -> About:
     from autoconf.share.weights import check_all
 
     about = read_about(str(folder))
-    wanted, _, version = name.rpartition("/")[2].partition("_v")
+    wanted, version = split(name.rpartition("/")[2])
     if about.name != wanted or folder.name != about.name or version not in ("", about.version):
         raise AutoconfError(
             f"the archive holds {about.stem} in the folder {folder.name!r:.60}, not {name}. Nothing was kept."
@@ -248,6 +252,8 @@ def _check(target: Path) -> None:
     path = target / ANSWER
     if not path.exists():
         raise AutoconfError(f"{path} is not there: this bundle was packed without weights, or by another program.")
-    recorded = json.loads(path.read_text(encoding="utf-8"))
-    difference = compare(recorded, probe(str(target)), str(target))
+    try:
+        difference = compare(json.loads(path.read_text(encoding="utf-8")), probe(str(target)), str(target))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise AutoconfError(f"{path}: is no record that pack wrote. Fetch it again, or ask who packed it.") from None
     print(f"checked its network answers as it did when it was packed (at most {difference:.1g} of a logit away)")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,7 +17,7 @@ from autoconf.output import check_out, write_files
 from autoconf.plan.bundle import check_plan, read_bundle
 from autoconf.plan.file import read
 from autoconf.share import archive, freeze
-from autoconf.share.contents import METADATA, WEIGHTS, About, collect, read_about
+from autoconf.share.contents import METADATA, WEIGHTS, About, collect, read_about, split
 
 ANSWER = os.path.join("docs", "answer.json")  # what the network answered when it was packed
 PLAN = os.path.join("docs", "plan.yaml")
@@ -36,6 +39,8 @@ def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str =
       reads the twin: whoever edits the YAML must edit both.
     """
     about = read_about(bundle)
+    if source and (not re.match(r"https?://[^/]", source) or not source.isprintable() or " " in source):
+        raise AutoconfError(f"--source {source!r:.80}: is no address, such as https://host/folder.")
     check_out(out, outside=bundle)
     kept, left = collect(bundle)
     for stranger in left:
@@ -86,8 +91,8 @@ def _freeze(bundle: str, plan: str, folder: Path) -> None:
     values = {key: choice.value for key, choice in choices.items() if key != "network_name"}
     for name, text in freeze.freeze(freeze.read_texts(str(folder)), values).items():
         (folder / name).write_text(text, encoding="utf-8", newline="")
-    metadata = (folder / METADATA).read_text(encoding="utf-8")
-    (folder / METADATA).write_text(freeze.sized(metadata, values, to.is_3d), encoding="utf-8")
+    metadata = (folder / METADATA).read_bytes().decode("utf-8")  # with its own line ends
+    (folder / METADATA).write_text(freeze.sized(metadata, values, to.is_3d), encoding="utf-8", newline="")
     shutil.copyfile(plan, folder / PLAN)
 
 
@@ -98,7 +103,8 @@ def _write_twins(folder: Path) -> None:
         path = folder / "configs" / f"{name}.yaml"
         if path.exists():
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            path.with_suffix(".json").write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+            twin = json.dumps(content, indent=4) + "\n"
+            path.with_suffix(".json").write_text(twin, encoding="utf-8", newline="\n")
 
 
 def _check(folder: Path, about: About, has_weights: bool) -> None:
@@ -111,13 +117,20 @@ def _check(folder: Path, about: About, has_weights: bool) -> None:
         raise AutoconfError(
             f"{folder.name}: its windows are {window} but metadata.json says {image}. Correct one of them."
         )
-    expected = about.raw["network_data_format"]["outputs"]["pred"]
-    shape = [1, expected["num_channels"], *expected["spatial_shape"]]
+    try:
+        expected = about.raw["network_data_format"]["outputs"]["pred"]
+        shape = [1, expected["num_channels"], *expected["spatial_shape"]]
+    except (KeyError, TypeError):
+        raise AutoconfError(
+            f"{METADATA}: says nothing of network_data_format, outputs, pred. Write its num_channels and spatial_shape."
+        ) from None
     if found["shape"] != shape:
         raise AutoconfError(f"{folder.name}: its network answers with {found['shape']}, metadata.json says {shape}.")
     if has_weights:
+        if not all(map(math.isfinite, found["values"])):
+            raise AutoconfError(f"{folder.name}: its network answers with what is no number. Train it again.")
         (folder / ANSWER).parent.mkdir(exist_ok=True)
-        (folder / ANSWER).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (folder / ANSWER).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8", newline="\n")
     else:
         (folder / ANSWER).unlink(missing_ok=True)
 
@@ -130,21 +143,30 @@ def _publish(made: Path, path: Path, folder: Path, about: About, source: str, ha
             f"{path} is there with other content. Somebody may have fetched it: give this one a new version with "
             f"`autoconf bump BUNDLE patch --note ...`, or remove the file."
         )
-    os.makedirs(path.parent, exist_ok=True)
-    shutil.copyfile(made, path.with_name(path.name + ".partial"))
-    os.replace(path.with_name(path.name + ".partial"), path)
     base = source.rstrip("/") + "/" if source else ""
     info = _read_info(path.with_name("model_info.json"))
+    os.makedirs(path.parent, exist_ok=True)
+    _place(made, path)
     info[about.stem] = {"checksum": sha1, "source": base + path.name, "sha256": sha256}
     files: dict[str, str | bytes] = {"model_info.json": json.dumps(dict(sorted(info.items())), indent=4) + "\n"}
-    sums = {other.name: archive.digest(other) for other in path.parent.glob("*.zip")}
     if base and has_weights:
         lone = path.with_name(f"{about.stem}_model.pt")
-        shutil.copyfile(folder / WEIGHTS, lone)
+        _place(folder / WEIGHTS, lone)
         files["large_files.yml"] = _large_files(base + lone.name, archive.digest(lone))
-        sums[lone.name] = archive.digest(lone)
+    others = [*path.parent.glob("*.zip"), *path.parent.glob("*_model.pt")]
+    sums = {other.name: archive.digest(other) for other in others if other.is_file() and other.name.isprintable()}
     files["SHA256SUMS"] = "".join(f"{value}  {name}\n" for name, value in sorted(sums.items()))
     write_files(str(path.parent), files)
+
+
+def _place(made: Path, path: Path) -> None:
+    """A copy at the path, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        shutil.copyfile(made, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _large_files(url: str, sha256: str) -> str:
@@ -164,7 +186,7 @@ def _read_info(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise AutoconfError(f"{path}: is damaged. Remove it; it is made again.")
@@ -176,6 +198,5 @@ def _say(path: Path, has_weights: bool, files: int) -> None:
     print(f"sha256 {archive.digest(path)}")
     if not has_weights:
         print("It holds no weights: whoever fetches it must train first.")
-    print(
-        f"next   python -m autoconf fetch {path.name.partition('_v')[0]} --source {path} --sha256 SHA256 --into FOLDER"
-    )
+    place = shlex.quote(str(path))
+    print(f"next   python -m autoconf fetch {split(path.stem)[0]} --source {place} --sha256 SHA256 --into FOLDER")

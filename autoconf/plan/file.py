@@ -43,11 +43,11 @@ def parse(text: str, name: str) -> tuple[list[str], dict[str, Choice]]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise AutoconfError(
             f"{name}: is no YAML ({str(error).splitlines()[0]}). Give a file that plan wrote."
         ) from None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise AutoconfError(f"{name}: holds no `key: value` lines. Give a file that plan wrote.")
     lines = text.splitlines()
     starts = [key.start_mark.line for key, _ in root.value] + [len(lines)]

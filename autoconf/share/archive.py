@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import stat
+import struct
+import unicodedata
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +19,8 @@ from autoconf.errors import AutoconfError
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip file can hold
 MOST_BYTES = 2_000_000_000  # of all files together
 MOST_FILES = 2_000
+MOST_LETTERS = 240  # of a name with its folders; what is longer cannot be written everywhere
+MOST_DEEP = 12  # folders in each other
 MOST_RATIO = 200  # of unpacked to packed bytes; text packs by 10 at most, a bomb by 1,000
 FREE_BYTES = 10_000_000  # up to which the ratio does not matter
 CHUNK = 1 << 20
@@ -68,8 +74,12 @@ def unpack(path: Path, into: Path) -> Path:
                 total = _extract(archive, entry, into, total, path)
     except (FileExistsError, NotADirectoryError):
         raise AutoconfError(f"{path.name}: a file and a folder share a name. Do not trust this file.") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError, OverflowError) as error:
         raise AutoconfError(f"{path.name}: is damaged, or no zip archive ({error}). Fetch it again.") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the file's beginning
+            raise
+        raise AutoconfError(f"{path.name}: is damaged, or no zip archive. Fetch it again.") from None
     return into / top
 
 
@@ -85,14 +95,19 @@ def _checked(path: Path, entries: list[zipfile.ZipInfo]) -> str:
         odd = "\\" in name or ":" in name or "\0" in name or any(ord(letter) < 32 for letter in name)
         if odd or name.startswith("/") or ".." in parts or not parts:
             raise AutoconfError(f"{path.name}: the name {name!r:.80} leads outside its folder. Do not trust this file.")
+        if len(name.encode()) > MOST_LETTERS or len(parts) > MOST_DEEP:
+            raise AutoconfError(f"{path.name}: the name {name!r:.80}... is too long or too deep. This is no bundle.")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # bzip2 and lzma grow at one read
+            raise AutoconfError(f"{path.name}: {name!r:.80} is packed in an unusual way. Get a plain zip archive.")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise AutoconfError(f"{path.name}: {name!r:.80} is a link or a device. Do not trust this file.")
         if entry.flag_bits & 1:
             raise AutoconfError(f"{path.name}: {name!r:.80} is encrypted. Get an archive without a password.")
         if not entry.is_dir():
-            if name.lower() in seen:
+            same = unicodedata.normalize("NFKC", name).casefold()
+            if same in seen:
                 raise AutoconfError(f"{path.name}: {name!r:.80} is there twice. Do not trust this file.")
-            seen.add(name.lower())
+            seen.add(same)
             if len(parts) < 2:
                 raise AutoconfError(f"{path.name}: {name!r:.80} lies in no folder. A bundle's files lie in one folder.")
         tops.add(parts[0])

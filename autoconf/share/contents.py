@@ -19,7 +19,9 @@ KINDS = {  # folder of a bundle -> ends of the names that belong there; all else
     "scripts": (".py",),
 }
 LARGEST_TEXT = 2_000_000  # bytes; a longer file in these folders is no config, script or page
-SEMANTIC = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+NUMBER = r"(?:0|[1-9][0-9]{0,8})"
+SEMANTIC = re.compile(rf"{NUMBER}\.{NUMBER}\.{NUMBER}")
+STEM = re.compile(rf"(.+)_v({NUMBER}\.{NUMBER}\.{NUMBER})")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -46,7 +48,7 @@ def read_about(folder: str) -> About:
         return about_of(raw, path)
     except FileNotFoundError:
         raise AutoconfError(f"{folder} is no bundle: {path} is not there. Give a bundle's folder.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AutoconfError(f"{path}: cannot be read ({type(error).__name__}: {error}).") from None
 
 
@@ -58,6 +60,12 @@ def about_of(raw: Any, where: str) -> About:
     if not SEMANTIC.fullmatch(version):
         raise AutoconfError(f"{where}: its version is {version!r:.60}. It must be three numbers, such as 0.1.0.")
     return About(name, version, raw)
+
+
+def split(stem: str) -> tuple[str, str]:
+    """`brats_vnet_v0.1.0` -> (`brats_vnet`, `0.1.0`); a name without a version has the version ``."""
+    found = STEM.fullmatch(stem)
+    return (found[1], found[2]) if found else (stem, "")
 
 
 def as_numbers(version: str) -> tuple[int, ...]:
@@ -76,6 +84,9 @@ def collect(folder: str) -> tuple[list[str], list[str]]:
         inside = "" if inside == "." else inside
         top = inside.split(os.sep)[0]
         folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in [name for name in folders if name.startswith(".") or os.path.islink(os.path.join(root, name))]:
+            left.append(os.path.join(inside, name) + os.sep)
+            folders.remove(name)
         if top and top not in KINDS and top != "models":
             left.append(inside + os.sep)
             folders.clear()
@@ -98,4 +109,14 @@ def _belongs(folder: str, path: str, top: str) -> bool:
     if name.startswith(".") or os.path.getsize(full) > LARGEST_TEXT:
         return False
     ends = KINDS.get(top, ())
-    return name in ends if top == "" else name.endswith(ends)
+    return (name in ends if top == "" else name.endswith(ends)) and _is_text(full)
+
+
+def _is_text(path: str) -> bool:
+    """Whether it is what its name says: a scan may be called scan.txt."""
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        return "\0" not in content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False

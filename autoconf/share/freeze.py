@@ -23,15 +23,32 @@ def freeze(files: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, str
     """
     texts, found = dict(files), set()
     for name in texts:
+        content = yaml.safe_load(texts[name])
         for key, value in values.items():
             changed = replaced(texts[name], key.split("::"), value)
             if changed is not None:
                 texts[name] = changed
                 found.add(key)
+                _put(content, key.split("::"), value)
+        if not _reads_as(texts[name], content):
+            raise AutoconfError(f"{name}: the plan's values cannot be written into it. Write them by hand.")
     missing = [key for key in values if key not in found]
     if missing:
         raise AutoconfError(f"the plan's '{missing[0]}' is in no config that stands alone. Take it out of the plan.")
     return texts
+
+
+def _put(content: Any, keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        content = content[key]
+    content[keys[-1]] = value
+
+
+def _reads_as(text: str, content: Any) -> bool:
+    try:
+        return bool(yaml.safe_load(text) == content)
+    except yaml.YAMLError:
+        return False
 
 
 def replaced(text: str, keys: Sequence[str], value: Any) -> str | None:
@@ -48,7 +65,7 @@ def replaced(text: str, keys: Sequence[str], value: Any) -> str | None:
     if isinstance(node, yaml.CollectionNode) and not node.flow_style:
         raise AutoconfError(f"'{'::'.join(keys)}' is a block of several lines, which no plan can replace.")
     start, end = node.start_mark.index, node.end_mark.index
-    new = flow(value)
+    new = flow([value])[1:-1]  # quoted as within [] and {}, where it may lie
     return text[:start] + new + _realigned(text[end:], len(new) - (end - start))
 
 

@@ -7,17 +7,32 @@ import zipfile
 from pathlib import Path
 
 from autoconf.errors import AutoconfError
+from autoconf.share.archive import MOST_BYTES
 
-ENDS = (".pt", ".pth", ".ts", ".ckpt")
+ENDS = (".pt", ".pth", ".ts", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib")
+PICKLES = (b"PK\3\4", b"\x80")  # how a file begins that torch.load reads, whatever it is called
 
 
 def check_all(folder: Path) -> list[str]:
     """A line for each file of weights below a folder that holds code. Raises AutoconfError for pickles with code."""
     said = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in ENDS and path.is_file():
+        if path.is_file() and (path.suffix.lower() in ENDS or _begins(path).startswith(PICKLES)):
             said += check(path)
     return said
+
+
+def _begins(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(4)
+
+
+def _unpacked(path: Path) -> int:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError):
+        return 0  # torch says what is wrong with it
 
 
 def check(path: Path) -> list[str]:
@@ -28,6 +43,8 @@ def check(path: Path) -> list[str]:
                 return [f"{path.name} is TorchScript: it runs code of its own when it is loaded"]
     import torch
 
+    if zipfile.is_zipfile(path) and _unpacked(path) > MOST_BYTES:
+        raise AutoconfError(f"{path.name}: grows beyond {MOST_BYTES / 1e9:.0f} GB when it is loaded. Do not use it.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a pickle can raise anything before it is refused
