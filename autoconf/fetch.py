@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -25,7 +24,6 @@ from autoconf.share.contents import NUMBER, About, as_numbers, read_about, split
 HUB = "hub"
 HUB_ADDRESS = "https://huggingface.co"  # unless HF_ENDPOINT names another
 SECONDS = 60.0  # without an answer
-CHUNK = 1 << 20
 MOST_LISTED = 10_000_000  # bytes of model_info.json
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -156,7 +154,7 @@ def _get(address: str, path: Path, most: int = archive.MOST_BYTES) -> None:
 
 def _copy(source: IO[bytes], file: IO[bytes], address: str, most: int) -> int:
     got = 0
-    while chunk := source.read(CHUNK):
+    while chunk := source.read(archive.CHUNK):
         got += len(chunk)
         if got > most:
             raise AutoconfError(f"{address}: is larger than {most / 1e6:,.0f} MB. This is no bundle.")
@@ -216,11 +214,9 @@ def _aside(target: Path, about: About, folder: Path, replace: bool) -> Path | No
 def _same(target: Path, folder: Path) -> bool:
     """Whether every file of the archive is there with the same content; files that were added do not count."""
     names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return all((target / name).is_file() and _sum(target / name) == _sum(folder / name) for name in names)
-
-
-def _sum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return all(
+        (target / name).is_file() and archive.digest(target / name) == archive.digest(folder / name) for name in names
+    )
 
 
 def _move(folder: Path, target: Path, aside: Path | None) -> None:

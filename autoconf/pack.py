@@ -59,8 +59,8 @@ def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str =
         made = Path(scratch) / path.name
         names = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
         archive.write(made, about.name, {name.replace(os.sep, "/"): folder / name for name in names})
-        _publish(made, path, folder, about, source, has_weights)
-    _say(path, has_weights, len(names))
+        sha256 = _publish(made, path, folder, about, source, has_weights)
+    _say(path, sha256, has_weights, len(names))
 
 
 def _copy(bundle: str, kept: list[str], folder: Path, weights: str) -> None:
@@ -135,8 +135,11 @@ def _check(folder: Path, about: About, has_weights: bool) -> None:
         (folder / ANSWER).unlink(missing_ok=True)
 
 
-def _publish(made: Path, path: Path, folder: Path, about: About, source: str, has_weights: bool) -> None:
-    """Move the archive to its place and write it into the lists beside it; one of other content is not replaced."""
+def _publish(made: Path, path: Path, folder: Path, about: About, source: str, has_weights: bool) -> str:
+    """Move the archive to its place and write it into the lists beside it; one of other content is not replaced.
+
+    Returns its SHA-256.
+    """
     sha1, sha256 = archive.digest(made, "sha1"), archive.digest(made)
     if path.exists() and archive.digest(path) != sha256:
         raise AutoconfError(
@@ -157,6 +160,7 @@ def _publish(made: Path, path: Path, folder: Path, about: About, source: str, ha
     sums = {other.name: archive.digest(other) for other in others if other.is_file() and other.name.isprintable()}
     files["SHA256SUMS"] = "".join(f"{value}  {name}\n" for name, value in sorted(sums.items()))
     write_files(str(path.parent), files)
+    return sha256
 
 
 def _place(made: Path, path: Path) -> None:
@@ -193,9 +197,9 @@ def _read_info(path: Path) -> dict[str, Any]:
     return content
 
 
-def _say(path: Path, has_weights: bool, files: int) -> None:
+def _say(path: Path, sha256: str, has_weights: bool, files: int) -> None:
     print(f"wrote  {path} ({path.stat().st_size / 1e6:.1f} MB, {files} files)")
-    print(f"sha256 {archive.digest(path)}")
+    print(f"sha256 {sha256}")
     if not has_weights:
         print("It holds no weights: whoever fetches it must train first.")
     place = shlex.quote(str(path))

@@ -28,10 +28,12 @@ from autoconf.score.metrics import overlap
 from autoconf.score.references import flair_threshold
 from autoconf.score.summary import intervals
 
+from .table import fill, marks
+
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 CONFIGS = {"unetr3d": ["pseudo_label.yaml"], "pseudo2d": ["pseudo_label.yaml", "labelers.yaml"]}
 FUSIONS = ("majority", "agreement", "staple")
-BEGIN, END = "<!-- labelers: begin -->", "<!-- labelers: end -->"
+BEGIN, END = marks("labelers")
 NAMES = {
     "study_otsu": "**Otsu alone**, as in the study",
     "flair_threshold": "FLAIR threshold of `autoconf score`",
@@ -313,8 +315,7 @@ def main(words: list[str] | None = None) -> int:
     Path(given.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     tables = page(report)
     if given.page:
-        before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-        Path(given.page).write_text(f"{before}{BEGIN}\n\n{tables}\n\n{after}", encoding="utf-8")
+        Path(given.page).write_text(fill(text, "labelers", tables), encoding="utf-8")
     print(tables)
     return 0
 

@@ -18,9 +18,10 @@ from autoconf.output import to_json
 
 from .machine import machine
 from .results import RAW, table
+from .table import fill, marks
 
 PAGE = Path(__file__).parents[1] / "docs" / "robustness.md"
-BEGIN, END = "<!-- promises: begin -->", "<!-- promises: end -->"
+BEGIN, END = marks("promises")
 TOPICS = ("Resume", "Disk", "Data", "Numbers", "Load", "Security")
 KEPT = "kept"  # where a test measures nothing but that
 Row = dict[str, Any]
@@ -76,8 +77,7 @@ def filled(page: str, content: Row) -> str:
     ]
     ran = content["machine"]
     text = f"{ran['date']}, commit {ran['commit']}, {ran['cores']} cores of {ran['processor']}.\n\n{table(head, lines)}"
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
+    return fill(page, "promises", text)
 
 
 def read() -> Row:

@@ -31,9 +31,10 @@ from autoconf.score.summary import intervals
 
 from .changes import CONTRASTS, KINDS, Change, Scan, unchanged
 from .machine import machine
+from .table import fill, marks
 from .task import BUNDLE, open_config
 
-BEGIN, END = "<!-- robustness: begin -->", "<!-- robustness: end -->"
+BEGIN, END = marks("robustness")
 UNITS = {
     "missing contrast": "which",
     "bias field": "brightness times or divided by, at most",
@@ -219,12 +220,6 @@ def draw(report: Row, path: str) -> None:
     pyplot.close(figure)
 
 
-def fill(text: str, tables: str) -> str:
-    """The page with its marked part replaced."""
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-    return f"{before}{BEGIN}\n\n{tables}\n\n{after}"
-
-
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.robustness", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", required=True, help="folder of cases with masks, in BraTS naming")
@@ -260,7 +255,7 @@ def main(words: list[str] | None = None) -> int:
     if given.picture:
         draw(report, given.picture)
     if given.page:
-        Path(given.page).write_text(fill(text, tables), encoding="utf-8")
+        Path(given.page).write_text(fill(text, "robustness", tables), encoding="utf-8")
     print(tables)
     return 0
 

@@ -1,4 +1,4 @@
-"""Results as a Markdown table."""
+"""Results as a Markdown table, and the marked part of a page that holds them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ def as_markdown(reports: list[dict[str, Any]]) -> str:
     for report in reports:
         lines += [_row(name, result) for name, result in report["results"].items()]
     return "\n".join(lines)
+
+
+def marks(name: str) -> tuple[str, str]:
+    """Between these lines of a page a program writes."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def fill(page: str, name: str, text: str) -> str:
+    """The page with its marked part replaced. Raises ValueError if a mark is missing."""
+    begin, end = marks(name)
+    before, after = page[: page.index(begin)], page[page.index(end) :]
+    return f"{before}{begin}\n\n{text}\n\n{after}"
 
 
 def _row(name: str, result: dict[str, Any]) -> str:

@@ -39,20 +39,8 @@ DANGEROUS = {  # parts of torch, numpy, MONAI and others that load, fetch, write
     *("load", "fromfile", "from_file", "save", "hub", "load_library", "pickle", "dump", "tofile", "memmap"),
     *("savez", "savez_compressed", "savetxt", "loadtxt", "genfromtxt", "fromregex", "DataSource", "open_memmap"),
     *("system", "popen", "Popen", "exec", "eval", "compile", "jit", "classes", "utils", "open", "FileIO"),
-    *(
-        "write_text",
-        "write_bytes",
-        "touch",
-        "mkdir",
-        "rename",
-        "unlink",
-        "rmdir",
-        "rmtree",
-        "symlink_to",
-        "builtins",
-        "ctypeslib",
-        "f2py",
-    ),
+    *("write_text", "write_bytes", "touch", "mkdir", "rename", "unlink", "rmdir", "rmtree", "symlink_to"),
+    *("builtins", "ctypeslib", "f2py"),
     *("testing", "package", "serialization", "multiprocessing", "elastic", "launcher", "launch", "rpc", "spawn", "fx"),
     *("cpp_extension", "load_inline", "load_url", "model_zoo", "fileConfig", "dictConfig", "locate", "instantiate"),
     *("optional_import", "run_cmd", "bundle", "apps", "fl", "auto3dseg", "ConfigParser", "ConfigExpression"),
@@ -61,6 +49,10 @@ HARMLESS = {  # modules of Python's library whose names others bear, too
     *("array", "copy", "io", "numbers", "queue", "random", "select", "signal", "statistics", "string", "time"),
 }
 LIBRARY = set(sys.stdlib_module_names) - HARMLESS
+PYTHONS_OWN = LIBRARY | HARMLESS | BUILTINS  # what no `_target_` begins with
+NO_SCRIPT = LIBRARY | {"torch", "monai", "numpy", "np"}  # what a script imports, and is not the script's
+NO_PART = LIBRARY | DANGEROUS - {"utils", "apps"}  # of a `_target_`; those two have harmless parts
+NO_ATTRIBUTE = LIBRARY | DANGEROUS  # of an expression
 REFERENCE = re.compile(r"@\w*(?:::\w*)*")  # another part of the config, as MONAI finds it; what follows is Python
 RELATIVE = re.compile(r"[@%]::")  # MONAI puts the keys above in its place
 INDEX = re.compile(r"::\d+$")
@@ -202,13 +194,13 @@ def _is_code(target: str, scripts: set[str]) -> bool:
     if target in COMPARISONS:
         return False
     first, *others = _full(target).split(".")
-    if first in LIBRARY | HARMLESS | BUILTINS or (not others and first in NAMES):
+    if first in PYTHONS_OWN or (not others and first in NAMES):
         return True
     if any(part.startswith("_") for part in others):
         return True
     if first == "scripts":
-        return not (LIBRARY | {"torch", "monai", "numpy", "np"}).isdisjoint(set(others[:-1]) - scripts)
-    if not (LIBRARY | DANGEROUS - {"utils", "apps"}).isdisjoint(others):
+        return not NO_SCRIPT.isdisjoint(set(others[:-1]) - scripts)
+    if not NO_PART.isdisjoint(others):
         return True
     if first == "torch" and others[:2] == ["distributed", "run"]:
         return True
@@ -231,7 +223,7 @@ def doubt_of(expression: str) -> str:
     own = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     own |= {argument.arg for node in ast.walk(tree) if isinstance(node, ast.Lambda) for argument in node.args.args}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and (node.attr.startswith("_") or node.attr in DANGEROUS | LIBRARY):
+        if isinstance(node, ast.Attribute) and (node.attr.startswith("_") or node.attr in NO_ATTRIBUTE):
             return f"reaches for .{node.attr}"
         if isinstance(node, ast.Name) and (node.id not in NAMES | own or node.id in BUILTINS or node.id[:2] == "__"):
             return f"calls on {node.id}"
