@@ -347,7 +347,7 @@ def two_d(machine: Machine, size: list[int], images: int = 4477, fixed: dict | N
 def test_images_are_planned_by_their_size_and_number():
     assert two_d(GPU, [512, 480]) == {"batch_size": 32, "num_workers": 0, "image_size": 512, "cache_rate": 1.0}
     assert two_d(GPU, [512, 480], images=100)["batch_size"] == 5  # 5 % of them
-    assert two_d(CPU, [512, 480])["image_size"] == 224 and two_d(CPU, [512, 480])["batch_size"] == 4
+    assert two_d(CPU, [512, 480])["image_size"] == 224 and two_d(CPU, [512, 480])["batch_size"] == 16
     assert two_d(GPU, [512, 480], fixed={"image_size": 64})["image_size"] == 64
     assert two_d(dataclasses.replace(GPU, ram=8e9), [512, 480])["cache_rate"] == pytest.approx(0.50, abs=0.01)
 
@@ -427,7 +427,7 @@ def test_images_are_planned_by_the_same_verb(slices, tmp_path):
     out = tmp_path / "plan.yaml"
     done = autoconf("plan", slices.work, "--bundle", PSEUDO2D, "--device", "cpu", "--out", out)
     assert done.returncode == 0, done.stderr
-    assert read_yaml(out) == {"batch_size": 4, "num_workers": 0, "image_size": 80, "cache_rate": 1.0}
+    assert read_yaml(out) == {"batch_size": 16, "num_workers": 0, "image_size": 80, "cache_rate": 1.0}
 
 
 def test_what_cannot_be_planned_is_refused_in_one_line(volumes, slices, tmp_path):

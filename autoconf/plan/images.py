@@ -14,7 +14,6 @@ from autoconf.plan.machine import Machine
 from autoconf.plan.memory import StepMemory, count_step, network_step
 from autoconf.plan.rules import Choice
 
-MIN_BATCH_2D = 4  # the study's
 MAX_BATCH_2D = 32  # larger batches leave too few optimiser steps of some thousand images
 CPU_IMAGE_SIZE = 224  # the study's; a larger image takes a CPU longer by the square
 CASE_BYTES = 8  # of each pixel of a prepared case: image and mask, float32
@@ -61,8 +60,8 @@ def _batch(bundle: Bundle, size: int, machine: Machine, images: int) -> Choice:
             f"one image of {size}x{size} pixels does not fit. Give more --memory, or a smaller image_size."
         )
     if machine.device == "cpu":
-        batch = min(MIN_BATCH_2D, fitting)
-        return Choice(batch, "the study's; a CPU gains nothing from larger ones")
+        batch = min(int(bundle.config["batch_size"]), fitting)
+        return Choice(batch, "the bundle's, as its learning rate is; a CPU gains nothing from larger ones")
     return rules.batch_size((size, size), fitting, float(images) * math.prod((size, size)), MAX_BATCH_2D)
 
 
