@@ -68,8 +68,8 @@ def pseudo2d_shipped(content: Content) -> str:
     ]
     images, settings = content["images"], content["settings"]
     said = (
-        f"{images['training']} slices trained, {images['testing']} were tested; {settings['max_epochs']} epochs of batch "
-        f"{settings['batch_size']}, {settings['steps']} steps, {minutes:.0f} minutes; "
+        f"{images['training']} slices trained, {images['testing']} were tested; {settings['max_epochs']} epochs of "
+        f"batch {settings['batch_size']}, {settings['steps']} steps, {minutes:.0f} minutes; "
         f"{content['machine']}. Intervals are over slices: no patient is known. {content['shipped']['below 0.9']} of "
         f"the tested slices score below 0.9, {content['shipped']['below 0.6']} of them below 0.6. "
         f"{PSEUDO_TRUTH}"

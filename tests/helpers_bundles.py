@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import yaml
+from helpers_processes import ALONE, run_module
 
 REPO = Path(__file__).resolve().parents[1]
 BUNDLES = REPO / "bundles"
@@ -80,21 +81,19 @@ def run_bundle(
 
     run_id: empty for the plain `run`. config_files: names in the bundle's `configs`, or paths.
     launcher: words between `python` and `-m monai.bundle`, say torchrun's.
-    One thread for each process: two runs on two cores then do not wait for each other.
+    It is a fork of a process that has loaded MONAI, where it can be (helpers_processes.py).
     """
     files = [str(f) if os.path.sep in str(f) else str(bundle_dir / "configs" / f) for f in config_files]
     one_or_list = files[0] if len(files) == 1 else str(files)
-    command = [sys.executable, "-W", "ignore", *launcher, "-m", "monai.bundle", "run", *([run_id] if run_id else [])]
-    command += ["--config_file", one_or_list, *map(str, words)]
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == expect, f"{command}\nexit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    words = ("run", *([run_id] if run_id else []), "--config_file", one_or_list, *map(str, words))
+    env = env or {}
+    if launcher or "PYTHONPATH" in env:  # another program begins, or other modules take the place of what is loaded
+        command = [sys.executable, "-W", "ignore", *launcher, "-m", "monai.bundle", *words]
+        alone = {**os.environ, **ALONE, **env}
+        done = subprocess.run(command, cwd=cwd, env=alone, capture_output=True, text=True, timeout=300)
+    else:
+        done = run_module("monai.bundle", words, cwd, env)
+    assert done.returncode == expect, f"{words}\nexit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done
 
 

@@ -1,35 +1,13 @@
-"""Several commands of `python -m monai.bundle` in one fresh process, which loads torch and MONAI only once."""
+"""Several commands of `python -m monai.bundle`, with all that each said in one text."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from helpers_bundles import BUNDLES
-
-RUNNER = """
-import contextlib, io, json, runpy, sys
-commands = json.loads(sys.stdin.read())
-for command in commands:
-    out, sys.argv, code = io.StringIO(), ["monai.bundle", *command], 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        try:
-            runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
-        except SystemExit as stop:
-            code = stop.code
-            if isinstance(code, str):
-                print(code)
-                code = 1
-        except Exception as error:
-            print(f"Traceback: {type(error).__name__}: {error}")
-            code = 1
-    print(json.dumps([code or 0, out.getvalue()]), flush=True)
-"""
+from helpers_processes import run_module
 
 
 @dataclass(frozen=True)
@@ -47,18 +25,8 @@ class Done:
 
 def monai_bundle(*commands: list[Any], cwd: Path) -> list[Done]:
     """Exit status and output of each command, given as its words; all of one bundle, one after the other."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", RUNNER],
-        input=json.dumps([[str(word) for word in command] for command in commands]),
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    lines = done.stdout.splitlines()
-    assert done.returncode == 0 and len(lines) == len(commands), done.stderr[-3000:]
-    return [Done(*json.loads(line)) for line in lines]
+    done = [run_module("monai.bundle", [str(word) for word in command], cwd, {}, timeout=900) for command in commands]
+    return [Done(one.returncode, one.stdout + one.stderr) for one in done]
 
 
 def run(bundle: str, run_id: str, files: list[str | Path], *words: object) -> list[Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from helpers_processes import run_module
 
 REPO = Path(__file__).resolve().parents[1]
 SHAPE = (10, 12, 8)  # RAS+
@@ -98,6 +99,11 @@ def autoconf(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "autoconf", *map(str, words)], cwd=REPO, capture_output=True, text=True, timeout=300
     )
+
+
+def forked(*words: object) -> subprocess.CompletedProcess[str]:
+    """The same for a verb that loads torch and MONAI, as a fork of a process that has them."""
+    return run_module("autoconf", [str(word) for word in words], REPO, {})
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *said: str) -> None:

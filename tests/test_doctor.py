@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers_bundles import PSEUDO2D, UNETR3D, as_scripts, read_yaml, write_yaml
-from helpers_volumes import REPO, assert_refused, autoconf
+from helpers_volumes import assert_refused, autoconf, forked
 
 from autoconf.doctor import bundle_model, bundle_training, data, examine, opened, prepare, processes
 from autoconf.doctor.catalogue import CHECKS
@@ -106,14 +104,7 @@ def step(transforms: list[dict], target: str) -> dict:
 @pytest.mark.parametrize("bundle", [UNETR3D, PSEUDO2D], ids=lambda path: path.name)
 def test_the_doctor_passes_each_bundle_on_a_phantom(bundle: Path, tmp_path) -> None:
     words = ["--bundle", bundle, "--quick", "--out", tmp_path / "out"]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "autoconf", "doctor", *map(str, words)],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = forked("doctor", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "out" / "doctor.json").read_text())
     assert [row["check"] for row in rows] == [check.name for check in CHECKS]

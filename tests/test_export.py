@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers_bundles import UNETR3D, as_scripts, write_yaml
+from helpers_processes import run_module
 from monai.bundle import ConfigParser
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -38,9 +36,8 @@ def documented(program: str) -> list[str]:
 
 
 def export(program: str, *words: object) -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", *documented(program), *map(str, words)]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=UNETR3D, env=env, capture_output=True, text=True, timeout=300)
+    command = [*documented(program), *map(str, words)]
+    done = run_module("monai.bundle", command, UNETR3D, {})
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 

@@ -7,8 +7,6 @@ import os
 import pickle
 import shutil
 import stat
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_bundles import BUNDLES, NAMES
+from helpers_processes import run_module
 from helpers_share import INFERENCE, served, weights, write_bundle
 from helpers_volumes import assert_refused, autoconf
 from test_pack import Harm
@@ -103,8 +102,7 @@ def test_from_a_hub(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_monai_downloads_the_archive_too(shelf: Path, tmp_path: Path) -> None:
     with served(shelf) as address:
         words = ["download", "--name", "tiny", "--bundle_dir", str(tmp_path), "--url", f"{address}/tiny_v0.1.0.zip"]
-        command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = run_module("monai.bundle", words, None, {})
     assert done.returncode == 0, done.stderr
     assert files_of(tmp_path / "tiny") == inside(shelf / "tiny_v0.1.0.zip")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers_bundles import PSEUDO2D, UNETR3D, read_yaml
-from helpers_volumes import assert_refused, autoconf, odd_copies
+from helpers_volumes import assert_refused, autoconf, forked, odd_copies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -364,7 +364,7 @@ def test_an_image_size_is_legal_and_near_the_median(median):
 
 
 def plan(work: Path, out: Path, *words: object):
-    return autoconf("plan", work, "--bundle", UNETR3D, "--device", "cpu", "--out", out, *words)
+    return forked("plan", work, "--bundle", UNETR3D, "--device", "cpu", "--out", out, *words)
 
 
 PLANNED = {
@@ -425,7 +425,7 @@ def test_a_plan_for_a_time_is_measured_on_the_device(volumes, tmp_path):
 
 def test_images_are_planned_by_the_same_verb(slices, tmp_path):
     out = tmp_path / "plan.yaml"
-    done = autoconf("plan", slices.work, "--bundle", PSEUDO2D, "--device", "cpu", "--out", out)
+    done = forked("plan", slices.work, "--bundle", PSEUDO2D, "--device", "cpu", "--out", out)
     assert done.returncode == 0, done.stderr
     assert read_yaml(out) == {"batch_size": 16, "num_workers": 0, "image_size": 80, "cache_rate": 1.0}
 

@@ -42,11 +42,12 @@ def uninterrupted(volumes, small, short, tmp_path_factory) -> Path:
     return out
 
 
-def kill_after_epoch(volumes, small, short, out: Path, epoch: int) -> None:
+def kill_after_epoch(volumes, small, short, out: Path, epoch: int, workers: int = 0) -> None:
     """kill -9 of a training as soon as its table says that an epoch is done: the next one is under way, or soon."""
     files = [str(UNETR3D / "configs" / "train.yaml"), str(small), str(short)]
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
     command += ["--datalist", str(volumes.datalist), "--output_dir", str(out), "--resume", "True"]
+    command += ["--num_workers", str(workers)]
     process = subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -68,13 +69,15 @@ def numbers(out: Path) -> list[tuple]:
     return [(e.number, e.rate, e.loss, e.dice) for e in read_progress(str(out / "progress.csv"))[0]]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 def test_killed_twice_a_training_ends_with_the_same_weights_and_the_same_table(
-    volumes, small, short, uninterrupted, tmp_path
+    volumes, small, short, uninterrupted, tmp_path, workers
 ):
-    kill_after_epoch(volumes, small, short, tmp_path, 1)
-    kill_after_epoch(volumes, small, short, tmp_path, 2)
+    """As one without worker processes that was never stopped: who cuts the crops does not matter either."""
+    kill_after_epoch(volumes, small, short, tmp_path, 1, workers)
+    kill_after_epoch(volumes, small, short, tmp_path, 2, workers)
     assert not (tmp_path / "model_final.pt").exists()
-    done = train(volumes, small, short, tmp_path, "--resume", True)
+    done = train(volumes, small, short, tmp_path, "--resume", True, "--num_workers", workers)
     assert "training: going on after epoch" in done.stderr
     assert same_weights(tmp_path / "model_final.pt", uninterrupted / "model_final.pt")
     assert same_weights(tmp_path / "model.pt", uninterrupted / "model.pt")

@@ -37,6 +37,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from .draws import Draw, drawn_from
 from .errors import refuse
 from .siblings import Alone, whole_item
 from .speed import keep_freed_memory
@@ -75,8 +76,11 @@ class PreparedCases(Dataset):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> dict:
-        return self.pick(load(self.folders[index]) | {"case": self.data[index]["case"]})
+    def __getitem__(self, asked: int | Draw) -> dict:
+        index, seed = asked if isinstance(asked, Draw) else (asked, None)
+        case = load(self.folders[index]) | {"case": self.data[index]["case"]}
+        with contextlib.nullcontext() if seed is None else drawn_from(seed):
+            return self.pick(case)
 
 
 def whole(case: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,8 +67,8 @@ class Resume:
     """Write all that a training is after each epoch, and when it is asked to stop; begin from there if asked to.
 
     Weights, optimiser, where the learning rate's schedule stands, epoch, best score, random states, and what other
-    handlers `remember`. On a CPU with `num_workers: 0` a training that was stopped and went on ends with the same
-    weights, to the bit, as one that never stopped.
+    handlers `remember`. On a CPU a training that was stopped and went on ends with the same weights, to the bit, as one
+    that never stopped.
     A single process that gets SIGTERM, as a cluster sends before it kills, ends its step, keeps what it has of the
     epoch, and ends; during a validation, when that is done. A second one ends it at once.
 

@@ -76,7 +76,7 @@ def cut(case: Mapping[str, Any], centre: Sequence[int], size: Sequence[int]) -> 
 
 
 def _draw(count: int) -> int:
-    """A number below `count`, from torch's generator, which each worker process seeds differently."""
+    """A number below `count`, from torch's generator, which `draws.py` seeds for each crop."""
     return int(torch.randint(count, ()))
 
 
