@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helpers_bundles import REPO, STAND_IN, UNETR3D, write_yaml
+from helpers_processes import run_module
 
 KEYS = {
     "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
@@ -32,19 +33,21 @@ class Home:
         write_yaml(self.folder / "space.yaml", {"max_epochs": epochs, "keys": keys} | more)
 
     def command(self, *words: object) -> list[str]:
+        return [sys.executable, "-W", "ignore", "-m", "autoconf", *self.words(*words)]
+
+    def words(self, *words: object) -> list[str]:
+        """Of a search, after `autoconf`."""
         given = ["tune", self.work, "--bundle", UNETR3D, *words]
         given += [] if "--folder" in words else ["--folder", self.folder / "tune"]
         given += [] if {"--space", "--preset"} & set(map(str, words)) else ["--space", self.folder / "space.yaml"]
-        return [sys.executable, "-W", "ignore", "-m", "autoconf", *map(str, given)]
+        return [str(word) for word in given]
 
     def env(self, seconds: float = 0.0) -> dict[str, str]:
         path = os.pathsep.join([str(STAND_IN), str(REPO)])
         return os.environ | {"PYTHONPATH": path, "STAND_IN_LOG": str(self.log), "STAND_IN_SECONDS": str(seconds)}
 
     def run(self, *words: object, expect: int = 0, env: dict | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*words), cwd=self.folder, env=env or self.env(), capture_output=True, text=True, timeout=200
-        )
+        done = run_module("autoconf", self.words(*words), self.folder, env or self.env())
         assert done.returncode == expect, done.stdout[-2000:] + done.stderr[-4000:]
         return done
 

@@ -23,6 +23,7 @@ import pytest
 import torch
 import yaml
 from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, run_bundle, write_yaml
+from helpers_processes import run_module
 
 from autoconf.__main__ import main
 from autoconf.jobs.places import Place
@@ -38,13 +39,19 @@ class Work:
         self.home, self.out, self.plan, self.work = home, home / "cv", plan, work
         self.started: list[subprocess.Popen] = []
 
+    def words(self, *words: object, bundle: Path = UNETR3D) -> list[str]:
+        """Of a cross-validation, after `autoconf`."""
+        given = ["crossval", self.work, "--bundle", bundle, "--plan", self.plan, "--out", self.out, *words]
+        return [str(word) for word in given]
+
+    def env(self, **more: object) -> dict[str, str]:
+        stand_in = {"PYTHONPATH": f"{STAND_IN}{os.pathsep}{REPO}", "STAND_IN_LOG": str(self.home / "log")}
+        return os.environ | stand_in | {name: str(value) for name, value in more.items()}
+
     def start(self, *words: object, bundle: Path = UNETR3D, **env: object) -> subprocess.Popen:
-        command = [sys.executable, "-m", "autoconf", "crossval", self.work, "--bundle", bundle, "--plan", self.plan]
         process = subprocess.Popen(
-            [*map(str, command), "--out", str(self.out), *map(str, words)],
-            env=os.environ
-            | {"PYTHONPATH": f"{STAND_IN}{os.pathsep}{REPO}", "STAND_IN_LOG": str(self.home / "log")}
-            | {name: str(value) for name, value in env.items()},
+            [sys.executable, "-m", "autoconf", *self.words(*words, bundle=bundle)],
+            env=self.env(**env),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -52,8 +59,10 @@ class Work:
         self.started.append(process)
         return process
 
-    def run(self, *words: object, expect: int = 0, **env: object) -> tuple[str, str]:
-        return ended(self.start(*words, **env), expect)
+    def run(self, *words: object, expect: int = 0, bundle: Path = UNETR3D, **env: object) -> tuple[str, str]:
+        done = run_module("autoconf", self.words(*words, bundle=bundle), None, self.env(**env))
+        assert done.returncode == expect, f"{done.stdout}\n{done.stderr}"
+        return done.stdout, done.stderr
 
     def log(self) -> list[str]:
         path = self.home / "log"
@@ -76,7 +85,7 @@ def ended(process: subprocess.Popen, expect: int = 0) -> tuple[str, str]:
     return out, err
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends

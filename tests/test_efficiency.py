@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, write_yaml
+from helpers_processes import run_module
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,12 +39,19 @@ class Work:
         self.home, self.out, self.plan, self.work = home, home / "curve", plan, work
         self.started: list[subprocess.Popen] = []
 
-    def start(self, *given: object, seconds: float = 0.0, fail: str = "") -> subprocess.Popen:
-        command = [sys.executable, "-m", "autoconf", "efficiency", self.work, "--bundle", UNETR3D, "--plan", self.plan]
+    def words(self, *given: object) -> list[str]:
+        """Of a curve, after `autoconf`."""
+        command = ["efficiency", self.work, "--bundle", UNETR3D, "--plan", self.plan, "--out", self.out, *given]
+        return [str(word) for word in command]
+
+    def env(self, seconds: float = 0.0, fail: str = "") -> dict[str, str]:
         env = {"PYTHONPATH": f"{STAND_IN}{os.pathsep}{REPO}", "STAND_IN_LOG": str(self.home / "log")}
+        return os.environ | env | {"STAND_IN_SECONDS": str(seconds), "STAND_IN_FAIL": fail}
+
+    def start(self, *given: object, seconds: float = 0.0, fail: str = "") -> subprocess.Popen:
         process = subprocess.Popen(
-            [*map(str, command), "--out", str(self.out), *map(str, given)],
-            env=os.environ | env | {"STAND_IN_SECONDS": str(seconds), "STAND_IN_FAIL": fail},
+            [sys.executable, "-m", "autoconf", *self.words(*given)],
+            env=self.env(seconds, fail),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -52,7 +60,9 @@ class Work:
         return process
 
     def run(self, *given: object, expect: int = 0, fail: str = "") -> tuple[str, str]:
-        return ended(self.start(*given, fail=fail), expect)
+        done = run_module("autoconf", self.words(*given), None, self.env(fail=fail))
+        assert done.returncode == expect, f"{done.stdout}\n{done.stderr}"
+        return done.stdout, done.stderr
 
     def log(self) -> list[str]:
         path = self.home / "log"

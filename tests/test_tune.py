@@ -28,7 +28,7 @@ def home(volumes, tmp_path) -> Home:
     return Home(volumes.work, tmp_path)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends
@@ -236,12 +236,14 @@ def test_jobs_are_workers_on_this_machine_and_end_with_it(home):
 def test_a_killed_workers_trial_is_run_again_by_another(home):
     home.space(KEYS, epochs=10)
     with home.started("--trials", 4, "--seeds", 0) as first:
-        wait_for(lambda: (home.folder / "tune" / "journal.log").exists())
+        wait_for(lambda: home.runs())
+        first.send_signal(signal.SIGSTOP)  # so that trials are left, however long the second one takes to begin
         with home.started("--trials", 4, "--seeds", 0, "--join") as second:
-            wait_for(lambda: len(home.runs()) >= 2 and epochs_done(home, home.runs()[1][0]) >= 2)
-            lost = next(name for name, pid in home.runs() if parent_of(pid) == second.pid)
+            wait_for(lambda: len(home.runs()) == 2 and epochs_done(home, home.runs()[1][0]) >= 2)
+            lost = home.runs()[1][0]
             second.kill()
             second.wait()
+            first.send_signal(signal.SIGCONT)
             first.communicate(timeout=200)
     assert first.returncode == 0
     assert Counter(name for name, _ in home.runs())[lost] == 2 and len(home.trials()) == 4
