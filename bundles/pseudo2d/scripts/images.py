@@ -144,6 +144,8 @@ def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool =
 def _check(item: dict) -> None:
     """Raise ValueError or KeyError for an entry of the datalist that is no 2D image."""
     image = checked(checked(item, "object", "an entry")["image"], "text", "an image (a list is for volumes)")
+    if os.path.isabs(image) or ".." in image.replace(os.sep, "/").split("/"):  # masks lie below a folder as images do
+        raise ValueError(f"an image is no path below dataset_dir: {image!r:.200}")
     if item.get("fold") is not None:
         checked(item["fold"], "whole number", f"the fold of {image!r}")
     if item.get("label") is not None:
