@@ -19,6 +19,7 @@ from monai.transforms import MapTransform
 from PIL import Image
 
 from .errors import checked, refuse
+from .files import whole_file
 
 ALL = "all"  # in place of a fold's number: every image of `training` trains
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -130,8 +131,7 @@ def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool =
         items = checked(content.get(section, []) if may_be_empty else content[section], "list", section)
         for item in items:
             _check(item)
-        named = content.get("dataset_dir")
-        root = dataset_dir or checked(os.path.dirname(datalist) if named is None else named, "text", "dataset_dir")
+        root = root_of(content, datalist, dataset_dir)
     except OSError as error:
         refuse(f"cannot read datalist {datalist}: {error.strerror}.")
     except (ValueError, KeyError, RecursionError) as error:
@@ -139,6 +139,15 @@ def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool =
     if not items and not may_be_empty:
         refuse(f"{datalist}: its '{section}' list is empty.")
     return items, root
+
+
+def root_of(content: dict, datalist: str, dataset_dir: str) -> str:
+    """The folder that a datalist's paths start from: `dataset_dir`, or the one it names, or its own.
+
+    Raises ValueError if what it names is no text.
+    """
+    named = content.get("dataset_dir")
+    return dataset_dir or checked(os.path.dirname(datalist) if named is None else named, "text", "dataset_dir")
 
 
 def _check(item: dict) -> None:
@@ -210,9 +219,8 @@ def write_mask(mask: np.ndarray, path: str) -> None:
 
 def write_grey(values: np.ndarray, path: str) -> None:
     """Write (H, W) uint8 as a greyscale PNG, whole or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    Image.fromarray(values).save(f"{path}.partial", format="PNG")
-    os.replace(f"{path}.partial", path)
+    with whole_file(path) as file:
+        Image.fromarray(values).save(file, format="PNG")
 
 
 class SaveMaskd(MapTransform):

@@ -35,8 +35,8 @@ def image_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, parts
     """Items to learn from without any truth, of some of PARTS.
 
     `training` leaves `fold` out, `validation` is that fold. An unlabelled scan of a patient of the testing list is
-    never taken, and one of a patient of the fold only if `validation` is asked for. With the fold "all" none is left out,
-    and `validation` alone is fold 0, which is said to have trained.
+    never taken, and one of a patient of the fold only if `validation` is asked for.
+    With the fold "all" none is left out, and `validation` alone is fold 0, which is said to have trained.
     """
     names = _part_names(parts, PARTS)
     if fold == ALL and names == ["validation"]:
