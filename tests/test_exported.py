@@ -417,8 +417,12 @@ def test_the_shipped_weights_exported_mark_the_same_voxels(volumes, slices, tmp_
     for done in monai_bundle(*commands, cwd=tmp_path):
         assert_done(done)
         far = re.search(r"at most (\S+) of a logit", done.output)
-        assert not far or float(far[1]) <= 1e-4  # the page says 4e-5
+        assert not far or float(far[1]) <= {"unetr3d": 1e-4, "pseudo2d": 5e-4}[bundle]  # the pages say 4e-5 and 2e-4
     found = np.stack(list(masks(tmp_path / "eager").values()))
     assert len(found) == (1 if bundle == "unetr3d" else len(list(scans.iterdir()))) and found.any() and not found.all()
     for kind in FILES:
-        assert same_masks(tmp_path / "eager", tmp_path / kind)
+        other = np.stack(list(masks(tmp_path / kind).values()))
+        most = (
+            4 if (bundle, kind) == ("pseudo2d", "onnx") else 0
+        )  # pixels at 0 itself: 4 of 176 slices, as its page says
+        assert int((other != found).sum()) <= most
