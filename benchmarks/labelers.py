@@ -28,12 +28,11 @@ from autoconf.score.metrics import overlap
 from autoconf.score.references import flair_threshold
 from autoconf.score.summary import intervals
 
-from .table import fill, marks
+from .table import fill, read_page
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 CONFIGS = {"unetr3d": ["pseudo_label.yaml"], "pseudo2d": ["pseudo_label.yaml", "labelers.yaml"]}
 FUSIONS = ("majority", "agreement", "staple")
-BEGIN, END = marks("labelers")
 NAMES = {
     "study_otsu": "**Otsu alone**, as in the study",
     "flair_threshold": "FLAIR threshold of `autoconf score`",
@@ -300,9 +299,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=0, help="of each kind; 0: all")
     given = parser.parse_args(words)
     try:
-        text = Path(given.page).read_text(encoding="utf-8") if given.page else ""
-        if given.page and not 0 <= text.find(BEGIN) < text.find(END):
-            raise ValueError(f"{given.page} lacks the marks {BEGIN} and {END}. Add them.")
+        text = read_page(given.page, "labelers") if given.page else ""
         report = measure(given.data, given.jobs, given.most)
         if not report:
             raise ValueError(f"{given.data} holds no data to look at. Check --data.")

@@ -90,14 +90,15 @@ def _last_validation(curve: list[Content]) -> float:
 
 
 def pseudo2d(content: Content) -> str:
-    rows = []
+    rows, settings = [], content["settings"]
     for run in content["runs"]:
         test = run["test"]
         low = f"{test['p5_dice']:.3f}"
         rows.append([run["epochs"], number(test["dice"]), number(test["iou"]), number(test["median_dice"]), low])
     said = (
         f"{content['images']['training']} slices trained, {content['runs'][0]['test']['n']} were tested, copies of a "
-        f"slice on one side; {content['machine'].split(';')[0]}; batch 4, learning rate 1e-3, no averaged weights."
+        f"slice on one side; {content['machine'].split(';')[0]}; batch {settings['batch_size']}, learning rate "
+        f"{settings['learning_rate']}."
     )
     command = "`inspect SLICES`, then `run pseudo_labelling`, `run training`, `run evaluating`: README.md"
     return f"{said}\n\n{table(['epochs', 'Dice', 'IoU', 'median Dice', '5th percentile'], rows)}\n\n{command}"

@@ -23,6 +23,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 
 from autoconf.inspect.brats import Case, CaseError, find_cases
 from autoconf.output import progress, to_json
@@ -31,10 +32,9 @@ from autoconf.score.summary import intervals
 
 from .changes import CONTRASTS, KINDS, Change, Scan, unchanged
 from .machine import machine
-from .table import fill, marks
+from .table import fill, read_page
 from .task import BUNDLE, open_config
 
-BEGIN, END = marks("robustness")
 UNITS = {
     "missing contrast": "which",
     "bias field": "brightness times or divided by, at most",
@@ -230,9 +230,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--device", default="", help="cpu or cuda; default: a GPU if there is one")
     given = parser.parse_args(words)
     try:
-        text = Path(given.page).read_text(encoding="utf-8") if given.page else ""
-        if given.page and not 0 <= text.find(BEGIN) < text.find(END):
-            raise ValueError(f"{given.page} lacks the marks {BEGIN} and {END}. Add them.")
+        text = read_page(given.page, "robustness") if given.page else ""
         cases = [case for case in find_cases(given.data) if case.label and all(case.image)]
         if not cases:
             raise ValueError(f"{given.data} holds no complete case with a mask. Check --data.")
@@ -246,9 +244,10 @@ def main(words: list[str] | None = None) -> int:
     except OSError as error:
         print(f"robustness: {error.filename}: {error.strerror}. Check the path.", file=sys.stderr)
         return 1
-    found = measure(cases, given.device)
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = measure(cases, device)
     rows = summarise(found, {case.case: case.patient for case in cases})
-    facts = {"machine": machine(given.device or "cpu"), "weights_sha256": weights, "cases": [c.case for c in cases]}
+    facts = {"machine": machine(device), "weights_sha256": weights, "cases": [c.case for c in cases]}
     report = {**facts, "rows": rows, "dice_by_case": found}
     Path(given.out).write_text(to_json(report), encoding="utf-8")
     tables = page(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -15,6 +16,15 @@ def as_markdown(reports: list[dict[str, Any]]) -> str:
 def marks(name: str) -> tuple[str, str]:
     """Between these lines of a page a program writes."""
     return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+def read_page(path: str, name: str) -> str:
+    """The text of a page that `fill` can fill. Raises ValueError if its marks are missing or in the wrong order."""
+    text = Path(path).read_text(encoding="utf-8")
+    begin, end = marks(name)
+    if not 0 <= text.find(begin) < text.find(end):
+        raise ValueError(f"{path} lacks the marks {begin} and {end}. Add them.")
+    return text
 
 
 def fill(page: str, name: str, text: str) -> str:

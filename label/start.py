@@ -17,9 +17,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from app.lib import files  # what the server itself asks, from the folder of this program
+
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
-SEEN = ("*.nii.gz", "*.nii", "*.png", "*.jpg", "*.jpeg", "*.tif")  # what the server lists of STUDIES itself
+SEEN = tuple(f"*{end}" for end in (*files.VOLUMES, *files.PICTURES))  # what the server lists of STUDIES itself
 WORK = "server"  # in STUDIES: the app with its bundles, the weights trained, logs
 NOT_COPIED = shutil.ignore_patterns("__pycache__", "eval", "models")
 

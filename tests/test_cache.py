@@ -366,12 +366,14 @@ def test_old_remains_are_tidied_and_new_ones_left(item, tmp_path):
         os.utime(file, (old, old))
     for name, age in (("0" * 12, time.time() - 31 * cache.DAY), ("1" * 12, old)):
         (folder / name).mkdir()
+        (folder / name / "recipe.json").write_text("{}")
         os.utime(folder / name, (age, age))
-    (folder / "notes").mkdir()
-    os.utime(folder / "notes", (0, 0))  # not ours
+    for name in ("notes", "202401021530"):  # not ours: the second has a name such as a recipe's, but none inside
+        (folder / name).mkdir()
+        os.utime(folder / name, (0, 0))
     prepared([item], folder)
     assert {p.name for p in case.parent.iterdir()} == {case.name, ".partial-new", "recipe.json"}
-    assert {p.name for p in folder.iterdir()} == {case.parent.name, "1" * 12, "files.json", "notes"}
+    assert {p.name for p in folder.iterdir()} == {case.parent.name, "1" * 12, "files.json", "notes", "202401021530"}
 
 
 def test_the_folder_is_the_one_asked_for_or_beside_the_datalist_or_in_the_output(tmp_path, monkeypatch):

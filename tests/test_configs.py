@@ -91,7 +91,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 
 SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
 SHARED += ("export", "exported", "augment", "batches", "checkpoints", "ensemble", "speed", "pretrained")
-SHARED += ("labelers", "label_rules", "fusion", "label_audit")
+SHARED += ("labelers", "label_rules", "fusion", "label_audit", "files")
 COPIES = [f"scripts/{name}.py" for name in SHARED]
 
 

@@ -351,6 +351,31 @@ def test_a_datalist_of_images_with_odd_parts_is_refused(pictures, sections, said
     assert str(pictures.datalist) in message and "not a datalist of 2D images" in message and said in message
 
 
+@pytest.mark.parametrize("image", ["/elsewhere/a.png", "../a.png", "a/../../b.png"])
+def test_an_image_outside_of_its_folder_is_refused(pictures, image):
+    """Its mask would be written outside of the output as well."""
+    pictures.content["testing"][0]["image"] = image
+    for read in (image_items.inference_items, image_items.unlabelled_items):
+        message = refusal(read, pictures.change())
+        assert "not a datalist of 2D images" in message and f"no path below dataset_dir: '{image}'" in message
+
+
+def test_two_dots_in_a_name_are_no_folder_above(pictures):
+    (pictures.folder / "a..b").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(pictures.folder / "a..b" / "c...png")
+    path = pictures.change(testing=[{"image": "a..b/c...png"}])
+    assert names(image_items.inference_items(path)) == ["a..b/c...png"]
+
+
+@pytest.mark.parametrize("read", [volume_items.inference_items, volume_items.evaluation_items])
+def test_cases_whose_masks_would_replace_each_other_are_refused(cases, read):
+    first, *others = cases.content["testing"]
+    message = refusal(read, cases.change(testing=[{**first, "case": "site1/A"}, *others]))
+    assert "'site1/A'" in message and "no '/'" in message
+    message = refusal(read, cases.change(testing=[first, {**cases.content["training"][0], "case": first["case"]}]))
+    assert f"two cases of testing are called '{first['case']}'" in message
+
+
 def test_a_line_stays_one_whatever_a_case_is_called(cases):
     cases.content["training"][0].update(case="a\nb", label=None)
     assert "case a b has no 'label'" in refusal(both, cases.change())
@@ -549,6 +574,17 @@ def test_what_is_held_out_is_not_learned_from_without_a_truth_either(cases):
         assert all(set(item) == {"image", "channels", "case"} for item in items)
     tested = {item["case"] for item in cases.content["testing"]} | {names["of testing"]}
     assert not tested & {item["case"] for item in unlabelled.image_items(path, parts=unlabelled.PARTS)}
+
+
+def test_with_fold_all_no_scan_is_left_out_and_what_validates_is_said_to_train(cases, capsys):
+    names, path = listed(cases)
+    every = {item["case"] for item in cases.content["training"]} | {names["free"], names["of fold"]}
+    items = unlabelled.image_items(path, fold="all")
+    assert {item["case"] for item in items} == every and len(items) == len(every)
+    assert len(unlabelled.image_items(path, fold="all", parts=unlabelled.PARTS)) == len(every)  # none of them twice
+    assert not capsys.readouterr().err
+    assert [i["case"] for i in unlabelled.image_items(path, fold="all", parts="validation")] == [names["fold"]]
+    assert "flatters" in capsys.readouterr().err
 
 
 def test_a_scan_without_a_truth_is_looked_at_before_it_is_learned_from(cases):

@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from helpers_bundles import BUNDLES, NAMES, REPO, UNETR3D, cut_short, read_yaml, scripts, write_yaml
+from helpers_bundles import BUNDLES, NAMES, REPO, cut_short, read_yaml, scripts, write_yaml
 from helpers_exports import Done, assert_done, assert_refused, monai_bundle, run
 from helpers_volumes import real_data
 from monai.bundle import ConfigParser
@@ -396,26 +396,31 @@ def test_an_overlay_adds_no_key_but_those_listed(bundle, name):
 REAL = Path(real_data("brats") or "absent") / "brats21" / "BraTS2021_00006"
 
 
-@pytest.mark.skipif(not (UNETR3D / "models" / "model.pt").exists(), reason="no shipped weights")
-@pytest.mark.parametrize("scan", ["phantom", pytest.param("real", marks=pytest.mark.long)])
-def test_the_shipped_weights_exported_mark_the_same_voxels(volumes, tmp_path, scan):
+@pytest.mark.parametrize(
+    ("bundle", "scan"),
+    [("unetr3d", "phantom"), ("pseudo2d", "phantom"), pytest.param("unetr3d", "real", marks=pytest.mark.long)],
+)
+def test_the_shipped_weights_exported_mark_the_same_voxels(volumes, slices, tmp_path, bundle, scan):
     if scan == "real" and not REAL.is_dir():
         pytest.skip("no real cases: set SEG_DATA")
-    scans = min(volumes.folder.rglob("*.nii.gz")).parent if scan == "phantom" else REAL
+    phantom = {"unetr3d": min(volumes.folder.rglob("*.nii.gz")).parent, "pseudo2d": slices.folder / "_NORMAL T1"}
+    scans = phantom[bundle] if scan == "phantom" else REAL
     commands = [
-        run("unetr3d", "exporting", ["inference", "export"], "--format", kind, "--export_path", tmp_path / file)
+        run(bundle, "exporting", ["inference", "export"], "--format", kind, "--export_path", tmp_path / file)
         for kind, file in FILES.items()
     ]
     given = ("--dataset_dir", scans, "--device", "cpu", "--output_dir")
-    commands.append(run("unetr3d", "inferring", ["inference"], *given, tmp_path / "eager", "--amp", "False"))
+    commands.append(run(bundle, "inferring", ["inference"], *given, tmp_path / "eager", "--amp", "False"))
     for kind, file in FILES.items():
         words = (*given, tmp_path / kind, "--exported", tmp_path / file)
-        commands.append(run("unetr3d", "inferring", ["inference", f"inference_{kind}"], *words))
+        commands.append(run(bundle, "inferring", ["inference", f"inference_{kind}"], *words))
     for done in monai_bundle(*commands, cwd=tmp_path):
         assert_done(done)
         far = re.search(r"at most (\S+) of a logit", done.output)
-        assert not far or float(far[1]) <= 1e-4  # the page says 4e-5
-    (mask,) = masks(tmp_path / "eager").values()
-    assert mask.any() and not mask.all()
+        assert not far or float(far[1]) <= {"unetr3d": 1e-4, "pseudo2d": 5e-4}[bundle]  # the pages say 4e-5 and 2e-4
+    found = np.stack(list(masks(tmp_path / "eager").values()))
+    assert len(found) == (1 if bundle == "unetr3d" else len(list(scans.iterdir()))) and found.any() and not found.all()
     for kind in FILES:
-        assert same_masks(tmp_path / "eager", tmp_path / kind)
+        other = np.stack(list(masks(tmp_path / kind).values()))
+        most = 4 if (bundle, kind) == ("pseudo2d", "onnx") else 0  # near 0: its page says 4 of 176 slices
+        assert int((other != found).sum()) <= most

@@ -13,6 +13,7 @@ from helpers_bundles import REPO
 from helpers_volumes import real_data
 
 from benchmarks import labelers as table
+from benchmarks.table import marks
 
 
 def one(case: str, **dice: float) -> dict:
@@ -68,7 +69,7 @@ def test_bad_input_gets_one_line(page, tmp_path):
 def test_the_table_of_two_real_pictures_goes_into_its_page(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "figshare_masked").symlink_to(real_data("figshare_masked"))
-    (tmp_path / "page.md").write_text(f"before {table.BEGIN} old {table.END} after")
+    (tmp_path / "page.md").write_text("before {} old {} after".format(*marks("labelers")))
     done = run("--data", tmp_path / "data", "--out", tmp_path / "o.json", "--page", tmp_path / "page.md", "--most", 2)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "o.json").read_text())

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from helpers_bundles import BUNDLES, NAMES, PSEUDO2D, UNETR3D, as_scripts, run_bundle, scripts
+from helpers_bundles import BUNDLES, NAMES, PSEUDO2D, REPO, UNETR3D, as_scripts, run_bundle, scripts
 from helpers_volumes import SHAPE, TUMOUR_VOXELS, autoconf, scan, store, tilted_affine, tumour, write_case
 from monai.bundle import ConfigParser
 from monai.transforms import SaveImaged
@@ -208,6 +210,15 @@ def test_a_training_takes_monai_labels_items_as_those_of_a_datalist(tmp_path):
 
 def test_prepared_cases_lie_in_the_output_where_there_is_no_datalist(tmp_path):
     assert cache.folder("", "", str(tmp_path / "out")) == str(tmp_path / "out" / "prepared")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"])
+def test_the_server_lists_all_that_a_bundle_reads(tmp_path, ending):
+    (tmp_path / f"one{ending}").write_text("")
+    program = "import sys, pathlib, start; start.check_studies(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-B", "-c", program, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPO / "label", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # --- autoconf layout --------------------------------------------------------------------------

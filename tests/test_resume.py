@@ -130,6 +130,35 @@ def test_a_run_that_begins_anew_keeps_what_it_could_have_gone_on_with(volumes, s
     assert [row[0] for row in numbers(tmp_path)] == [1]
 
 
+def in_first_step(out: Path, what: str) -> Path:
+    """An override: the expression is evaluated after the first step of a training."""
+    event = "monai.handlers.stats_handler.Events.ITERATION_COMPLETED(once=1)"
+    run = f"$(@train#trainer.add_event_handler({event}, lambda: {what}), @train#trainer.run())"
+    return write_yaml(out / "first_step.yaml", {"run::2": run})
+
+
+def test_nothing_of_the_older_run_is_gone_on_with_after_a_new_one_was_killed(
+    volumes, small, short, uninterrupted, tmp_path
+):
+    for name in ("resume.pt", "resume_previous.pt"):
+        (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
+    stop = in_first_step(tmp_path, "torch.os.kill(torch.os.getpid(), 9)")
+    files = ["train.yaml", small, short, stop]
+    words = ("--datalist", volumes.datalist, "--output_dir", tmp_path)
+    run_bundle(UNETR3D, "training", files, *words, expect=-signal.SIGKILL)
+    done = train(volumes, small, short, tmp_path, "--resume", True, "--max_epochs", 1)
+    assert "going on after" not in done.stderr
+    assert [row[0] for row in numbers(tmp_path)] == [1]
+
+
+def test_a_disk_that_fills_up_while_others_write_ends_in_one_line(volumes, small, short, tmp_path):
+    full = "(_ for _ in ()).throw(OSError(28, 'No space left on device', 'overlays.png'))"
+    stop = in_first_step(tmp_path, full)
+    files = ["train.yaml", small, short, stop]
+    done = run_bundle(UNETR3D, "training", files, "--datalist", volumes.datalist, "--output_dir", tmp_path, expect=1)
+    assert_refused(done, "unetr3d", "cannot write overlays.png: No space left on device", "--resume True goes on")
+
+
 @pytest.mark.promise("Resume", "A damaged checkpoint falls back to the one before, and says so")
 def test_a_damaged_state_falls_back_to_the_epoch_before_and_says_so(volumes, small, short, uninterrupted, tmp_path):
     for name in ("resume.pt", "resume_previous.pt"):

@@ -9,6 +9,7 @@ import sys
 import nibabel
 import numpy as np
 import pytest
+import torch
 from helpers_bundles import REPO
 from helpers_volumes import real_data
 
@@ -238,6 +239,19 @@ def test_bad_input_gets_one_line(wrong, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("robustness: ")
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(("words", "device"), [((), "cuda"), (("--device", "cpu"), "cpu")])
+def test_the_device_that_measured_is_the_one_written_down(monkeypatch, volumes, tmp_path, words, device):
+    asked, report = [], made_up()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(robustness, "measure", lambda cases, device: asked.append(device) or report["dice_by_case"])
+    monkeypatch.setattr(robustness, "summarise", lambda *_: report["rows"])
+    monkeypatch.setattr(robustness, "machine", lambda device: {"gpu": device})
+    given = ["--data", str(volumes.folder), "--out", str(tmp_path / "out.json"), *words]
+    assert robustness.main(given) == 0
+    assert asked == [device]
+    assert json.loads((tmp_path / "out.json").read_text())["machine"] == {"gpu": device}
 
 
 @pytest.mark.skipif(not real_data("brats"), reason="no real cases: set SEG_DATA")

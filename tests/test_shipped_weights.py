@@ -1,4 +1,4 @@
-"""`run inferring` with the shipped weights, as the README has it, on one real scan."""
+"""The shipped weights: what is in the files, and `run inferring` as the README has it, on one real scan."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from helpers_bundles import UNETR3D, run_bundle
+import torch
+from helpers_bundles import BUNDLES, NAMES, UNETR3D, read_yaml, run_bundle
 from helpers_volumes import real_data
+from monai.bundle import ConfigParser
 
 from autoconf.score.metrics import overlap
 
 SECONDS = 60  # a scan, from the command to its mask
+MEGABYTES = {"unetr3d": 40, "pseudo2d": 8}
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_the_shipped_file_holds_plain_tensors_that_the_network_takes(bundle):
+    path = BUNDLES / bundle / "models" / "model.pt"
+    assert path.stat().st_size <= MEGABYTES[bundle] * 1e6
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    assert all(type(weight) is torch.Tensor and weight.isfinite().all() for weight in weights.values())
+    inference = ConfigParser(read_yaml(BUNDLES / bundle / "configs" / "inference.yaml"))
+    inference.get_parsed_content("network_def").load_state_dict(weights)  # all of them, and no others
 
 
 @pytest.mark.skipif(not real_data("brats"), reason="no real cases: set SEG_DATA")
-@pytest.mark.skipif(not (UNETR3D / "models" / "model.pt").exists(), reason="no shipped weights")
 def test_a_real_scan_takes_less_than_a_minute_and_gives_the_same_mask_twice(tmp_path):
     case = Path(real_data("brats")) / "brats21" / "BraTS2021_00006"
     files = []

@@ -1,7 +1,7 @@
 """nnU-Net's own data loader and its default 3D augmentation, on the cases as unetr3d prepares them.
 
-What differs from a training of nnU-Net: the cases are ours; two crops of three are on tumour, as ours are (nnU-Net: one
-of three); everything runs in this process, and nothing is downsampled for deep supervision. Its augmentation is
+What differs from a training of nnU-Net: the cases are ours; every second crop is on tumour, as ours are (nnU-Net: every
+third); everything runs in this process, and nothing is downsampled for deep supervision. Its augmentation is
 another, richer one than ours: this compares what two complete recipes cost.
 """
 
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 NAME, PACKAGE = "nnU-Net", "nnunetv2"
 TURN = (-np.pi / 6, np.pi / 6)  # radians; with SCALES what nnUNetTrainer takes for a patch whose sides are alike
 SCALES = (0.85, 1.25)
-ON_TUMOUR = 2 / 3
+ON_TUMOUR = 1 / 2
 PLACES = 10_000  # tumour voxels that a case remembers, as nnU-Net's preprocessing has it
 
 

@@ -1,7 +1,8 @@
 """TorchIO's queue of patches, with its own transforms, on the cases as unetr3d prepares them.
 
-Whole volumes are varied, and then cut: VOLUMES_PATCHES patches from each. TorchIO has no transforms for brightness, and
-none that drops a contrast; the others are set as ours are. Everything runs in this process.
+Whole volumes are varied, and then cut: VOLUMES_PATCHES patches from each. The transforms that both
+have are set as ours are. TorchIO has none for brightness, and none that drops a contrast; its own bias field and low
+resolution, which compute something else than ours, are left out. Everything runs in this process.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ def batches(cases: Dataset, patch_size: Sequence[int], batch_size: int) -> Itera
 
     vary = tio.Compose(
         [
-            tio.RandomAffine(scales=0.15, degrees=20, p=0.5, default_pad_value=0),
+            tio.RandomAffine(scales=0.2, degrees=28.6, p=0.7, default_pad_value=0),
             tio.RandomFlip(axes=(0, 1, 2), flip_probability=0.5),
-            tio.RandomBlur(std=(0.3, 1.0), p=0.15),
-            tio.RandomGamma(log_gamma=0.3, p=0.3),
-            tio.RandomNoise(std=(0, 0.15), p=0.2),
+            tio.RandomBlur(std=(0.3, 1.2), p=0.2),
+            tio.RandomGamma(log_gamma=0.47, p=0.4),
+            tio.RandomNoise(std=(0, 0.3), p=0.3),
         ]
     )
     subjects = [subject(cases, number, patch_size) for number in range(len(cases))]
-    sampler = tio.LabelSampler(tuple(patch_size), label_name="label", label_probabilities={0: 1, 1: 2})
+    sampler = tio.LabelSampler(tuple(patch_size), label_name="label", label_probabilities={0: 1, 1: 1})
     data = tio.SubjectsDataset(subjects, transform=vary)
     queue = tio.Queue(data, QUEUE, VOLUMES_PATCHES, sampler, num_workers=0, verbose=False)
     while True:

@@ -6,6 +6,7 @@ only rank 0 writes. This file is the same in every bundle of the project; a test
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ from .handlers import remembered, steps_now
 RESUME, BEFORE, OLD = "resume.pt", "resume_previous.pt", "resume_old.pt"
 SCHEDULE = ("last_epoch", "_step_count", "_last_lr")  # where a schedule stands; its length is that of this run
 LOST_WORKER = "DataLoader worker"  # how torch begins to say so
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, or of what this user may take of it
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"  # above 0: torchrun starts the job again, after a process was lost
 
 
@@ -73,7 +75,7 @@ class Resume:
     epoch, and ends; during a validation, when that is done. A second one ends it at once.
 
     resume: go on from `output_dir`; begin anew if nothing is there yet. Where torchrun starts a job again it goes on
-    in any case. If False, what an earlier run left there is renamed to resume_old.pt.
+    in any case. If False, what an earlier run left there is renamed to resume_old.pt, and its epoch before is removed.
     Attach to the trainer as the last of its handlers, so that an epoch is written when all others are done with it.
     """
 
@@ -110,9 +112,15 @@ class Resume:
             state = self._read()
             if state is not None:
                 self._go_on(engine, state)
-        elif is_first() and (self.folder / RESUME).exists():
+        elif is_first():
+            self._put_aside()
+
+    def _put_aside(self) -> None:
+        """Leave nothing of an earlier run that this one, when it is resumed, could take for its own."""
+        if (self.folder / RESUME).exists():
             os.replace(self.folder / RESUME, self.folder / OLD)
             say(f"beginning anew; the run that was in {self.folder} is kept as {OLD} (--resume True goes on with one)")
+        (self.folder / BEFORE).unlink(missing_ok=True)
 
     def _end(self) -> None:
         if self.listens:
@@ -121,6 +129,9 @@ class Resume:
     def _failed(self, error: Exception) -> None:
         if LOST_WORKER in str(error):
             refuse_lost_worker(error)
+        if isinstance(error, OSError) and error.errno in FULL:
+            what = error.filename or f"into {self.folder}"
+            refuse(f"cannot write {what}: {error.strerror}. Free some space; --resume True goes on.")
         raise error
 
     def _asked(self, *_: object) -> None:

@@ -24,7 +24,7 @@ def refuse(message: str) -> NoReturn:
     """Stop with one line that says what was found, where, and what to do.
 
     SystemExit, unlike an Exception, passes through MONAI's instantiation unwrapped,
-    so the user sees this line alone. Never call it from a worker thread or process.
+    so the user sees this line alone. Never call it from a worker process; a pool of threads hands it on.
     """
     line = message.replace("\n", " ")  # a name out of a JSON file may hold anything
     if speak is None:

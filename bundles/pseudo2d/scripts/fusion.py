@@ -102,34 +102,14 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * int((a & b).sum()) / total if total else 0.0
 
 
-@dataclass(frozen=True)
-class Qualities:
-    """What STAPLE found: sensitivity and specificity of each, and the share of voxels that are tumour."""
-
-    sensitivity: dict[str, float]
-    specificity: dict[str, float]
-    prior: float
-
-
 def staple(votes: Votes, prior: float | None = None, steps: int = 50, tolerance: float = 1e-5) -> np.ndarray:
     """Probability of tumour by STAPLE: who agrees with the hidden truth more is believed more.
 
-    See `staple_qualities`. Source: S. K. Warfield, K. H. Zou, W. M. Wells, IEEE TMI 23, 903-921 (2004).
-    """
-    return _staple(votes, prior, steps, tolerance)[0]
-
-
-def staple_qualities(votes: Votes, prior: float | None = None, steps: int = 50, tolerance: float = 1e-5) -> Qualities:
-    """Sensitivity and specificity that STAPLE gives to each label function."""
-    return _staple(votes, prior, steps, tolerance)[1]
-
-
-def _staple(votes: Votes, prior: float | None, steps: int, tolerance: float) -> tuple[np.ndarray, Qualities]:
-    """Expectation maximisation over the patterns of votes: voxels with the same votes have the same probability.
-
+    Expectation maximisation over the patterns of votes: voxels with the same votes have the same probability.
     Voxels on which all who speak say not are left out: with them, a million healthy voxels would make every specificity
     1 (Asman & Landman, IEEE TMI 30, 1779-1794 (2011)). An abstention says nothing.
     prior: share of tumour among the voxels that are looked at; None: the mean vote.
+    Source: S. K. Warfield, K. H. Zou, W. M. Wells, IEEE TMI 23, 903-921 (2004).
     """
     names = list(votes)
     table = np.stack([votes[name].ravel() for name in names])
@@ -140,9 +120,8 @@ def _staple(votes: Votes, prior: float | None, steps: int, tolerance: float) -> 
     asked = yes.any(axis=0)
     share = np.full(len(patterns), np.nan)
     share[no.any(axis=0)] = 0.0
-    p, q = np.full(len(names), 0.9), np.full(len(names), 0.9)
-    pi = 0.5
     if asked.any():
+        p, q = np.full(len(names), 0.9), np.full(len(names), 0.9)  # sensitivity and specificity of each
         yes, no, number = yes[:, asked], no[:, asked], counts[asked].astype(float)
         pi = prior if prior is not None else float((yes.mean(axis=0) * number).sum() / number.sum())
         pi = float(np.clip(pi, SURE, 1 - SURE))
@@ -157,8 +136,7 @@ def _staple(votes: Votes, prior: float | None, steps: int, tolerance: float) -> 
             if np.abs(weight - before).max() < tolerance:
                 break
         share[asked] = weight
-    found = Qualities(dict(zip(names, p.tolist(), strict=True)), dict(zip(names, q.tolist(), strict=True)), pi)
-    return share[inverse].reshape(next(iter(votes.values())).shape).astype(np.float32), found
+    return share[inverse].reshape(next(iter(votes.values())).shape).astype(np.float32)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

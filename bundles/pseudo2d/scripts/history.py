@@ -13,16 +13,16 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 
 from .checks import files_on_top
 from .errors import ROOT
+from .files import whole_file
 from .handlers import loss_of, mean_loss, remember
 
 PICTURE_EVERY = 10.0  # seconds: to draw takes a third of one, which short epochs would feel
@@ -62,7 +62,8 @@ class History:
         self.validated = 0
         self.drawn = float("-inf")
         run = _run(engine) | {"datalist": self.datalist}
-        _write(self.folder / "run.json", lambda file: json.dump(run, file, indent=2), "w")
+        with whole_file(self.folder / "run.json", "w") as file:
+            json.dump(run, file, indent=2)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows so far, and the losses of an epoch that is not done."""
@@ -89,7 +90,8 @@ class History:
         self.losses.clear()
         self.rows.append((engine.state.epoch, round(time.monotonic() - self.began, 1), rate, round(loss, 6), score))
         rows = [(*self.COLUMNS, "validation_" + self.score.lower().replace(" ", "_")), *self.rows]
-        _write(self.folder / "progress.csv", lambda file: csv.writer(file, lineterminator="\n").writerows(rows), "w")
+        with whole_file(self.folder / "progress.csv", "w") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
         if engine.state.epoch == engine.state.max_epochs or time.monotonic() >= self.drawn + PICTURE_EVERY:
             self.drawn = time.monotonic()
             self._draw()
@@ -116,7 +118,8 @@ class History:
         for panel in (upper, lower):
             panel.grid(alpha=0.3)
             panel.xaxis.get_major_locator().set_params(integer=True)
-        _write(self.folder / "progress.png", lambda file: figure.savefig(file, format="png", dpi=110), "wb")
+        with whole_file(self.folder / "progress.png") as file:
+            figure.savefig(file, format="png", dpi=110)
 
 
 def _run(engine: Engine) -> dict[str, Any]:
@@ -144,11 +147,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _write(path: Path, write: Callable[[IO], object], mode: str) -> None:
-    """Whole or not at all: who looks at a run that goes on never sees half a file."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, mode, **({"newline": ""} if mode == "w" else {})) as file:  # type: ignore[call-overload]
-        write(file)
-    os.replace(partial, path)

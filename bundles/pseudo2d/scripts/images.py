@@ -19,6 +19,7 @@ from monai.transforms import MapTransform
 from PIL import Image
 
 from .errors import checked, refuse
+from .files import whole_file
 
 ALL = "all"  # in place of a fold's number: every image of `training` trains
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -130,8 +131,7 @@ def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool =
         items = checked(content.get(section, []) if may_be_empty else content[section], "list", section)
         for item in items:
             _check(item)
-        named = content.get("dataset_dir")
-        root = dataset_dir or checked(os.path.dirname(datalist) if named is None else named, "text", "dataset_dir")
+        root = root_of(content, datalist, dataset_dir)
     except OSError as error:
         refuse(f"cannot read datalist {datalist}: {error.strerror}.")
     except (ValueError, KeyError, RecursionError) as error:
@@ -141,9 +141,20 @@ def _section(datalist: str, dataset_dir: str, section: str, may_be_empty: bool =
     return items, root
 
 
+def root_of(content: dict, datalist: str, dataset_dir: str) -> str:
+    """The folder that a datalist's paths start from: `dataset_dir`, or the one it names, or its own.
+
+    Raises ValueError if what it names is no text.
+    """
+    named = content.get("dataset_dir")
+    return dataset_dir or checked(os.path.dirname(datalist) if named is None else named, "text", "dataset_dir")
+
+
 def _check(item: dict) -> None:
     """Raise ValueError or KeyError for an entry of the datalist that is no 2D image."""
     image = checked(checked(item, "object", "an entry")["image"], "text", "an image (a list is for volumes)")
+    if os.path.isabs(image) or ".." in image.replace(os.sep, "/").split("/"):  # masks lie below a folder as images do
+        raise ValueError(f"an image is no path below dataset_dir: {image!r:.200}")
     if item.get("fold") is not None:
         checked(item["fold"], "whole number", f"the fold of {image!r}")
     if item.get("label") is not None:
@@ -208,9 +219,8 @@ def write_mask(mask: np.ndarray, path: str) -> None:
 
 def write_grey(values: np.ndarray, path: str) -> None:
     """Write (H, W) uint8 as a greyscale PNG, whole or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    Image.fromarray(values).save(f"{path}.partial", format="PNG")
-    os.replace(f"{path}.partial", path)
+    with whole_file(path) as file:
+        Image.fromarray(values).save(file, format="PNG")
 
 
 class SaveMaskd(MapTransform):

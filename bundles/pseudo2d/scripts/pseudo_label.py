@@ -27,8 +27,9 @@ from skimage.segmentation import find_boundaries
 from tqdm import tqdm
 
 from .errors import refuse
+from .files import whole_file
 from .fusion import Labelled, label, majority, present
-from .images import mask_name, write_grey, write_mask
+from .images import mask_name, root_of, write_grey, write_mask
 from .label_audit import Row, audit, write_csv
 from .pictures import scan_of
 
@@ -187,18 +188,14 @@ class PseudoLabeller:
             content = json.load(stream)
         if not content.get("unlabelled"):
             return
-        named = content.get("dataset_dir")
-        root = self.dataset_dir or (os.path.dirname(self.datalist) if named is None else named)
-        content["dataset_dir"] = os.path.abspath(root)
+        content["dataset_dir"] = os.path.abspath(root_of(content, self.datalist, self.dataset_dir))
         for item in content["unlabelled"]:
             if item["image"] in found and item.get("side") != "testing":
                 for kind in kinds:
                     path = os.path.join(self.output_dir, kind, mask_name(item["image"]))
                     item["pseudo_label" if kind == "masks" else kind] = os.path.abspath(path)
-        path = os.path.join(self.output_dir, "datalist.json")
-        with open(f"{path}.partial", "w", encoding="utf-8") as stream:
+        with whole_file(os.path.join(self.output_dir, "datalist.json"), "w") as stream:
             json.dump(content, stream, indent=1)
-        os.replace(f"{path}.partial", path)
 
 
 def of_functions(found: Labelled, fused: Row) -> PseudoMask:

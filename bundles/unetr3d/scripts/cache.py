@@ -180,9 +180,13 @@ def tumour_indices(label: np.ndarray) -> np.ndarray:
 
 
 def _tidy(cache: Path) -> None:
-    """Remove what a killed run left a day ago, and recipes that no run has used for a month."""
+    """Remove what a killed run left a day ago, and recipes that no run has used for a month.
+
+    The folder may hold others' files, say the scans: a folder without a recipe is left, whatever its name.
+    """
     now = time.time()
-    for path in (*cache.glob(".partial-*"), *cache.glob("*/.partial-*"), *cache.glob("[0-9a-f]" * 12)):
+    recipes = [path for path in cache.glob("[0-9a-f]" * 12) if (path / "recipe.json").is_file()]
+    for path in (*cache.glob(".partial-*"), *cache.glob("*/.partial-*"), *recipes):
         age = DAY if path.name.startswith(".") else UNUSED_DAYS * DAY
         try:
             if now - path.stat().st_mtime <= age:

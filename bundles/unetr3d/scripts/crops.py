@@ -21,7 +21,7 @@ class TumourCrop:
     0 (brighter than the mean). A case without tumour gives crops of the head only.
     """
 
-    def __init__(self, patch_size: Sequence[int], pos: float = 2, neg: float = 1) -> None:
+    def __init__(self, patch_size: Sequence[int], pos: float, neg: float) -> None:
         self.patch_size = tuple(patch_size)
         self.share = pos / (pos + neg)
 

@@ -117,8 +117,8 @@ def section_items(
         regions_of_all = _label_values(content.get("regions"), "regions")
         listed = content.get(section, []) if section == "unlabelled" else content[section]
         items = [_item(item, contrasts, regions_of_all, also) for item in checked(listed, "list", section)]
-        named = content.get("dataset_dir")
-        root = dataset_dir or checked(os.path.dirname(datalist) if named is None else named, "text", "dataset_dir")
+        _check_names([item["case"] for item in items], section)
+        root = root_of(content, datalist, dataset_dir)
     except OSError as error:
         refuse(f"cannot read datalist {datalist}: {error.strerror}.")
     except (ValueError, KeyError, RecursionError) as error:
@@ -126,6 +126,26 @@ def section_items(
     if not set(CONTRASTS) <= set(contrasts):
         refuse(f"{datalist} lists the contrasts {contrasts}; this network needs {list(CONTRASTS)}.")
     return [_absolute(_of_regions(item, regions, datalist), root) for item in items]
+
+
+def root_of(content: dict, datalist: str, dataset_dir: str) -> str:
+    """The folder that a datalist's paths start from: `dataset_dir`, or the one it names, or its own.
+
+    Raises ValueError if what it names is no text.
+    """
+    named = content.get("dataset_dir")
+    return dataset_dir or checked(os.path.dirname(datalist) if named is None else named, "text", "dataset_dir")
+
+
+def _check_names(cases: Sequence[str], section: str) -> None:
+    """Raise ValueError for a name that is no file's, or that two cases have: one's mask would replace the other's."""
+    seen: set[str] = set()
+    for case in cases:
+        if "/" in case or os.sep in case:
+            raise ValueError(f"a case is called {case!r:.200}, but masks are named after cases: no '/'")
+        if case in seen:
+            raise ValueError(f"two cases of {section} are called {case!r:.200}; masks are named after cases")
+        seen.add(case)
 
 
 def _item(item: dict, contrasts: list[str], regions: dict[str, list[int]], also: Sequence[str] = ()) -> dict:

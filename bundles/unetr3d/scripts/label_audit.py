@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
 
-from .fusion import Labelled, agreement_of, dice
-from .labelers import TUMOUR, Scan, Votes, mirrored, plane_distance
+from .files import whole_file
+from .fusion import Labelled, agreement_of
+from .labelers import TUMOUR, Scan, mirrored, plane_distance
 
 COLUMNS = ("case", "who", "coverage", "share", "agreement", "kappa", "touches_skull", "bilateral", "objects")
 SKULL_SHARE = 0.5  # of the mask within SKULL_MM of the brain's edge: more looks like a rim, not like a tumour
@@ -59,11 +59,6 @@ def kappa(first: np.ndarray, second: np.ndarray, brain: np.ndarray) -> float:
     return 0.0 if by_chance >= 1 else (float((a == b).mean()) - by_chance) / (1 - by_chance)
 
 
-def pairwise(votes: Votes) -> dict[str, dict[str, float]]:
-    """Dice of each label function with each, where both speak."""
-    return {a: {b: round(dice(votes[a], votes[b]), 4) for b in votes} for a in votes}
-
-
 def touches_skull(scan: Scan, mask: np.ndarray) -> bool:
     """Whether most of a mask lies at the edge of the brain."""
     return bool(mask.any()) and float((scan.depth[mask] < SKULL_MM).mean()) > SKULL_SHARE
@@ -91,9 +86,8 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def write_csv(rows: Sequence[Row], path: str) -> None:
     """The table as a file, whole or not at all."""
-    with open(f"{path}.partial", "w", encoding="utf-8", newline="") as stream:
+    with whole_file(path, "w") as stream:
         stream.write(to_csv(rows))
-    os.replace(f"{path}.partial", path)
 
 
 def _shown(value: object) -> object:

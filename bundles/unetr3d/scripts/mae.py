@@ -7,7 +7,6 @@ bfloat16, the batch, the loss, masks that stay the same, and a picture. He et al
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from monai.networks.nets import MaskedAutoEncoderViT
 from .augment import Batch
 from .checks import check_settings
 from .errors import refuse
+from .files import whole_file
 from .overlays import WHITE_AT
 
 EPS = 1e-6  # of a variance: a patch of nothing has none
@@ -168,9 +168,8 @@ class Reconstructions:
                 panel.imshow(black, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
                 panel.set_title(title, fontsize=8)
                 panel.set_axis_off()
-        partial = self.path.with_name(self.path.name + ".partial")  # who looks never sees half a picture
-        figure.savefig(partial, format="png")
-        os.replace(partial, self.path)
+        with whole_file(self.path) as file:
+            figure.savefig(file, format="png")
 
 
 def filled_in(answer: Answer, image: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:

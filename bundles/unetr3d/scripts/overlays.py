@@ -5,13 +5,14 @@ This file is the same in every bundle of the project; a test compares the copies
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+
+from .files import whole_file
 
 TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: safe for all colour sight
 WHITE_AT = 99.5  # percentile of the head that is shown white, so that a few bright pixels do not darken the rest
@@ -60,9 +61,8 @@ class Overlays:
 
         canvas = FigureCanvasAgg(_figure(self.shown))
         canvas.draw()
-        partial = self.path.with_name(self.path.name + ".partial")  # who looks never sees half a picture
-        canvas.figure.savefig(partial, format="png")
-        os.replace(partial, self.path)
+        with whole_file(self.path) as file:
+            canvas.figure.savefig(file, format="png")
         picture = np.asarray(canvas.buffer_rgba())[..., :3]
         with SummaryWriter(self.log_dir) as writer:
             writer.add_image("validation", picture, engine.state.epoch, dataformats="HWC")

@@ -17,7 +17,9 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from .brats import CONTRASTS
+from .datalist import root_of
 from .errors import refuse
+from .files import whole_file
 from .fusion import Labelled, label, present
 from .label_audit import Row, audit, write_csv
 from .labelers import Scan, make_scan
@@ -32,8 +34,8 @@ class VolumeLabeller:
     loader: batches of one {"image": (1, C, H, W, D), "case"}; prepare: the transforms that made it, whose inverse leads
     back to the scan's grid. labelers, seeded, fusion, rules, vote_rules, unsure: as of `fusion.label`, without None.
     datalist, section: which items get the masks; a `label` that is there stays.
-    Files in OUTPUT_DIR: <case>.nii.gz (0 and 1), <case>_soft.nii.gz (0 to 1), <case>_ignore.nii.gz, pseudo_labels.csv,
-    datalist.json.
+    Files in OUTPUT_DIR: <case>.nii.gz (0 and 1), <case>_soft.nii.gz (0 to 1), <case>_ignore.nii.gz, pseudo_labels.csv;
+    with a datalist also datalist.json.
     """
 
     def __init__(
@@ -94,19 +96,15 @@ class VolumeLabeller:
         return self.prepare.inverse({"image": like})["image"]  # type: ignore[attr-defined]
 
     def _write_datalist(self, written: dict[str, dict[str, str]]) -> None:
-        """The datalist, whose items of the section have masks now; of a folder, one that lists its cases."""
+        """The datalist, whose items of the section have masks now; nothing where a folder was labelled."""
         if not self.datalist:
             return
         with open(self.datalist, encoding="utf-8") as stream:
             content = json.load(stream)
-        named = content.get("dataset_dir")
-        root = self.dataset_dir or (os.path.dirname(self.datalist) if named is None else named)
-        content["dataset_dir"] = os.path.abspath(root)
+        content["dataset_dir"] = os.path.abspath(root_of(content, self.datalist, self.dataset_dir))
         content[self.section] = [with_masks(item, written.get(item["case"])) for item in content[self.section]]
-        path = os.path.join(self.output_dir, "datalist.json")
-        with open(f"{path}.partial", "w", encoding="utf-8") as stream:
+        with whole_file(os.path.join(self.output_dir, "datalist.json"), "w") as stream:
             json.dump(content, stream, indent=1)
-        os.replace(f"{path}.partial", path)
 
 
 def with_masks(item: dict, files: dict[str, str] | None) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .datalist import WT, Names, checked_items, folder_items, region_names, section_items
+from .datalist import ALL, WT, Names, checked_items, folder_items, region_names, section_items
 from .errors import refuse
 
 PARTS = ("training", "unlabelled", "validation")  # of a datalist; `validation` is what trains no network: the fold
@@ -31,13 +31,20 @@ def unlabelled_items(datalist: str = "", dataset_dir: str = "", section: str = "
     return checked_items(items, empty, truth=False)
 
 
-def image_items(datalist: str, dataset_dir: str = "", fold: int = 0, parts: Names = PARTS[:2]) -> list[dict]:
+def image_items(datalist: str, dataset_dir: str = "", fold: int | str = 0, parts: Names = PARTS[:2]) -> list[dict]:
     """Items to learn from without any truth, of some of PARTS.
 
     `training` leaves `fold` out, `validation` is that fold. An unlabelled scan of a patient of the testing list is
     never taken, and one of a patient of the fold only if `validation` is asked for.
+    With the fold "all" none is left out, and `validation` alone is fold 0, which is said to have trained.
     """
     names = _part_names(parts, PARTS)
+    if fold == ALL and names == ["validation"]:
+        print(
+            "fold all: no fold is left out; the validation loss is of fold 0, which trains, and flatters",
+            file=sys.stderr,
+        )
+        fold = 0
     items = []
     for name in names:
         found = section_items(
@@ -51,7 +58,7 @@ def image_items(datalist: str, dataset_dir: str = "", fold: int = 0, parts: Name
 
 
 def pseudo_items(
-    datalist: str, dataset_dir: str = "", fold: int = 0, parts: Names = PARTS[1:2], regions: Names = WT
+    datalist: str, dataset_dir: str = "", fold: int | str = 0, parts: Names = PARTS[1:2], regions: Names = WT
 ) -> list[dict]:
     """Items whose `label` may be a pseudo-mask, of `unlabelled` and of `training` outside `fold`; whole tumour alone.
 
@@ -84,7 +91,7 @@ def _part_names(parts: Names, known: Sequence[str]) -> list[str]:
     return names
 
 
-def _is_of(item: dict, part: str, fold: int, with_validation: bool) -> bool:
+def _is_of(item: dict, part: str, fold: int | str, with_validation: bool) -> bool:
     """Whether an item may be used as one of a part. `side`: where the labelled scans of an unlabelled patient are."""
     if part == "unlabelled":
         side = item.get("side")

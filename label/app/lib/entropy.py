@@ -77,7 +77,7 @@ def entropy(probabilities: torch.Tensor, image: torch.Tensor) -> float:
 class MostUncertain(Strategy):
     """The image without a final label that has the highest entropy; of those not served in the last hour, if any.
 
-    An image without a score comes last: it may be one that the model cannot read.
+    An image without a score is left out: it may be one that the model cannot read.
     """
 
     AGAIN = 3600  # seconds

@@ -14,7 +14,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from lib.files import fits, kinds
 
 SERVED, SHIPPED = "model.pt", "model_shipped.pt"  # a shorter name than the first one's would be served in its place
-LEARNING_RATE = 1.0e-4  # a tenth of what made the weights: a few new cases shall correct them, not replace them
+LEARNING_RATE = 1.0e-4  # a tenth of what made the weights, or less: new cases shall correct them, not replace them
 
 
 class Train(BundleTrainTask):
