@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import sys
 import tempfile
 import time
@@ -52,19 +53,20 @@ def check_out_file(out: str, example: str) -> None:
 def write_files(out: str, files: Mapping[str, str | bytes]) -> None:
     """Write all files (name -> content) into folder `out`, or none: each is written aside, then all are renamed."""
     os.makedirs(out, exist_ok=True)
+    aside = f".{secrets.token_hex(4)}.partial"  # of this call alone: several workers may write the same files
     targets = {os.path.join(out, name): content for name, content in files.items()}
     try:
         for path, content in targets.items():
-            with open(path + ".partial", "wb") as file:
+            with open(path + aside, "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
         for path in targets:
-            os.replace(path + ".partial", path)
+            os.replace(path + aside, path)
     except OSError as error:  # a full disk does not say which file it was
         raise AutoconfError(f"{path}: {error.strerror}. Free some space, or give --out another folder.") from error
     finally:
         for path in targets:
-            if os.path.exists(path + ".partial"):
-                os.remove(path + ".partial")
+            if os.path.exists(path + aside):
+                os.remove(path + aside)
 
 
 def to_json(content: Any) -> str:

@@ -199,7 +199,7 @@ def test_all_files_are_written_or_none(tmp_path: Path, monkeypatch: pytest.Monke
     write_files(str(tmp_path), {"a": "old", "b": "old"})
 
     def full(path: str, mode: str, opened=open):
-        if path.endswith("b.partial"):
+        if os.path.basename(path).startswith("b.") and path.endswith(".partial"):
             raise OSError(28, "No space left on device")
         return opened(path, mode)
 
@@ -207,6 +207,18 @@ def test_all_files_are_written_or_none(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(AutoconfError, match="/b: No space left on device"):
         write_files(str(tmp_path), {"a": "new", "b": "new"})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "b": "old"}
+
+
+def test_workers_that_write_the_same_file_at_once_leave_a_whole_one(tmp_path: Path) -> None:
+    """The other one writes while this one does: with one name aside it would take this one's file away."""
+
+    class Late(str):
+        def encode(self, *_: object) -> bytes:
+            write_files(str(tmp_path), {"a": "other"})
+            return super().encode()
+
+    write_files(str(tmp_path), {"a": "first", "b": Late("own")})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "first", "b": "own"}
 
 
 def test_json_is_read_back_and_short_lists_stay_on_one_line() -> None:

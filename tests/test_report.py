@@ -336,6 +336,22 @@ def test_masks_that_were_changed_after_the_scores_are_not_drawn(whole: Path, tmp
     assert len(found.all("figure")) == 3
 
 
+def test_masks_are_read_in_the_labels_that_they_were_scored_with(tmp_path: Path) -> None:
+    """1 to 4, of which `auto` would take the paediatric order, where 4 is tumour and no cavity."""
+    for case in ("a", "b"):
+        mask = tumour((1, 2, 3, 4))
+        for folder in ("pred", "truth"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            store(mask, tmp_path / folder / f"{case}.nii.gz")
+    run = write_run(tmp_path)
+    pred, truth, out = (str(path) for path in (tmp_path / "pred", tmp_path / "truth", run / "scores"))
+    score(pred, truth, out, labels="brats2024-post", pred_labels="truth", jobs=1)
+    found = made(run)
+    assert "cannot be drawn" not in found.text and "Score it again" not in found.text and found.all("figure")
+    summary = json.loads((run / "scores" / "summary.json").read_text())
+    assert summary["labels"] == "brats2024-post"
+
+
 # --- text that others wrote -------------------------------------------------------------------
 
 

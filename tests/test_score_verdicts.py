@@ -296,6 +296,26 @@ def test_a_probability_map_that_is_none_is_refused(run: Path) -> None:
     assert not (run / "out").exists()
 
 
+def test_why_a_probability_map_cannot_be_read_is_said(run: Path) -> None:
+    path = run / "pred" / f"{cases(run)[0]}_probability.nii.gz"
+    store(np.full_like(scan(0), np.nan, np.float32), path)
+    with pytest.raises(AutoconfError, match="holds NaN"):
+        scored(run)
+    path.write_bytes(b"no scan")
+    with pytest.raises(AutoconfError, match="truncated or not a NIfTI"):
+        scored(run)
+
+
+def test_a_probability_map_of_integers_or_channels_is_thresholded(run: Path) -> None:
+    first, second = cases(run)
+    predicted(run / "pred", second, (tumour() > 0).astype(np.uint8))
+    store((tumour() > 0).astype(np.uint8), run / "pred" / f"{first}_probability.nii.gz")
+    channels = np.repeat((tumour() > 0)[..., None].astype(np.float32), 2, axis=-1)
+    store(channels, run / "pred" / f"{second}_probability.nii.gz")
+    scored(run)
+    assert {float(r["dice"]) for r in read(run / "out" / "threshold_curve.csv")} == {1.0}
+
+
 def test_a_network_that_is_right_as_often_as_it_says_has_no_calibration_error() -> None:
     truth = np.zeros((20, 20, 20), bool)
     truth[10, 10, 10] = True

@@ -91,6 +91,17 @@ def test_the_studys_preset_takes_the_rate_first_then_the_weight_at_the_best_rate
     assert home.result()["trials"][home.result()["best"]]["settings"] == {"learning_rate": 0.001, "dice_weight": 0.7}
 
 
+def test_a_plan_that_is_the_best_of_a_stage_is_not_confirmed_against_itself(home):
+    """A trial of the first stage has some of the keys only."""
+    home.space({"learning_rate": {"values": [1e-3, 1e-5]}, "dice_weight": {"values": [0.3]}})
+    words = ("--stages", "--sampler", "grid", "--seeds", 1, "--set", "learning_rate=1.0e-3", "--set", "dice_weight=0.7")
+    done = home.run(*words)
+    best = home.result()["trials"][home.result()["best"]]
+    assert best["settings"] == {"learning_rate": 1e-3}
+    assert not (home.folder / "tune" / "confirm").exists() and home.result()["confirmed"] is None
+    assert "The plan as it is was the best trial: nothing to confirm." in done.stdout
+
+
 def test_stages_of_a_space_are_searched_one_after_the_other(home):
     home.run("--stages", "--trials", 4, "--seeds", 0)
     trials = home.result()["trials"]

@@ -72,6 +72,7 @@ def score(
     rows = [row for one in scored for row in one.rows]
     summary = _summary(scored, pairs, meaning, left_out)
     summary = {"pred": os.path.abspath(pred), "truth": os.path.abspath(truth)} | summary
+    summary |= {"labels": labels}  # or `report` would read the masks in another way
     summary |= {"split": split} if truth.lower().endswith(".json") else {}
     summary |= {"dataset_dir": dataset_dir} if dataset_dir else {}
     files: dict[str, str | bytes] = {"scores.csv": _csv(rows)}

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from autoconf.errors import AutoconfError
-from autoconf.inspect.volumes import check_same_grid, read_channels, read_grid, read_volume
+from autoconf.errors import AutoconfError, DataError
+from autoconf.inspect.volumes import check_same_grid, read_channels, read_volume
 from autoconf.score.masks import WT, Labels, Meaning, read_prediction, read_truth
 from autoconf.score.metrics import METRICS, score_masks
 from autoconf.score.pairs import Pair
@@ -136,10 +136,12 @@ def _probability(pair: Pair, truth: Labels) -> np.ndarray:
     path = pair.probability or ""
     try:
         volume = read_volume(path)
-    except AutoconfError:
-        read_grid(path, (0,))  # says what is wrong, unless it has four axes
+    except DataError as error:
+        if error.kind != "not-3d":
+            raise
         volume = read_channels(path, (0,))[0]
     check_same_grid(volume, truth.volume)
     if volume.data.min() < 0 or volume.data.max() > 1:
         raise AutoconfError(f"{path}: holds values outside 0 to 1, so it is no probability. Remove or correct it.")
-    return volume.data
+    # Thresholds are compared in the map's own type, and an integer cannot hold them.
+    return volume.data if volume.data.dtype.kind == "f" else volume.data.astype(np.float32)

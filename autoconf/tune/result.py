@@ -16,7 +16,7 @@ from autoconf.plan.rules import Choice
 from autoconf.tune.confirm import Verdict
 from autoconf.tune.page import page
 from autoconf.tune.search import COMPLETE, FAILED, PRUNED, Trial, best_of
-from autoconf.tune.settings import Search
+from autoconf.tune.settings import Search, changed
 from autoconf.tune.study import Study
 
 FEW_SHOWN = 5  # trials on the screen
@@ -130,7 +130,7 @@ def _print(search: Search, found: list[Trial], verdict: Verdict | None, out: str
         print(line)
     if verdict:
         print(verdict.words())
-    elif done and done[0].settings == search.default():
+    elif done and not changed(done[0].settings, search):
         print("The plan as it is was the best trial: nothing to confirm.")
     elif done:
         print("The best was not confirmed: one validation fold, used to choose, flatters what it chose.")
