@@ -92,7 +92,7 @@ def _write_all(scans: Sequence[Scan], found: Found, out: Path, labels: bool, lin
     (out / "labels" / "final").mkdir(parents=True)
     converted, marked = out / ".converted", 0
     scans = [to_nifti(scan, str(converted)) if scan.convert else scan for scan in scans]
-    # A mask's meaning depends on all masks of its family: what was converted must lie there before the first is written.
+    # All masks of a family say together what its values mean: they must lie there before the first is written.
     schemes = choose_schemes(scans, list(map(_values, scans)), found, scheme, "--scheme") if labels else {}
     for scan in progress(scans, len(scans), "scans"):
         _write_images(scan, out, link)

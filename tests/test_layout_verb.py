@@ -27,9 +27,7 @@ def test_channels_of_long_integers_are_written_as_floats(tmp_path: Path) -> None
     layout(str(data), str(tmp_path / "store"))
     found = nibabel.load(tmp_path / "store" / "BRATS_001_flair.nii.gz")
     assert found.get_data_dtype() == np.float32
-    assert np.array_equal(
-        np.asanyarray(found.dataobj), four()[..., 0]
-    )  # four() has T1 first, which the list calls FLAIR
+    assert np.array_equal(np.asanyarray(found.dataobj), four()[..., 0])  # the list calls the first channel FLAIR
 
 
 def test_a_mask_on_another_grid_than_its_channels_is_refused(tmp_path: Path) -> None:

@@ -193,6 +193,21 @@ def test_bad_input_at_the_command_line_is_one_line(data: Path, tmp_path: Path) -
     assert not out.exists()
 
 
+def test_a_process_for_each_core_that_may_be_used(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Exception):
+        pass
+
+    def stop(pairs: object, other: object, options: Any) -> None:
+        assert options.jobs == 2
+        raise Seen
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("autoconf.score._score_both", stop)
+    with pytest.raises(Seen):
+        score(str(predict(tmp_path / "pred", CASES[0])), str(data), str(tmp_path / "out"))
+
+
 # --- images -----------------------------------------------------------------------------------
 
 

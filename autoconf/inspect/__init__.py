@@ -113,6 +113,8 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
 
     problems = [Problem("layout", "", note) for note in found.notes] + found.problems
     scans, incomplete = sets.keep_complete(found.scans, options.missing)
+    if not scans:
+        raise AutoconfError(f"none of the {len(found.scans)} cases can be used: {incomplete[0].finding}")
     scans, measured, intensities, unusable = _measure(scans, out, options, cache)
     problems += incomplete + unusable + [_misnamed(scan) for scan in scans if _is_misnamed(scan)]
     rows = [one.row for one in measured]
@@ -181,8 +183,7 @@ def _measure(
             kept.append(scan)
             measured.append(replace(one, brain={}, foreground={}))
     if not kept:
-        first = problems[0].finding if problems else "no scan is complete"
-        raise AutoconfError(f"none of the {len(scans) or 1} cases can be used: {first}")
+        raise AutoconfError(f"none of the {len(scans)} cases can be used: {problems[0].finding}")
     return kept, measured, intensities, problems
 
 
@@ -312,6 +313,7 @@ def _empty(scan: Scan) -> Problem:
 
 def _unused_volumes(data: str, found: Found) -> list[str]:
     """Volumes below data that belong to no scan: not an error, but never passed over in silence."""
-    used = {path for scan in found.scans for path in scan.files} | found.others
+    used = set(map(os.path.normpath, (*found.others, *(path for scan in found.scans for path in scan.files))))
     there = (os.path.join(folder, name) for folder, name in walk_files(data))
-    return [path for path in there if path.lower().endswith((".nii", ".nii.gz", ".mha")) and path not in used]
+    volumes = (path for path in there if path.lower().endswith((".nii", ".nii.gz", ".mha")))
+    return [path for path in volumes if os.path.normpath(path) not in used]

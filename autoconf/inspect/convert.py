@@ -134,6 +134,8 @@ def _read_itk(path: str) -> tuple[np.ndarray, np.ndarray]:
         what = " ".join(str(error).split())[-80:]
         raise DataError("unreadable", f"{path}: not a readable image ({what}). Copy it again or remove it.") from None
     dimension = image.GetDimension()
+    if dimension < 3:
+        raise DataError("not-3d", f"{path}: has {dimension} axes, not three. Save one 3D image per file.")
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(dimension, dimension)[:3, :3]
     affine[:3, :3] = direction @ np.diag(image.GetSpacing()[:3])

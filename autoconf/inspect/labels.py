@@ -82,7 +82,8 @@ def choose_scheme(family: str, found: Sequence[set[int]], wanted: str = "auto", 
     """The scheme of a collection, from the values in each of its masks: the one that allows most masks.
 
     family: a key of FAMILIES. wanted: a key of SCHEMES, which is taken whatever the family, or auto; flag: that names
-    it, for errors. A mask that the chosen scheme does not allow is the caller's to refuse. Raises AutoconfError if fewer than half are allowed.
+    it, for errors. A mask that the chosen scheme does not allow is the caller's to refuse. Raises AutoconfError if
+    fewer than half are allowed.
     """
     if wanted != "auto":
         if wanted not in SCHEMES:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from autoconf.env import usable_cores
 from autoconf.errors import AutoconfError
 from autoconf.plan.bundle import Bundle
 from autoconf.plan.memory import build_network
@@ -44,7 +45,7 @@ def read_machine(device: str, memory: str) -> Machine:
     """The machine that is there, with the memory that was given; `auto` reads each. Raises AutoconfError."""
     device = _device(device)
     ram = free_memory()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if memory != "auto":
         amount = parse_memory(memory)
         return Machine(device, amount, amount if device == "cpu" else ram, cores)

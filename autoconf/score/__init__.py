@@ -17,7 +17,6 @@ import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from autoconf.errors import AutoconfError
@@ -61,12 +60,13 @@ def score(
 
     docs/scoring.md explains each score.
     """
+    from autoconf.env import usable_cores
     from autoconf.score.pairs import find_pairs
     from autoconf.score.report import print_comparison, print_scores
 
     pairs, left_out = _keep(find_pairs(pred, truth, split, dataset_dir), allow_missing)
     check_out(out, outside=truth if os.path.isdir(truth) else None)
-    options = _Options(regions, labels, pred_labels, jobs or min(os.cpu_count() or 1, MOST_JOBS))
+    options = _Options(regions, labels, pred_labels, jobs or min(usable_cores(), MOST_JOBS))
     other = find_pairs(compare, truth, split, dataset_dir) if compare else None
     scored, meaning, others = _score_both(pairs, other, options)
     rows = [row for one in scored for row in one.rows]
@@ -140,10 +140,11 @@ def _other_task(kind: str, pairs: Sequence[Pair], meaning: Meaning, options: _Op
 
 def _meaning(pairs: Pairs, options: _Options) -> Meaning:
     """Read all masks once, so that a file that cannot be scored stops the run before the long work."""
-    from autoconf.score.cases import in_processes, values_of
+    from autoconf.pool import in_order
+    from autoconf.score.cases import values_of
     from autoconf.score.masks import decide
 
-    look = in_processes(partial(values_of, pairs.kind), pairs.scored, options.jobs)
+    look = in_order(values_of, [(pairs.kind, pair) for pair in pairs.scored], options.jobs)
     values = list(progress(look, len(pairs.scored), "reading masks"))
     truths, predicted = [true for true, _ in values], [found for _, found in values]
     return decide(pairs.kind, pairs.scored, truths, predicted, options.labels, options.pred_labels, options.regions)
