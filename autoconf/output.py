@@ -19,26 +19,28 @@ NUMBER = re.compile(r"-?[\d.]+(e[+-]\d+)?")
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
 
-def check_out(out: str, outside: str | None = None) -> None:
+def check_out(out: str, outside: str | None = None, flag: str = "--out") -> None:
     """Refuse an output folder that cannot be written, or that lies inside `outside`; creates nothing.
 
-    Called before the long work. Raises AutoconfError.
+    flag: that names it, for errors. Called before the long work. Raises AutoconfError.
     """
     if not out:
-        raise AutoconfError("--out is empty. Give it a folder.")
+        raise AutoconfError(f"{flag} is empty. Give it a folder.")
     if outside is not None:
         data = os.path.realpath(outside)
         if os.path.commonpath([data, os.path.realpath(out)]) == data:
-            raise AutoconfError(f"{out}: lies inside the data folder {outside}. Give --out a folder outside it.")
+            raise AutoconfError(f"{out}: lies inside the data folder {outside}. Give {flag} a folder outside it.")
     folder = os.path.abspath(out)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder):
-        raise AutoconfError(f"{out}: {folder} is a file, not a folder. Give --out another folder.")
+        raise AutoconfError(f"{out}: {folder} is a file, not a folder. Give {flag} another folder.")
     try:
         tempfile.TemporaryFile(dir=folder).close()  # asks more than the permission bits: a read-only or full disk too
     except OSError as error:
-        raise AutoconfError(f"{out}: cannot write in {folder} ({error.strerror}). Give --out another folder.") from None
+        raise AutoconfError(
+            f"{out}: cannot write in {folder} ({error.strerror}). Give {flag} another folder."
+        ) from None
 
 
 def check_out_file(out: str, example: str) -> None:

@@ -288,6 +288,16 @@ def test_a_table_that_ends_anywhere_is_read_up_to_there(tmp_path: Path, end: int
         assert damaged == (not PROGRESS[:end].endswith("\n"))
 
 
+def test_a_table_of_an_empty_line_holds_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "progress.csv").write_text("\n")
+    assert read_progress(str(tmp_path / "progress.csv")) == ([], 0)
+
+
+def test_a_plan_that_merges_keys_is_shown_as_it_is(tmp_path: Path) -> None:
+    run = write_run(tmp_path, RECORD | {"files": {"plan.yaml": "seed: 3\n<<: {amp: false}\n"}})
+    assert "Not a file of `key: value` lines, so shown as it is." in made(run).text
+
+
 def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     text = made(write_run(tmp_path, progress=None)).text
     assert "Not scored yet, and no validation so far" in text and "No epoch is in progress.csv yet" in text

@@ -218,6 +218,13 @@ def test_a_prediction_of_0_and_1_has_no_regions(tmp_path: Path) -> None:
         score(str(pred), str(tmp_path / "data"), str(tmp_path / "out"), regions="wt,tc", jobs=1)
 
 
+def test_a_region_that_is_asked_for_twice_is_scored_once(tmp_path: Path) -> None:
+    write_case(tmp_path / "data", "X")
+    predicted(tmp_path / "pred", "X", (tumour() > 0).astype(np.uint8))
+    score(str(tmp_path / "pred"), str(tmp_path / "data"), str(tmp_path / "out"), regions="wt,wt", jobs=1)
+    assert [row["region"] for row in read(tmp_path / "out" / "scores.csv")] == ["wt"]
+
+
 def test_a_resection_cavity_is_no_tumour(tmp_path: Path) -> None:
     for number in (0, 1):
         case = f"BraTS-GLI-0000{number}-000"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -348,6 +350,36 @@ def test_a_full_disk_while_confirming_is_one_line_and_the_same_command_goes_on(h
     before = len(home.runs())
     home.run("--trials", 5, "--seeds", 1, *BEATEN)
     assert [name for name, _ in home.runs()[before:]] == [folder.name] and home.result()["confirmed"]
+
+
+def test_the_first_line_of_the_result_is_a_command_that_finds_the_same(home):
+    home.space({"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "dice_weight": {"values": [0.3, 0.7]}})
+    plan = home.folder / "my plan.yaml"
+    plan.write_text("batch_size: 1\n")
+    home.run("--plan", plan, "--trials", 3, "--seeds", 0, "--seed", 5, "--sampler", "random", *BEATEN)
+    text, found = (home.folder / "tuned.yaml").read_text(), home.result()["trials"]
+    shutil.rmtree(home.folder / "tune")
+    program, *words = shlex.split(text.splitlines()[0].removeprefix("# "))
+    assert program == "autoconf"
+    again = [sys.executable, "-m", "autoconf", *words, "--folder", home.folder / "tune"]
+    subprocess.run(list(map(str, again)), cwd=home.folder, env=home.env(), check=True, capture_output=True, timeout=200)
+    assert (home.folder / "tuned.yaml").read_text() == text
+    assert [trial["settings"] for trial in home.result()["trials"]] == [trial["settings"] for trial in found]
+
+
+def test_a_flag_is_named_as_this_verb_has_it(home):
+    assert "autoconf: --timeout is 'abc'." in home.run("--timeout", "abc", expect=1).stderr
+    (home.folder / "afile").write_text("")
+    said = home.run("--folder", home.folder / "afile" / "x", expect=1).stderr
+    assert "is a file, not a folder. Give --folder another folder." in said
+
+
+def test_who_joins_needs_no_file_to_write(home):
+    home.run("--trials", 2, "--seeds", 0)
+    (home.folder / "tuned.yaml").unlink()
+    (home.folder / "tuned.yaml").mkdir()  # where the result would go
+    home.run("--trials", 2, "--seeds", 0, "--join")
+    assert "is a folder. Give --out a file" in home.run("--trials", 2, "--seeds", 0, expect=1).stderr
 
 
 # The real bundles

@@ -79,11 +79,11 @@ def parse_memory(text: str) -> float:
     return float(match[1]) * UNITS[match[2].upper()]
 
 
-def parse_time(text: str) -> float:
-    """`2h`, `90min`, `1.5 d` -> seconds. Raises AutoconfError."""
+def parse_time(text: str, flag: str = "--time") -> float:
+    """`2h`, `90min`, `1.5 d` -> seconds. flag: that holds it, for errors. Raises AutoconfError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*", text, re.IGNORECASE)
     if not match or float(match[1]) == 0:
-        raise AutoconfError(f"--time is '{text}'. Write a time such as 2h, 90min or 1.5d.")
+        raise AutoconfError(f"{flag} is '{text}'. Write a time such as 2h, 90min or 1.5d.")
     return float(match[1]) * SECONDS[match[2].lower()]
 
 

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import shlex
 from dataclasses import asdict
 from typing import Any
 
@@ -22,8 +21,11 @@ from autoconf.tune.study import Study
 FEW_SHOWN = 5  # trials on the screen
 
 
-def write(search: Search, found: list[Trial], verdict: Verdict | None, out: str, finished: bool) -> None:
-    """Write all of it, and print the best trials and the verdict. finished: all trials are over."""
+def write(search: Search, found: list[Trial], verdict: Verdict | None, out: str, command: str, finished: bool) -> None:
+    """Write all of it, and print the best trials and the verdict.
+
+    command: that searches in the same way, for the head of the file. finished: all trials are over.
+    """
     importances = _importances(search)
     summary = _summary(search, found, verdict, importances, finished)
     files: dict[str, str | bytes] = {
@@ -34,19 +36,19 @@ def write(search: Search, found: list[Trial], verdict: Verdict | None, out: str,
     write_files(str(search.folder), files)
     best = best_of(found)
     if best is not None:
-        text = tuned_file(search, found, best, verdict)
+        text = tuned_file(search, found, best, verdict, command)
         write_files(os.path.dirname(os.path.abspath(out)), {os.path.basename(out): text})
     _print(search, found, verdict, out if best else "")
 
 
-def tuned_file(search: Search, found: list[Trial], best: Trial, verdict: Verdict | None) -> str:
+def tuned_file(search: Search, found: list[Trial], best: Trial, verdict: Verdict | None, command: str) -> str:
     """The plan with the best trial's values in it: an override file that takes the plan's place."""
     default = default_trial(search, found)
     told = f"trial {best.number} of {len(found)}: validation Dice {best.dice:.4f} after {best.epochs} epochs"
     if default is not None and default is not best:
         told += f" (as planned: {default.dice:.4f})" if default.dice is not None else f" (as planned: {default.state})"
     heading = [
-        _command(search),
+        command,
         told,
         *at_the_ends(search, best),
         verdict.words() if verdict else "Not confirmed with other seeds and folds.",
@@ -138,7 +140,3 @@ def _print(search: Search, found: list[Trial], verdict: Verdict | None, out: str
         print(f"\nwrote  {out}")
     for name in ("trials.csv", "result.json", "report.html"):
         print(f"       {search.folder / name}")
-
-
-def _command(search: Search) -> str:
-    return shlex.join(["autoconf", "tune", search.work, "--bundle", search.bundle.name, "--sampler", search.sampler])
