@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -74,6 +76,15 @@ def write_files(out: str, files: Mapping[str, str | bytes]) -> None:
 def to_json(content: Any) -> str:
     """JSON for people and for `diff`: two spaces per level, but a list or dict of up to 100 characters in one line."""
     return _json(content, 0) + "\n"
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> str:
+    """Rows, each column -> value, as CSV under a head. columns: their order; else as the first row has them."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns) or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _json(value: Any, level: int) -> str:

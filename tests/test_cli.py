@@ -16,7 +16,7 @@ from helpers_volumes import REPO, assert_refused, autoconf, write_cases
 from autoconf import __version__, output
 from autoconf.__main__ import VERBS, check_words, help_of, main, run, usage
 from autoconf.errors import AutoconfError
-from autoconf.output import table, to_json, write_files
+from autoconf.output import table, to_csv, to_json, write_files
 
 
 def sample(data: str, out: str, seed: int = 0, share: float = 0.5, deep: bool = False, set: tuple[str, ...] = ()):
@@ -219,6 +219,11 @@ def test_workers_that_write_the_same_file_at_once_leave_a_whole_one(tmp_path: Pa
 
     write_files(str(tmp_path), {"a": "first", "b": Late("own")})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "first", "b": "own"}
+
+
+def test_rows_are_csv_under_their_columns() -> None:
+    assert to_csv([{"a": 1, "b": "x,y"}, {"b": "", "a": 2}]) == 'a,b\n1,"x,y"\n2,\n'
+    assert to_csv([], ("a", "b")) == "a,b\n"
 
 
 def test_json_is_read_back_and_short_lists_stay_on_one_line() -> None:

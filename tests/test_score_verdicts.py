@@ -109,7 +109,7 @@ def test_the_atlas_lies_in_the_patients_own_directions(affine: np.ndarray) -> No
     expected = np.zeros_like(head)
     expected[7:12, 19:24] = True
     stored = (lambda a: a) if affine[0, 0] else (lambda a: a[::-1].transpose(2, 0, 1))
-    found = Atlas(share, 0.5, 1).predict(stored(head), affine)
+    found = Atlas(share, 0.5).predict(stored(head), affine)
     assert np.array_equal(found, stored(expected))
 
 

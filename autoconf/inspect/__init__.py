@@ -21,7 +21,7 @@ from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect.brats import CONTRASTS, CaseError, nothing_found, walk_files
 from autoconf.inspect.cache import Cache
 from autoconf.inspect.datalist import contrasts_of, head, image_item, sections, volume_sections
-from autoconf.inspect.problems import LEFT_OUT, Problem, to_csv
+from autoconf.inspect.problems import LEFT_OUT, Problem, as_csv
 from autoconf.inspect.scans import Found, Scan
 from autoconf.inspect.sets import Options, Sides
 from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING
@@ -145,7 +145,7 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     datalist |= volume_sections(data, scans, rows, [schemes[scan.family] for scan in scans], sides, groups)
     fingerprint = summarise(rows, intensities)
     files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
-    write_files(out, files | {"problems.csv": to_csv(problems)})
+    write_files(out, files | {"problems.csv": as_csv(problems)})
     forget_others(os.path.join(out, "converted"), {scan.case for scan in found.scans if scan.convert})
     report.print_volumes(data, found, datalist, fingerprint, problems, unused=_unused_volumes(data, found))
     plan = report.quoted(os.path.join(out, "plan.yaml"))
@@ -229,7 +229,7 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
     datalist |= sections(items, sides, groups)
     fingerprint = pictures.fingerprint(images, exact, alike)
     files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
-    write_files(out, files | {"problems.csv": to_csv(problems)})
+    write_files(out, files | {"problems.csv": as_csv(problems)})
     report.print_images(data, images, len(wanted), datalist, fingerprint, problems)
     where = f"--datalist {report.quoted(os.path.join(out, 'datalist.json'))}"
     run = f"pseudo_labelling --config_file bundles/pseudo2d/configs/pseudo_label.yaml {where}"

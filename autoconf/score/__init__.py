@@ -12,15 +12,13 @@ report.py     the tables on the screen                  overlay.py        the pi
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from autoconf.errors import AutoconfError
-from autoconf.output import check_out, progress, to_json, write_files
+from autoconf.output import check_out, progress, to_csv, to_json, write_files
 
 if TYPE_CHECKING:
     from autoconf.score.cases import Scored, Task
@@ -75,8 +73,8 @@ def score(
     summary |= {"labels": labels}  # or `report` would read the masks in another way
     summary |= {"split": split} if truth.lower().endswith(".json") else {}
     summary |= {"dataset_dir": dataset_dir} if dataset_dir else {}
-    files: dict[str, str | bytes] = {"scores.csv": _csv(rows)}
-    files["references.csv"] = _csv([row for one in scored for row in one.references])
+    files: dict[str, str | bytes] = {"scores.csv": to_csv(rows)}
+    files["references.csv"] = to_csv([row for one in scored for row in one.references])
     files |= _calibration_files(scored)
     if others is not None:
         from autoconf.score.compare import compare as judge
@@ -198,8 +196,8 @@ def _calibration_files(scored: list[Scored]) -> dict[str, str | bytes]:
     ]
     rows = [row for one in scored for row in one.rows]
     return {
-        "threshold_curve.csv": _csv(curve),
-        "triage.csv": _csv(triage),
+        "threshold_curve.csv": to_csv(curve),
+        "triage.csv": to_csv(triage),
         "calibration.json": to_json(calibration_summary(found, rows)),
     }
 
@@ -220,11 +218,3 @@ def _overlay(pairs: list[Pair], rows: list[dict[str, Any]], meaning: Meaning) ->
 
 def _flat(others: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return [row for rows in others.values() for row in rows]
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -80,7 +80,7 @@ def tune(
 
     if preset:
         sampler = "grid"
-    to, choices, heading, found = read_search(work, bundle, network, plan, set, space, preset, stages)
+    to, choices, heading, found = read_search(bundle, network, plan, set, space, preset, stages)
     check_sampler(sampler, found)
     for name, value, least in (("trials", trials, 1), ("seeds", seeds, 0), ("jobs", jobs, 1), ("seed", seed, 0)):
         if value < least:
@@ -101,7 +101,14 @@ def tune(
     if join:
         _help(search, worker)
         return
-    flags = {"bundle": bundle, "plan": plan, "network": network, "space": space, "preset": preset, "sampler": sampler}
+    flags: dict[str, object] = {
+        "bundle": bundle,
+        "plan": plan,
+        "network": network,
+        "space": space,
+        "preset": preset,
+        "sampler": sampler,
+    }
     flags |= {"trials": trials, "seeds": seeds, "seed": seed}
     command = ["tune", work, *(f"--{name}={value}" for name, value in flags.items() if value != "")]
     command += ["--stages"] * stages + [f"--set={word}" for word in set]

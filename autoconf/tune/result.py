@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from dataclasses import asdict
 from typing import Any
 
-from autoconf.output import table, write_files
+from autoconf.output import table, to_csv, write_files
 from autoconf.plan.file import render
 from autoconf.plan.rules import Choice
 from autoconf.tune.confirm import Verdict
@@ -106,15 +104,14 @@ def _summary(
 
 def _csv(search: Search, found: list[Trial]) -> str:
     keys = [param.key for param in search.space.params]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "stage", "state", "dice", "best_epoch", "epochs", "seconds", *keys, "reason"])
+    columns = ["trial", "stage", "state", "dice", "best_epoch", "epochs", "seconds", *keys, "reason"]
+    rows = []
     for trial in found:
         values = [trial.settings.get(key, search.value(key)) for key in keys]
         dice = "" if trial.dice is None else trial.dice
         head = [trial.number, trial.stage, trial.state, dice, trial.best_epoch or "", trial.epochs, trial.seconds]
-        writer.writerow([*head, *values, trial.reason])
-    return text.getvalue()
+        rows.append(dict(zip(columns, [*head, *values, trial.reason], strict=True)))
+    return to_csv(rows, columns)
 
 
 def _print(search: Search, found: list[Trial], verdict: Verdict | None, out: str) -> None:
