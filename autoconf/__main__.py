@@ -5,6 +5,7 @@ Words are checked here, before anything runs, so that a mistake is one line; Fir
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect as signatures
@@ -42,24 +43,23 @@ VERBS = {  # in the order of use
 }
 FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a verb needs
 REST = "command"  # a verb with a parameter of this name takes all words after `--`, as they are
+OF_EVERY_VERB = ("--debug", "--log-json")
 HELP = ("--help", "-h", "help")
 
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is one line on stderr and status 1."""
     words = list(sys.argv[1:] if words is None else words)
-    own = list(itertools.takewhile(lambda word: word != "--", words))  # what follows is another command's
-    if "--log-json" in own:
-        own.remove("--log-json")
-        with as_json(own[0] if own else ""):
-            return _main(own + words[len(own) + 1 :])
-    return _main(words)
+    own = list(itertools.takewhile(lambda word: word != "--", words))
+    rest = words[len(own) :]  # another command's, as it is
+    words = [word for word in own if word not in OF_EVERY_VERB]
+    with as_json(words[0] if words else "") if "--log-json" in own else contextlib.nullcontext():
+        return _main(words + rest, debug="--debug" in own)
 
 
-def _main(words: list[str]) -> int:
-    debug = "--debug" in words
+def _main(words: list[str], debug: bool) -> int:
     try:
-        run([word for word in words if word != "--debug"])
+        run(words)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _fail("stopped by the keyboard", 130)

@@ -48,9 +48,7 @@ def fetch(
     """
     if not SHA256.fullmatch(sha256):
         raise AutoconfError(f"--sha256 {sha256:.20}: is no SHA-256, which has 64 hexadecimal digits.")
-    if not into:
-        raise AutoconfError("--into is empty. Give it a folder.")
-    check_out(into)
+    check_out(into, flag="--into")
     os.makedirs(into, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=into) as scratch:
         path = Path(scratch) / "archive.zip"

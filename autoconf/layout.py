@@ -11,17 +11,19 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 
 from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect.brats import CONTRASTS, SCHEMES, CaseError, nothing_found
-from autoconf.inspect.convert import to_nifti
+from autoconf.inspect.convert import as_readable, to_nifti
 from autoconf.inspect.labels import SCHEMES as LABEL_SCHEMES
 from autoconf.inspect.labels import Scheme, choose_scheme
 from autoconf.inspect.layouts import find_scans
 from autoconf.inspect.scans import Found, Scan
+from autoconf.inspect.sets import choose_schemes
 from autoconf.inspect.volumes import check_same_grid, read_channels, read_grid, read_volume
 from autoconf.output import check_out, progress
 
@@ -46,7 +48,7 @@ def layout(
     scheme: what mask values mean, as `inspect --labels`.
     """
     if scheme not in ("auto", *LABEL_SCHEMES):
-        choose_scheme("", [], scheme)
+        choose_scheme("", [], scheme, "--scheme")
     try:
         found = _recognise(data, layout)
     except CaseError as error:
@@ -88,15 +90,17 @@ def _write_all(scans: Sequence[Scan], found: Found, out: Path, labels: bool, lin
     """Returns how many labels were written."""
     (out / BELOW).mkdir(parents=True)
     (out / "labels" / "final").mkdir(parents=True)
-    schemes = _schemes(scans, found, scheme) if labels else {}
     converted, marked = out / ".converted", 0
+    scans = [to_nifti(scan, str(converted)) if scan.convert else scan for scan in scans]
+    # All masks of a family say together what its values mean: they must lie there before the first is written.
+    schemes = choose_schemes(scans, list(map(_values, scans)), found, scheme, "--scheme") if labels else {}
     for scan in progress(scans, len(scans), "scans"):
-        whole = to_nifti(scan, str(converted)) if scan.convert else scan
-        _write_images(whole, out, link)
-        if labels and whole.label:
-            _write_label(whole, out, schemes[scan.family])
+        _write_images(scan, out, link)
+        if labels and scan.label:
+            _write_label(scan, out, schemes[scan.family])
             marked += 1
-        shutil.rmtree(converted, ignore_errors=True)
+        shutil.rmtree(converted / scan.case, ignore_errors=True)
+    shutil.rmtree(converted, ignore_errors=True)
     return marked
 
 
@@ -105,7 +109,7 @@ def _write_images(scan: Scan, out: Path, link: bool) -> None:
     if scan.channels:
         path = str(scan.image[0])
         for volume, target in zip(read_channels(path, scan.channels), targets, strict=True):
-            nibabel.save(nibabel.Nifti1Image(np.asarray(volume.data), volume.affine), target)
+            nibabel.save(nibabel.Nifti1Image(as_readable(volume.data), volume.affine), target)
         return
     first = read_grid(str(scan.image[0]))
     for source, target in zip(map(str, scan.image), targets, strict=True):
@@ -130,22 +134,15 @@ def _link(source: str, target: Path) -> None:
         raise AutoconfError(f"{source} cannot be linked to {target} ({error.strerror}). Leave --link out.") from None
 
 
-def _schemes(scans: Sequence[Scan], found: Found, wanted: str) -> dict[str, Scheme]:
-    """What the values of each family's masks mean; as `inspect` decides it."""
-    if found.regions and wanted == "auto":
-        said = Scheme("dataset.json", found.meaning or {}, {name: tuple(v) for name, v in found.regions.items()})
-        return {scan.family: said for scan in scans}
-    values: dict[str, list[set[int]]] = {scan.family: [] for scan in scans}
-    for scan in scans:
-        if scan.label and not scan.convert:
-            values[scan.family].append({int(value) for value in np.unique(read_volume(scan.label).data)})
-    return {family: choose_scheme(family, masks, wanted) for family, masks in values.items()}
+def _values(scan: Scan) -> dict[str, Any]:
+    """The values of a scan's mask, as `choose_schemes` asks for them."""
+    found = np.unique(read_volume(scan.label).data) if scan.label else ()
+    return {"labels": [int(value) for value in found]}
 
 
 def _write_label(scan: Scan, out: Path, scheme: Scheme) -> None:
     mask = read_volume(str(scan.label))
-    if not scan.channels:
-        check_same_grid(mask, read_grid(str(scan.image[0])))
+    check_same_grid(mask, read_grid(str(scan.image[0]), scan.channels))
     unknown = sorted(set(np.unique(mask.data).tolist()) - scheme.values) if scheme.meaning else []
     if unknown:
         raise DataError(

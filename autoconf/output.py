@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
+import secrets
 import sys
 import tempfile
 import time
@@ -18,26 +21,28 @@ NUMBER = re.compile(r"-?[\d.]+(e[+-]\d+)?")
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
 
-def check_out(out: str, outside: str | None = None) -> None:
+def check_out(out: str, outside: str | None = None, flag: str = "--out") -> None:
     """Refuse an output folder that cannot be written, or that lies inside `outside`; creates nothing.
 
-    Called before the long work. Raises AutoconfError.
+    flag: that names it, for errors. Called before the long work. Raises AutoconfError.
     """
     if not out:
-        raise AutoconfError("--out is empty. Give it a folder.")
+        raise AutoconfError(f"{flag} is empty. Give it a folder.")
     if outside is not None:
         data = os.path.realpath(outside)
         if os.path.commonpath([data, os.path.realpath(out)]) == data:
-            raise AutoconfError(f"{out}: lies inside the data folder {outside}. Give --out a folder outside it.")
+            raise AutoconfError(f"{out}: lies inside the data folder {outside}. Give {flag} a folder outside it.")
     folder = os.path.abspath(out)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder):
-        raise AutoconfError(f"{out}: {folder} is a file, not a folder. Give --out another folder.")
+        raise AutoconfError(f"{out}: {folder} is a file, not a folder. Give {flag} another folder.")
     try:
         tempfile.TemporaryFile(dir=folder).close()  # asks more than the permission bits: a read-only or full disk too
     except OSError as error:
-        raise AutoconfError(f"{out}: cannot write in {folder} ({error.strerror}). Give --out another folder.") from None
+        raise AutoconfError(
+            f"{out}: cannot write in {folder} ({error.strerror}). Give {flag} another folder."
+        ) from None
 
 
 def check_out_file(out: str, example: str) -> None:
@@ -52,24 +57,34 @@ def check_out_file(out: str, example: str) -> None:
 def write_files(out: str, files: Mapping[str, str | bytes]) -> None:
     """Write all files (name -> content) into folder `out`, or none: each is written aside, then all are renamed."""
     os.makedirs(out, exist_ok=True)
+    aside = f".{secrets.token_hex(4)}.partial"  # of this call alone: several workers may write the same files
     targets = {os.path.join(out, name): content for name, content in files.items()}
     try:
         for path, content in targets.items():
-            with open(path + ".partial", "wb") as file:
+            with open(path + aside, "wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
         for path in targets:
-            os.replace(path + ".partial", path)
+            os.replace(path + aside, path)
     except OSError as error:  # a full disk does not say which file it was
         raise AutoconfError(f"{path}: {error.strerror}. Free some space, or give --out another folder.") from error
     finally:
         for path in targets:
-            if os.path.exists(path + ".partial"):
-                os.remove(path + ".partial")
+            if os.path.exists(path + aside):
+                os.remove(path + aside)
 
 
 def to_json(content: Any) -> str:
     """JSON for people and for `diff`: two spaces per level, but a list or dict of up to 100 characters in one line."""
     return _json(content, 0) + "\n"
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] = ()) -> str:
+    """Rows, each column -> value, as CSV under a head. columns: their order; else as the first row has them."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns) or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _json(value: Any, level: int) -> str:

@@ -26,7 +26,7 @@ from helpers_volumes import (
 from PIL import Image
 from test_layouts import bids, decathlon, four, nnunet, npy
 
-from autoconf.errors import AutoconfError
+from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect import inspect, traits
 from autoconf.inspect.convert import to_nifti
 from autoconf.inspect.images import pair_up
@@ -253,6 +253,28 @@ def unlabelled(work: Path, case: str) -> dict:
     return volume_items.inference_items(str(work / "one.json"))[0]
 
 
+def test_no_file_that_is_used_is_reported_unused_however_the_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    decathlon(data)
+    content = json.loads((data / "dataset.json").read_text())
+    for number in (3, 4):  # enough to split
+        image, label = f"imagesTr/BRATS_00{number}.nii.gz", f"labelsTr/BRATS_00{number}.nii.gz"
+        store(four(("flair", "t1", "t1c", "t2"), number), data / image)
+        store(tumour((1, 2, 3)), data / label)
+        content["training"].append({"image": image, "label": label})
+    (data / "dataset.json").write_text(json.dumps(content))
+    for place, name in ((tmp_path, "./data"), (data, ".")):
+        monkeypatch.chdir(place)
+        inspect(name, str(tmp_path / "out"))
+        assert "not used" not in capsys.readouterr().out
+    store(scan(0), data / "stranger.nii.gz")
+    inspect(".", str(tmp_path / "out"))
+    assert "1 volumes that fit no naming scheme, e.g. ./stranger.nii.gz" in capsys.readouterr().out
+
+
 def test_decathlon_reaches_the_bundle_in_the_right_order(tmp_path: Path) -> None:
     data = tmp_path / "data"
     decathlon(data)
@@ -361,6 +383,15 @@ def test_a_metaimage_keeps_its_place_in_the_world(tmp_path: Path) -> None:
     assert (np.asarray(one.dataobj) == np.asarray(two.dataobj)).all()
 
 
+def test_a_flat_metaimage_is_no_scan(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed: reading .mha needs it")
+    path = str(tmp_path / "t1.mha")
+    sitk.WriteImage(sitk.GetImageFromArray(scan(0)[0]), path)
+    with pytest.raises(DataError, match=r"t1.mha: has 2 axes, not three") as error:
+        to_nifti(Scan("a", "a", (path, None, None, None), convert=True), str(tmp_path / "out"))
+    assert error.value.kind == "not-3d"
+
+
 def test_brats_cases_of_metaimages_reach_the_bundle(tmp_path: Path) -> None:
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed: reading .mha needs it")
     data = write_cases(tmp_path / "data", 3)
@@ -383,6 +414,14 @@ def test_metaimages_without_simpleitk_are_refused_with_the_cure(
         path.rename(str(path).replace(".nii.gz", ".mha"))
     with pytest.raises(AutoconfError, match=r"_t1.mha: .* pip install SimpleITK"):
         run(data)
+
+
+def test_a_folder_of_incomplete_cases_is_refused_with_their_number(tmp_path: Path) -> None:
+    data = write_cases(tmp_path / "data", 5)
+    for path in data.glob("*/*_t2.nii.gz"):
+        path.unlink()
+    with pytest.raises(AutoconfError, match="none of the 5 cases can be used: no t2 image"):
+        inspect(str(data), str(tmp_path / "out"), missing="drop")
 
 
 # --- 2D images with masks ---------------------------------------------------------------------

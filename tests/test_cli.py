@@ -16,7 +16,7 @@ from helpers_volumes import REPO, assert_refused, autoconf, write_cases
 from autoconf import __version__, output
 from autoconf.__main__ import VERBS, check_words, help_of, main, run, usage
 from autoconf.errors import AutoconfError
-from autoconf.output import table, to_json, write_files
+from autoconf.output import table, to_csv, to_json, write_files
 
 
 def sample(data: str, out: str, seed: int = 0, share: float = 0.5, deep: bool = False, set: tuple[str, ...] = ()):
@@ -199,7 +199,7 @@ def test_all_files_are_written_or_none(tmp_path: Path, monkeypatch: pytest.Monke
     write_files(str(tmp_path), {"a": "old", "b": "old"})
 
     def full(path: str, mode: str, opened=open):
-        if path.endswith("b.partial"):
+        if os.path.basename(path).startswith("b.") and path.endswith(".partial"):
             raise OSError(28, "No space left on device")
         return opened(path, mode)
 
@@ -207,6 +207,23 @@ def test_all_files_are_written_or_none(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(AutoconfError, match="/b: No space left on device"):
         write_files(str(tmp_path), {"a": "new", "b": "new"})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "b": "old"}
+
+
+def test_workers_that_write_the_same_file_at_once_leave_a_whole_one(tmp_path: Path) -> None:
+    """The other one writes while this one does: with one name aside it would take this one's file away."""
+
+    class Late(str):
+        def encode(self, *_: object) -> bytes:
+            write_files(str(tmp_path), {"a": "other"})
+            return super().encode()
+
+    write_files(str(tmp_path), {"a": "first", "b": Late("own")})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "first", "b": "own"}
+
+
+def test_rows_are_csv_under_their_columns() -> None:
+    assert to_csv([{"a": 1, "b": "x,y"}, {"b": "", "a": 2}]) == 'a,b\n1,"x,y"\n2,\n'
+    assert to_csv([], ("a", "b")) == "a,b\n"
 
 
 def test_json_is_read_back_and_short_lists_stay_on_one_line() -> None:

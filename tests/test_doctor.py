@@ -146,6 +146,13 @@ def test_a_plan_for_another_bundle_is_refused(tmp_path) -> None:
     assert_refused(autoconf("doctor", "--bundle", UNETR3D, "--plan", plan), "patch_sise", "Did you mean 'patch_size'?")
 
 
+def test_a_key_that_only_looks_like_a_path_is_refused(tmp_path) -> None:
+    plan = write_yaml(tmp_path / "plan.yaml", {"train#x": 1})
+    assert_refused(autoconf("doctor", "--bundle", UNETR3D, "--plan", plan), "has no 'train#x' to override")
+    (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe\x00")
+    assert_refused(autoconf("doctor", "--bundle", UNETR3D, "--plan", plan), "plan.yaml: is no text")
+
+
 def test_volumes_for_a_bundle_of_images_are_refused(volumes, tmp_path) -> None:
     with pytest.raises(AutoconfError, match="not of images"):
         prepare(str(tmp_path), str(PSEUDO2D), str(volumes.work), "", "", True)
@@ -333,6 +340,30 @@ def test_copied_images_are_found(slices, tmp_path) -> None:
     assert failing(subject, DATA) == set()
     shutil.copy(folder / content["testing"][0]["image"], folder / content["training"][0]["image"])
     assert failing(subject, DATA) == {"files apart", "copies apart"}
+
+
+def test_a_file_on_both_sides_is_named_once_per_side(slices, tmp_path) -> None:
+    """Two training images and a test image are the same: the two of one side say nothing of a leak."""
+    content = json.loads(slices.datalist.read_text())
+    folder = tmp_path / "data"
+    shutil.copytree(slices.folder, folder)
+    fold = content["training"][0]["fold"]
+    one, two = [item for item in content["training"] if item["fold"] == fold][:2]
+    for item in (one, two):
+        shutil.copy(folder / content["testing"][0]["image"], folder / item["image"])
+    (tmp_path / "datalist.json").write_text(json.dumps(content | {"dataset_dir": str(folder)}))
+    (result,) = answers(Subject(str(tmp_path), datalist=str(tmp_path / "datalist.json")), ["files apart"]).values()
+    assert result.verdict == FAIL
+    assert Path(one["image"]).name in result.measured and "(testing)" in result.measured, result.measured
+
+
+def test_a_datalist_that_names_no_folder_lies_beside_its_images(slices, tmp_path) -> None:
+    content = json.loads(slices.datalist.read_text())
+    shutil.copytree(slices.folder, tmp_path / "data")
+    del content["dataset_dir"]
+    (tmp_path / "data" / "datalist.json").write_text(json.dumps(content))
+    subject = Subject(str(tmp_path), datalist=str(tmp_path / "data" / "datalist.json"))
+    assert {name: found.verdict for name, found in answers(subject, ["copies apart"]).items()} == {"copies apart": PASS}
 
 
 # --- the bundle ----------------------------------------------------------------------------------

@@ -17,16 +17,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, write_yaml
 from helpers_processes import run_module
+from helpers_volumes import store, tumour
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoconf.__main__ import main
 from autoconf.efficiency import draw
+from autoconf.efficiency.masks import dice_of_masks
 from autoconf.efficiency.result import paired, words
 
 STARTS = ("scratch", "pseudo", "mae")
@@ -113,6 +116,16 @@ def done(volumes, small, tmp_path_factory) -> tuple[Work, str]:
 @pytest.fixture(scope="module")
 def content(volumes) -> dict:
     return json.loads(volumes.datalist.read_text())
+
+
+def test_the_mask_of_a_converted_case_is_found_by_its_absolute_path(tmp_path):
+    for name in ("marked", "elsewhere"):
+        (tmp_path / name).mkdir()
+    store(tumour(), tmp_path / "elsewhere" / "a-seg.nii.gz")
+    store((tumour() > 0).astype(np.uint8), tmp_path / "marked" / "a.nii.gz")
+    item = {"case": "a", "label": str(tmp_path / "elsewhere" / "a-seg.nii.gz"), "fold": 0}
+    job = SimpleNamespace(content={"dataset_dir": str(tmp_path / "data"), "training": [item]})
+    assert dice_of_masks(job, tmp_path / "marked") == {"a": 1.0}
 
 
 # Who keeps his labels

@@ -308,6 +308,22 @@ def test_a_class_from_elsewhere_is_named_and_kept(
     assert "uses 'other.Network'" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("into", "said"),
+    [
+        ("afile/x", "afile is a file, not a folder. Give --into another folder."),
+        ("", "--into is empty. Give it a folder."),
+    ],
+)
+def test_a_folder_that_is_none_is_named_by_this_verbs_flag(
+    into: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(AutoconfError, match=said):
+        fetch("tiny", "nowhere", "0" * 64, into)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_our_own_bundles_raise_no_doubt(name: str) -> None:
     assert audit(BUNDLES / name) == []

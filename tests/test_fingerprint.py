@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from autoconf.inspect.counts import Counts, Intensities, Pool, count
 from autoconf.inspect.fingerprint import fingerprint
 from autoconf.inspect.gz import Memory, gunzip
 from autoconf.inspect.volumes import read_grid, read_volume
+from autoconf.pool import in_order
+from autoconf.score import cases
 
 REFERENCE = Path(real_data("brats") or ".").resolve().parents[1] / "reference" / "nnunet_2.8.1_fingerprint_22.json"
 SHARES = {"median": 0.5, "p0.5": 0.005, "p99.5": 0.995}
@@ -183,6 +186,21 @@ def test_a_structural_error_shows_before_any_voxel_is_read(tmp_path: Path, monke
     monkeypatch.setattr(measuring, "read_volume", lambda *_: pytest.fail("a volume was read"))
     with pytest.raises(AutoconfError, match="00003_t2"):
         measured(tmp_path)
+
+
+def test_a_process_that_is_killed_is_one_line_whatever_was_done_in_it() -> None:
+    with pytest.raises(AutoconfError, match="ended from outside, perhaps for want of memory. Give fewer --jobs"):
+        list(in_order(signal.raise_signal, [(signal.SIGKILL,)] * 3, 2))
+    pairs = [cases.Pair(str(number), "", __file__, __file__) for number in range(2)]
+    with pytest.raises(AutoconfError, match="ended from outside"):
+        list(cases.score_cases(Deadly(), pairs, 2))  # type: ignore[arg-type]
+
+
+class Deadly:
+    """A task that ends the process in which it arrives."""
+
+    def __reduce__(self) -> tuple:
+        return signal.raise_signal, (signal.SIGKILL,)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

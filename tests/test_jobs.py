@@ -138,6 +138,14 @@ def test_a_killed_run_is_no_failure_of_its_own(tmp_path):
     assert ended.killed and "SIGKILL" in ended.reason
 
 
+def test_who_is_told_of_a_kill_is_told_of_those_alone_that_something_follows(tmp_path):
+    told = []
+    killed = ["-c", "import os, signal; print('here', flush=True); os.kill(os.getpid(), signal.SIGKILL)"]
+    ended = runs.run_again(killed, tmp_path / "log.txt", lambda: None, told.append)
+    assert ended.killed and (tmp_path / "log.txt").read_text().split() == ["here"] * runs.ATTEMPTS
+    assert len(told) == runs.ATTEMPTS - 1 and "SIGKILL" in told[0]
+
+
 def test_a_full_disk_is_no_failure_of_the_run(tmp_path):
     with pytest.raises(AutoconfError, match="No space left on device. Free some space; the same command goes on."):
         runs.run(["-c", "raise OSError(28, 'No space left on device')"], tmp_path / "log.txt")

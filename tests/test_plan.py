@@ -452,6 +452,20 @@ def test_what_is_no_plan_is_not_explained(text, tmp_path):
         explain(str(tmp_path / "x.yaml"))
 
 
+def test_keys_that_are_merged_from_elsewhere_are_not_explained(tmp_path):
+    (tmp_path / "x.yaml").write_text("seed: 3\n<<: {amp: false}\n")
+    with pytest.raises(AutoconfError, match="x.yaml: line 2 merges keys with `<<`. Write them one by one."):
+        explain(str(tmp_path / "x.yaml"))
+    (tmp_path / "x.yaml").write_text("'<<': 3\n")
+    explain(str(tmp_path / "x.yaml"))
+
+
+@pytest.mark.parametrize("items", [[None], None, {"a": 1}, [["fold"]]])
+def test_whatever_stands_in_a_datalist_in_place_of_cases_is_one_line(items):
+    with pytest.raises(AutoconfError, match="datalist.json is not what inspect writes"):
+        _count({"training": items}, 1)
+
+
 def test_a_set_without_training_cases_is_refused():
     with pytest.raises(AutoconfError, match="no training case outside fold 1.*--set fold=N"):
         _count({"training": [{"fold": 1}, {"fold": 1}]}, 1)

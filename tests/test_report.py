@@ -288,6 +288,16 @@ def test_a_table_that_ends_anywhere_is_read_up_to_there(tmp_path: Path, end: int
         assert damaged == (not PROGRESS[:end].endswith("\n"))
 
 
+def test_a_table_of_an_empty_line_holds_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "progress.csv").write_text("\n")
+    assert read_progress(str(tmp_path / "progress.csv")) == ([], 0)
+
+
+def test_a_plan_that_merges_keys_is_shown_as_it_is(tmp_path: Path) -> None:
+    run = write_run(tmp_path, RECORD | {"files": {"plan.yaml": "seed: 3\n<<: {amp: false}\n"}})
+    assert "Not a file of `key: value` lines, so shown as it is." in made(run).text
+
+
 def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     text = made(write_run(tmp_path, progress=None)).text
     assert "Not scored yet, and no validation so far" in text and "No epoch is in progress.csv yet" in text
@@ -334,6 +344,22 @@ def test_masks_that_were_changed_after_the_scores_are_not_drawn(whole: Path, tmp
     found = made(run)
     assert "holds 0.003 mL now, but 0.036 when it was scored. Score it again." in found.text
     assert len(found.all("figure")) == 3
+
+
+def test_masks_are_read_in_the_labels_that_they_were_scored_with(tmp_path: Path) -> None:
+    """1 to 4, of which `auto` would take the paediatric order, where 4 is tumour and no cavity."""
+    for case in ("a", "b"):
+        mask = tumour((1, 2, 3, 4))
+        for folder in ("pred", "truth"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            store(mask, tmp_path / folder / f"{case}.nii.gz")
+    run = write_run(tmp_path)
+    pred, truth, out = (str(path) for path in (tmp_path / "pred", tmp_path / "truth", run / "scores"))
+    score(pred, truth, out, labels="brats2024-post", pred_labels="truth", jobs=1)
+    found = made(run)
+    assert "cannot be drawn" not in found.text and "Score it again" not in found.text and found.all("figure")
+    summary = json.loads((run / "scores" / "summary.json").read_text())
+    assert summary["labels"] == "brats2024-post"
 
 
 # --- text that others wrote -------------------------------------------------------------------

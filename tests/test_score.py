@@ -7,14 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from helpers_volumes import (
+    SPACING,
     TUMOUR_VOXELS,
     assert_refused,
     autoconf,
     odd_copies,
     plain_affine,
+    scan,
     store,
     tilted_affine,
     tumour,
@@ -26,6 +29,8 @@ from PIL import Image
 from autoconf.errors import AutoconfError
 from autoconf.inspect import inspect
 from autoconf.score import score
+from autoconf.score.masks import Meaning
+from autoconf.score.overlay import read_shown
 from autoconf.score.pairs import find_pairs
 
 CASES = [f"BraTS2021_{number:05d}" for number in range(4)]
@@ -145,6 +150,21 @@ def test_a_tilted_case_is_scored_and_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "overlay.png").exists()
 
 
+@pytest.mark.parametrize("affine", [plain_affine(), tilted_affine()], ids=["plain", "tilted"])
+def test_a_scan_of_long_integers_is_drawn_too(affine: np.ndarray, tmp_path: Path) -> None:
+    home = write_case(tmp_path / "data", "X", affine=affine)
+    flair = nibabel.load(home / "X_flair.nii.gz")
+    long = np.asanyarray(flair.dataobj).astype(np.int64)
+    nibabel.save(nibabel.Nifti1Image(long, affine, dtype=np.int64), home / "X_flair.nii.gz")
+    run(predict(tmp_path / "pred", "X", affine=affine), tmp_path / "data", tmp_path / "out")
+    assert (tmp_path / "out" / "overlay.png").exists()
+    (pair,) = find_pairs(str(tmp_path / "pred"), str(tmp_path / "data"), "").scored
+    meaning = Meaning(("wt",), True, {"X": None}, None)
+    image, truth, found, spacing = read_shown(pair, meaning, "wt")
+    assert np.array_equal(image, scan(3)) and np.array_equal(truth, tumour() > 0) and np.array_equal(found, truth)
+    assert spacing == pytest.approx(SPACING)
+
+
 def test_predictions_that_cannot_be_scored_are_refused(data: Path, tmp_path: Path) -> None:
     moved = plain_affine()
     moved[2, 3] = 9
@@ -171,6 +191,21 @@ def test_bad_input_at_the_command_line_is_one_line(data: Path, tmp_path: Path) -
     assert_refused(autoconf("score", pred, data, "--out", out), f"{CASES[0]}.nii.gz: truncated")
     assert_refused(autoconf("score", pred, data, "--out", data / "x"), "inside the data folder")
     assert not out.exists()
+
+
+def test_a_process_for_each_core_that_may_be_used(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Exception):
+        pass
+
+    def stop(pairs: object, other: object, options: Any) -> None:
+        assert options.jobs == 2
+        raise Seen
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("autoconf.score._score_both", stop)
+    with pytest.raises(Seen):
+        score(str(predict(tmp_path / "pred", CASES[0])), str(data), str(tmp_path / "out"))
 
 
 # --- images -----------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def test_the_atlas_lies_in_the_patients_own_directions(affine: np.ndarray) -> No
     expected = np.zeros_like(head)
     expected[7:12, 19:24] = True
     stored = (lambda a: a) if affine[0, 0] else (lambda a: a[::-1].transpose(2, 0, 1))
-    found = Atlas(share, 0.5, 1).predict(stored(head), affine)
+    found = Atlas(share, 0.5).predict(stored(head), affine)
     assert np.array_equal(found, stored(expected))
 
 
@@ -218,6 +218,13 @@ def test_a_prediction_of_0_and_1_has_no_regions(tmp_path: Path) -> None:
         score(str(pred), str(tmp_path / "data"), str(tmp_path / "out"), regions="wt,tc", jobs=1)
 
 
+def test_a_region_that_is_asked_for_twice_is_scored_once(tmp_path: Path) -> None:
+    write_case(tmp_path / "data", "X")
+    predicted(tmp_path / "pred", "X", (tumour() > 0).astype(np.uint8))
+    score(str(tmp_path / "pred"), str(tmp_path / "data"), str(tmp_path / "out"), regions="wt,wt", jobs=1)
+    assert [row["region"] for row in read(tmp_path / "out" / "scores.csv")] == ["wt"]
+
+
 def test_a_resection_cavity_is_no_tumour(tmp_path: Path) -> None:
     for number in (0, 1):
         case = f"BraTS-GLI-0000{number}-000"
@@ -294,6 +301,26 @@ def test_a_probability_map_that_is_none_is_refused(run: Path) -> None:
     with pytest.raises(AutoconfError, match="outside 0 to 1"):
         scored(run)
     assert not (run / "out").exists()
+
+
+def test_why_a_probability_map_cannot_be_read_is_said(run: Path) -> None:
+    path = run / "pred" / f"{cases(run)[0]}_probability.nii.gz"
+    store(np.full_like(scan(0), np.nan, np.float32), path)
+    with pytest.raises(AutoconfError, match="holds NaN"):
+        scored(run)
+    path.write_bytes(b"no scan")
+    with pytest.raises(AutoconfError, match="truncated or not a NIfTI"):
+        scored(run)
+
+
+def test_a_probability_map_of_integers_or_channels_is_thresholded(run: Path) -> None:
+    first, second = cases(run)
+    predicted(run / "pred", second, (tumour() > 0).astype(np.uint8))
+    store((tumour() > 0).astype(np.uint8), run / "pred" / f"{first}_probability.nii.gz")
+    channels = np.repeat((tumour() > 0)[..., None].astype(np.float32), 2, axis=-1)
+    store(channels, run / "pred" / f"{second}_probability.nii.gz")
+    scored(run)
+    assert {float(r["dice"]) for r in read(run / "out" / "threshold_curve.csv")} == {1.0}
 
 
 def test_a_network_that_is_right_as_often_as_it_says_has_no_calibration_error() -> None:

@@ -133,6 +133,31 @@ def test_words_after_two_dashes_belong_to_the_command():
         check_words("explain", explain, ["--", "x"])
 
 
+def test_words_after_two_dashes_reach_the_command_as_they_are(monkeypatch):
+    from autoconf import __main__ as command
+
+    seen = []
+    monkeypatch.setattr(command, "run", seen.append)
+    assert main(["submit", "--debug", "--", "score", "--debug", "--log-json"]) == 0
+    assert main(["submit", "--log-json", "--", "score", "--debug", "--log-json"]) == 0
+    assert seen == [["submit", "--", "score", "--debug", "--log-json"]] * 2
+
+
+def test_flags_of_every_verb_are_no_typing_errors_of_a_command(tmp_path, monkeypatch):
+    from autoconf.jobs import cluster
+
+    given = []
+    monkeypatch.setattr(cluster, "submit_workers", lambda command, *_: given.append(command) or [])
+    submit(folder=str(tmp_path), command=["--log-json", "explain", "plan.yaml", "--debug"])
+    assert given == [["--log-json", "explain", "plan.yaml", "--debug"]]
+
+
+def test_a_folder_that_is_none_is_named_by_this_verbs_flag(tmp_path):
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(AutoconfError, match="afile is a file, not a folder. Give --folder another folder."):
+        submit(folder=str(tmp_path / "afile" / "x"), command=["explain", "plan.yaml"])
+
+
 def test_options_are_yaml():
     words = ["gpus_per_node=1", "partition=gpu", "mem_gb=32"]
     assert parse_options(words) == {"gpus_per_node": 1, "partition": "gpu", "mem_gb": 32}

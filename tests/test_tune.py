@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +91,17 @@ def test_the_studys_preset_takes_the_rate_first_then_the_weight_at_the_best_rate
     assert [values["dice_weight"] for values in second] == own["dice_weight"]["values"]
     assert {values["learning_rate"] for values in second} == {0.001}  # the stand-in's best
     assert home.result()["trials"][home.result()["best"]]["settings"] == {"learning_rate": 0.001, "dice_weight": 0.7}
+
+
+def test_a_plan_that_is_the_best_of_a_stage_is_not_confirmed_against_itself(home):
+    """A trial of the first stage has some of the keys only."""
+    home.space({"learning_rate": {"values": [1e-3, 1e-5]}, "dice_weight": {"values": [0.3]}})
+    words = ("--stages", "--sampler", "grid", "--seeds", 1, "--set", "learning_rate=1.0e-3", "--set", "dice_weight=0.7")
+    done = home.run(*words)
+    best = home.result()["trials"][home.result()["best"]]
+    assert best["settings"] == {"learning_rate": 1e-3}
+    assert not (home.folder / "tune" / "confirm").exists() and home.result()["confirmed"] is None
+    assert "The plan as it is was the best trial: nothing to confirm." in done.stdout
 
 
 def test_stages_of_a_space_are_searched_one_after_the_other(home):
@@ -339,6 +352,36 @@ def test_a_full_disk_while_confirming_is_one_line_and_the_same_command_goes_on(h
     before = len(home.runs())
     home.run("--trials", 5, "--seeds", 1, *BEATEN)
     assert [name for name, _ in home.runs()[before:]] == [folder.name] and home.result()["confirmed"]
+
+
+def test_the_first_line_of_the_result_is_a_command_that_finds_the_same(home):
+    home.space({"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "dice_weight": {"values": [0.3, 0.7]}})
+    plan = home.folder / "my plan.yaml"
+    plan.write_text("batch_size: 1\n")
+    home.run("--plan", plan, "--trials", 3, "--seeds", 0, "--seed", 5, "--sampler", "random", *BEATEN)
+    text, found = (home.folder / "tuned.yaml").read_text(), home.result()["trials"]
+    shutil.rmtree(home.folder / "tune")
+    program, *words = shlex.split(text.splitlines()[0].removeprefix("# "))
+    assert program == "autoconf"
+    again = [sys.executable, "-m", "autoconf", *words, "--folder", home.folder / "tune"]
+    subprocess.run(list(map(str, again)), cwd=home.folder, env=home.env(), check=True, capture_output=True, timeout=200)
+    assert (home.folder / "tuned.yaml").read_text() == text
+    assert [trial["settings"] for trial in home.result()["trials"]] == [trial["settings"] for trial in found]
+
+
+def test_a_flag_is_named_as_this_verb_has_it(home):
+    assert "autoconf: --timeout is 'abc'." in home.run("--timeout", "abc", expect=1).stderr
+    (home.folder / "afile").write_text("")
+    said = home.run("--folder", home.folder / "afile" / "x", expect=1).stderr
+    assert "is a file, not a folder. Give --folder another folder." in said
+
+
+def test_who_joins_needs_no_file_to_write(home):
+    home.run("--trials", 2, "--seeds", 0)
+    (home.folder / "tuned.yaml").unlink()
+    (home.folder / "tuned.yaml").mkdir()  # where the result would go
+    home.run("--trials", 2, "--seeds", 0, "--join")
+    assert "is a folder. Give --out a file" in home.run("--trials", 2, "--seeds", 0, expect=1).stderr
 
 
 # The real bundles

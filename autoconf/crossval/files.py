@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import shlex
 from typing import Any
 
 from autoconf.crossval.settings import Job
 from autoconf.jobs.runs import listed
-from autoconf.output import cases_of, table, write_files
+from autoconf.output import cases_of, table, to_csv, write_files
 from autoconf.plan.file import flow
 
 
@@ -23,11 +22,7 @@ def write_files_of(job: Job, found: dict[str, Any]) -> None:
         | {key: found["folds"][str(fold)][key] for key in ("epochs", "seconds")}
         for fold in job.folds
     ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_files(str(job.home), {"crossval.csv": text.getvalue(), "folds.yaml": _overlay(job, found, dice)})
+    write_files(str(job.home), {"crossval.csv": to_csv(rows), "folds.yaml": _overlay(job, found, dice)})
     print()
     print(table([[f"{v:.3f}" if k.startswith("dice") else v for k, v in row.items()] for row in rows], list(rows[0])))
     print("\n" + "\n".join(_together(job, found)))

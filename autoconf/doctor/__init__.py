@@ -75,16 +75,12 @@ def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
 
 def _check_plan(bundle: str, plan: str) -> None:
     """Refuse an override file with keys or values that the bundle does not have. Raises AutoconfError."""
-    from autoconf.plan.bundle import check_override, read_bundle
-    from autoconf.plan.file import parse
+    from autoconf.plan.bundle import check_plan, read_bundle
+    from autoconf.plan.file import read
 
-    with open(plan, encoding="utf-8") as stream:
-        choices = parse(stream.read(), plan)[1]
+    choices = read(plan)[1]
     network = choices["network_name"].value if "network_name" in choices else ""
-    own = read_bundle(bundle, str(network))
-    for key, choice in choices.items():
-        if not {":", "#"} & set(str(key)):  # what lies within a block is for the bundle itself to check
-            check_override(own, key, choice.value)
+    check_plan(read_bundle(bundle, str(network)), choices)
 
 
 def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, quick: bool) -> Subject:

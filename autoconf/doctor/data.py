@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.lists import Listed, measured, read_cases, read_list, scan_of
+from autoconf.doctor.lists import Listed, measured, read_cases, read_list, root_of, scan_of
 from autoconf.inspect import audit, traits
 from autoconf.inspect.brats import CONTRASTS, patient_of
 
@@ -54,8 +54,13 @@ def files_apart(subject: Subject) -> Outcome:
             where[_digest(path)].append((case, path))
     found: dict[str, str] = {}
     for uses in where.values():
-        if len({case.side for case, _ in uses if case.side is not None}) > 1:
-            found[uses[0][0].case] = " and ".join(f"{os.path.basename(path)} ({_side(c.side)})" for c, path in uses[:2])
+        first: dict[int | str, tuple[Listed, str]] = {}  # of each side
+        for case, path in uses:
+            if case.side is not None:
+                first.setdefault(case.side, (case, path))
+        if len(first) > 1:
+            two = list(first.values())[:2]
+            found[two[0][0].case] = " and ".join(f"{os.path.basename(path)} ({_side(c.side)})" for c, path in two)
     return _verdict(found, f"{sum(len(case.files) for case in cases)} files, no content on two sides", "on two sides")
 
 
@@ -70,8 +75,7 @@ def copies_apart(subject: Subject) -> Outcome:
     else:
         from autoconf.inspect.images import Image, copies, read_images
 
-        root = read_list(subject)["dataset_dir"]
-        images = [image for image in read_images(root, names) if isinstance(image, Image)]
+        images = [image for image in read_images(root_of(subject), names) if isinstance(image, Image)]
         place = {name: index for index, name in enumerate(names)}
         pairs = [(place[images[a].case], place[images[b].case]) for a, b in sum(copies(images), [])]
     apart = [(cases[a], cases[b]) for a, b in pairs if None not in (cases[a].side, cases[b].side)]

@@ -38,7 +38,7 @@ def with_labels_of(content: Content, fold: int, seed: int, size: int) -> Content
     return content | {"training": drawn(content, fold, seed, size) + of_fold(content, fold), "unlabelled": []}
 
 
-def without_labels(content: Content, fold: int) -> Content:
+def without_labels(content: Content) -> Content:
     """A training on images alone: all of them, without a mask; the bundle leaves out those of the fold."""
     training = [_bare(item) | {"fold": item["fold"]} for item in content["training"]]
     return content | {"training": training, "unlabelled": _unlabelled(content)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from autoconf.efficiency.draw import patient
@@ -16,7 +17,7 @@ def dice_of_masks(job: Job, folder: Path) -> dict[str, float]:
     found = {}
     for item in job.content["training"]:
         values = (item.get("regions") or job.content.get("regions") or {}).get("wt")
-        truth = f"{job.content['dataset_dir']}/{item['label']}"
+        truth = os.path.join(job.content["dataset_dir"], item["label"])  # absolute where `inspect` converted it
         pair = Pair(case=item["case"], patient=patient(item), truth=truth, pred=str(folder / f"{item['case']}.nii.gz"))
         true = read_truth("volumes", pair)
         marked = read_prediction("volumes", pair, true)

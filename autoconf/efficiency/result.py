@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from autoconf.efficiency.parts import MARKS, Part, marks, points
 from autoconf.efficiency.picture import curve
 from autoconf.efficiency.settings import SCRATCH, STARTS, Job
 from autoconf.jobs.places import Place
-from autoconf.output import cases_of, table, to_json, write_files
+from autoconf.output import cases_of, table, to_csv, to_json, write_files
 from autoconf.score.compare import ALPHA, holm, per_patient, wilcoxon
 from autoconf.score.summary import intervals
 
@@ -38,12 +36,8 @@ def _write(job: Job) -> None:
     if not done:
         print("no point is done")
         return
-    rows, found = [_row(job, part) for part in done] + _mark_rows(job), gather(job, done)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files: dict[str, str | bytes] = {"curve.csv": text.getvalue(), "result.json": to_json(found)}
+    rows, found = [_row(part) for part in done] + _mark_rows(job), gather(job, done)
+    files: dict[str, str | bytes] = {"curve.csv": to_csv(rows), "result.json": to_json(found)}
     write_files(str(job.home), files | {"curve.png": curve(found, rows)})
     print()
     shown = [found["reference"]] * bool(found["reference"]) + found["points"]
@@ -134,7 +128,7 @@ def _of_fold(job: Job, masks: Dice, seed: int) -> Dice:
     return {item["case"]: masks[item["case"]] for item in draw.of_fold(job.content, job.fold(seed))}
 
 
-def _row(job: Job, part: Part) -> dict[str, Any]:
+def _row(part: Part) -> dict[str, Any]:
     result = part.place.result()
     known = {
         "size": part.size,

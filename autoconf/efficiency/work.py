@@ -47,7 +47,7 @@ def _mark(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
 def _pretrain(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
     """A training without a true mask, once for all points of a seed."""
     fold = job.fold(part.seed)
-    content = draw.without_labels(job.content, fold)
+    content = draw.without_labels(job.content)
     if part.start == "pseudo":
         path = marks(job).place.folder / "masks" / "datalist.json"
         content = draw.marked(job.content, json.loads(path.read_text(encoding="utf-8")), fold)

@@ -21,7 +21,7 @@ from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect.brats import CONTRASTS, CaseError, nothing_found, walk_files
 from autoconf.inspect.cache import Cache
 from autoconf.inspect.datalist import contrasts_of, head, image_item, sections, volume_sections
-from autoconf.inspect.problems import LEFT_OUT, Problem, to_csv
+from autoconf.inspect.problems import LEFT_OUT, Problem, as_csv
 from autoconf.inspect.scans import Found, Scan
 from autoconf.inspect.sets import Options, Sides
 from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING
@@ -113,6 +113,8 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
 
     problems = [Problem("layout", "", note) for note in found.notes] + found.problems
     scans, incomplete = sets.keep_complete(found.scans, options.missing)
+    if not scans:
+        raise AutoconfError(f"none of the {len(found.scans)} cases can be used: {incomplete[0].finding}")
     scans, measured, intensities, unusable = _measure(scans, out, options, cache)
     problems += incomplete + unusable + [_misnamed(scan) for scan in scans if _is_misnamed(scan)]
     rows = [one.row for one in measured]
@@ -143,7 +145,7 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     datalist |= volume_sections(data, scans, rows, [schemes[scan.family] for scan in scans], sides, groups)
     fingerprint = summarise(rows, intensities)
     files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
-    write_files(out, files | {"problems.csv": to_csv(problems)})
+    write_files(out, files | {"problems.csv": as_csv(problems)})
     forget_others(os.path.join(out, "converted"), {scan.case for scan in found.scans if scan.convert})
     report.print_volumes(data, found, datalist, fingerprint, problems, unused=_unused_volumes(data, found))
     plan = report.quoted(os.path.join(out, "plan.yaml"))
@@ -181,8 +183,7 @@ def _measure(
             kept.append(scan)
             measured.append(replace(one, brain={}, foreground={}))
     if not kept:
-        first = problems[0].finding if problems else "no scan is complete"
-        raise AutoconfError(f"none of the {len(scans) or 1} cases can be used: {first}")
+        raise AutoconfError(f"none of the {len(scans)} cases can be used: {problems[0].finding}")
     return kept, measured, intensities, problems
 
 
@@ -228,7 +229,7 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
     datalist |= sections(items, sides, groups)
     fingerprint = pictures.fingerprint(images, exact, alike)
     files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
-    write_files(out, files | {"problems.csv": to_csv(problems)})
+    write_files(out, files | {"problems.csv": as_csv(problems)})
     report.print_images(data, images, len(wanted), datalist, fingerprint, problems)
     where = f"--datalist {report.quoted(os.path.join(out, 'datalist.json'))}"
     run = f"pseudo_labelling --config_file bundles/pseudo2d/configs/pseudo_label.yaml {where}"
@@ -312,6 +313,7 @@ def _empty(scan: Scan) -> Problem:
 
 def _unused_volumes(data: str, found: Found) -> list[str]:
     """Volumes below data that belong to no scan: not an error, but never passed over in silence."""
-    used = {path for scan in found.scans for path in scan.files} | found.others
+    used = set(map(os.path.normpath, (*found.others, *(path for scan in found.scans for path in scan.files))))
     there = (os.path.join(folder, name) for folder, name in walk_files(data))
-    return [path for path in there if path.lower().endswith((".nii", ".nii.gz", ".mha")) and path not in used]
+    volumes = (path for path in there if path.lower().endswith((".nii", ".nii.gz", ".mha")))
+    return [path for path in volumes if os.path.normpath(path) not in used]

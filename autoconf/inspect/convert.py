@@ -97,11 +97,16 @@ def _write(path: str, target: str, channel: int | None, mask: bool = False) -> N
         raise DataError("not-3d", f"{path}: has {array.ndim} axes, not three. Save one 3D image per file.")
     if mask and np.array_equal(array, np.rint(array)) and array.min() >= 0 and array.max() < 256:
         array = array.astype(np.uint8)
-    if array.dtype.name in ("float16", "float64", "bool", "int64", "uint64"):
-        array = array.astype(np.float32)  # NIfTI viewers do not read the others everywhere
+    array = as_readable(array)
     partial = target.removesuffix(".nii.gz") + ".partial.nii.gz"
     nibabel.save(nibabel.Nifti1Image(array, affine), partial)
     os.replace(partial, target)
+
+
+def as_readable(array: np.ndarray) -> np.ndarray:
+    """The array in a type that every NIfTI reader and viewer knows: float32 in place of rarer ones."""
+    rare = array.dtype.name in ("float16", "float64", "bool", "int64", "uint64")
+    return array.astype(np.float32) if rare else array
 
 
 def open_npy(path: str) -> np.ndarray:
@@ -129,6 +134,8 @@ def _read_itk(path: str) -> tuple[np.ndarray, np.ndarray]:
         what = " ".join(str(error).split())[-80:]
         raise DataError("unreadable", f"{path}: not a readable image ({what}). Copy it again or remove it.") from None
     dimension = image.GetDimension()
+    if dimension < 3:
+        raise DataError("not-3d", f"{path}: has {dimension} axes, not three. Save one 3D image per file.")
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(dimension, dimension)[:3, :3]
     affine[:3, :3] = direction @ np.diag(image.GetSpacing()[:3])

@@ -78,15 +78,16 @@ FAMILIES = {
 }
 
 
-def choose_scheme(family: str, found: Sequence[set[int]], wanted: str = "auto") -> Scheme:
+def choose_scheme(family: str, found: Sequence[set[int]], wanted: str = "auto", flag: str = "--labels") -> Scheme:
     """The scheme of a collection, from the values in each of its masks: the one that allows most masks.
 
-    family: a key of FAMILIES. wanted: a key of SCHEMES, which is taken whatever the family, or auto. A mask that the
-    chosen scheme does not allow is the caller's to refuse. Raises AutoconfError if fewer than half are allowed.
+    family: a key of FAMILIES. wanted: a key of SCHEMES, which is taken whatever the family, or auto; flag: that names
+    it, for errors. A mask that the chosen scheme does not allow is the caller's to refuse. Raises AutoconfError if
+    fewer than half are allowed.
     """
     if wanted != "auto":
         if wanted not in SCHEMES:
-            raise AutoconfError(f"--labels {wanted}: no such scheme. There are: auto, {', '.join(SCHEMES)}.")
+            raise AutoconfError(f"{flag} {wanted}: no such scheme. There are: auto, {', '.join(SCHEMES)}.")
         return SCHEMES[wanted]
     allowed = {name: sum(values <= SCHEMES[name].values for values in found) for name in FAMILIES[family]}
     best = max(allowed, key=lambda name: allowed[name])  # of equals the first
@@ -94,7 +95,7 @@ def choose_scheme(family: str, found: Sequence[set[int]], wanted: str = "auto") 
         listed = ", ".join(map(str, sorted(set().union(*found))))
         raise AutoconfError(
             f"the masks hold the values {listed}, which no label scheme of {family or 'such data'} has. "
-            f"Say what they mean: --labels {'|'.join(SCHEMES)}."
+            f"Say what they mean: {flag} {'|'.join(SCHEMES)}."
         )
     return SCHEMES[best]
 

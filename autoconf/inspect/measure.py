@@ -6,13 +6,8 @@ Headers first, so that a structural error shows before any voxel is read; then e
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +23,7 @@ from autoconf.inspect.counts import Counts, Intensities, count
 from autoconf.inspect.gz import Memory
 from autoconf.inspect.scans import Scan
 from autoconf.inspect.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
+from autoconf.pool import in_order
 
 MEASURE_VERSION = 3  # of this code and of counts.py: raise it when a number changes, and every cache is void
 WORD = np.dtype(np.uint64)  # 8 bytes are looked at in one step
@@ -71,7 +67,8 @@ def measure_cases(
             if not keep_going:
                 raise
             grids.append(error)
-    for found in _in_order([(case, grid, cache) for case, grid in zip(cases, grids, strict=True)], jobs):
+    tasks = [(case, grid, cache) for case, grid in zip(cases, grids, strict=True)]
+    for found in in_order(_outcome, tasks, jobs):
         if isinstance(found, AutoconfError) and not keep_going:
             raise found
         yield found
@@ -129,33 +126,6 @@ def measure(case: Scan, grid: Grid | None = None, memory: Memory | None = None) 
     if case.label:
         mask["outside_head"] = int(np.count_nonzero(outside))
     return Measured(row | mask, brain, foreground, picture, content, _agreement(samples, flags))
-
-
-def _in_order(tasks: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[Measured | AutoconfError]:
-    """`_outcome` of each task, with processes if jobs > 1, never more than 2 * jobs results ahead of the reader.
-
-    Not threads: half of the work is numpy's counting and selecting, which holds the interpreter's lock.
-    """
-    if jobs <= 1:
-        yield from (_outcome(*task) for task in tasks)
-        return
-    ahead: deque[Future] = deque()
-    spawn = multiprocessing.get_context("spawn")  # the same on every system, and no lock is copied while it is held
-    with ProcessPoolExecutor(min(jobs, len(tasks) or 1), spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        try:
-            for task in tasks:
-                ahead.append(pool.submit(_outcome, *task))
-                if len(ahead) >= 2 * jobs:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        except BrokenProcessPool:
-            raise AutoconfError(
-                "a process that read cases was ended from outside, perhaps for want of memory. Give fewer --jobs."
-            ) from None
-        finally:  # the reader stopped: do not begin what nobody waits for
-            for future in ahead:
-                future.cancel()
 
 
 def _outcome(case: Scan, grid: Grid | AutoconfError | None, cache: Cache | None) -> Measured | AutoconfError:

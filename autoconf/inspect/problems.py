@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from autoconf.output import to_csv
 
 LEFT_OUT, WARNING, NOTE = "left out", "warning", "note"
 SEVERITIES = (LEFT_OUT, WARNING, NOTE)  # the worst first
@@ -53,14 +53,11 @@ class Problem:
         return KINDS[self.kind][0]
 
 
-def to_csv(problems: Iterable[Problem]) -> str:
+def as_csv(problems: Iterable[Problem]) -> str:
     """The table of WORK/problems.csv, the worst first; only its head where nothing was found."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
     ordered = sorted(problems, key=lambda p: (SEVERITIES.index(p.severity), list(KINDS).index(p.kind), p.case))
-    writer.writerows((p.severity, p.kind, p.case, p.finding) for p in ordered)
-    return text.getvalue()
+    rows = [dict(zip(COLUMNS, (p.severity, p.kind, p.case, p.finding), strict=True)) for p in ordered]
+    return to_csv(rows, COLUMNS)
 
 
 def grouped(problems: Iterable[Problem]) -> list[tuple[str, str, int, str]]:

@@ -68,9 +68,12 @@ def keep_complete(scans: Sequence[Scan], missing: str) -> tuple[list[Scan], list
 
 
 def choose_schemes(
-    scans: Sequence[Scan], rows: Sequence[dict[str, Any]], found: Found, wanted: str
+    scans: Sequence[Scan], rows: Sequence[dict[str, Any]], found: Found, wanted: str, flag: str = "--labels"
 ) -> dict[str, Scheme]:
-    """The label scheme of each family of scans. What a dataset.json says wins, but for --labels."""
+    """The label scheme of each family of scans. What a dataset.json says wins, unless a scheme is wanted.
+
+    rows: of each scan, with the values of its mask as `labels`. flag: that names the wanted scheme, for errors.
+    """
     values: dict[str, list[set[int]]] = {scan.family: [] for scan in scans}
     for scan, row in zip(scans, rows, strict=True):
         if row["labels"]:
@@ -78,7 +81,7 @@ def choose_schemes(
     if found.regions and wanted == "auto":
         said = Scheme("dataset.json", found.meaning or {}, {name: tuple(v) for name, v in found.regions.items()})
         return dict.fromkeys(values, said)
-    return {family: choose_scheme(family, masks, wanted) for family, masks in values.items()}
+    return {family: choose_scheme(family, masks, wanted, flag) for family, masks in values.items()}
 
 
 def count_tumour(row: dict[str, Any], scheme: Scheme) -> dict[str, Any]:

@@ -102,12 +102,13 @@ def run(command: Sequence[str], log: Path, watch: Callable[[], None] = lambda: N
 def run_again(
     command: Sequence[str], log: Path, watch: Callable[[], None], again: Callable[[str], None] = lambda reason: None
 ) -> Ended:
-    """`run`, and again after a kill, from the last epoch on, ATTEMPTS times in all. again: told of each kill."""
-    for _ in range(ATTEMPTS):
-        ended = run(command, log, watch)
+    """`run`, and again after a kill, from the last epoch on, ATTEMPTS times in all. again: told why, before each."""
+    ended = run(command, log, watch)
+    for _ in range(ATTEMPTS - 1):
         if not ended.killed:
             break
         again(ended.reason)
+        ended = run(command, log, watch)
     return ended
 
 

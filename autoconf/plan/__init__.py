@@ -119,7 +119,11 @@ def _check_kind(work: str, fingerprint: dict[str, Any], bundle: Bundle) -> None:
 
 def _count(datalist: dict[str, Any], fold: int) -> Cases:
     """The cases of the training list, when `fold` validates; a contrast that a case lacks is null there."""
-    items = datalist["training"]
+    items, contrasts = datalist["training"], datalist.get("contrasts")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise AutoconfError(
+            "datalist.json is not what inspect writes (its training is no list of cases). Run it again."
+        )
     validation = sum(item.get("fold") == fold for item in items)
     if len(items) == validation:
         raise AutoconfError(
@@ -129,8 +133,8 @@ def _count(datalist: dict[str, Any], fold: int) -> Cases:
     missing: Counter[str] = Counter()
     for item in items:
         if isinstance(item.get("image"), list):
-            images = zip(datalist.get("contrasts", ()), item["image"], strict=False)
-            missing.update(contrast for contrast, path in images if path is None)
+            images = zip(contrasts if isinstance(contrasts, list) else (), item["image"], strict=False)
+            missing.update(str(contrast) for contrast, path in images if path is None)
     return Cases(len(items) - validation, validation, dict(missing))
 
 

@@ -53,6 +53,8 @@ def parse(text: str, name: str) -> tuple[list[str], dict[str, Choice]]:
     starts = [key.start_mark.line for key, _ in root.value] + [len(lines)]
     choices = {}
     for number, (key, value) in enumerate(root.value):
+        if key.value not in content:
+            raise AutoconfError(f"{name}: line {starts[number] + 1} merges keys with `<<`. Write them one by one.")
         end = value.end_mark
         rest = COMMENT.fullmatch(lines[end.line][end.column :]) if end.line < starts[number + 1] else None
         below = lines[starts[number] : starts[number + 1]]

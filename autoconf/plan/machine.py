@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from autoconf.env import usable_cores
 from autoconf.errors import AutoconfError
 from autoconf.plan.bundle import Bundle
 from autoconf.plan.memory import build_network
@@ -44,7 +45,7 @@ def read_machine(device: str, memory: str) -> Machine:
     """The machine that is there, with the memory that was given; `auto` reads each. Raises AutoconfError."""
     device = _device(device)
     ram = free_memory()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if memory != "auto":
         amount = parse_memory(memory)
         return Machine(device, amount, amount if device == "cpu" else ram, cores)
@@ -78,11 +79,11 @@ def parse_memory(text: str) -> float:
     return float(match[1]) * UNITS[match[2].upper()]
 
 
-def parse_time(text: str) -> float:
-    """`2h`, `90min`, `1.5 d` -> seconds. Raises AutoconfError."""
+def parse_time(text: str, flag: str = "--time") -> float:
+    """`2h`, `90min`, `1.5 d` -> seconds. flag: that holds it, for errors. Raises AutoconfError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*", text, re.IGNORECASE)
     if not match or float(match[1]) == 0:
-        raise AutoconfError(f"--time is '{text}'. Write a time such as 2h, 90min or 1.5d.")
+        raise AutoconfError(f"{flag} is '{text}'. Write a time such as 2h, 90min or 1.5d.")
     return float(match[1]) * SECONDS[match[2].lower()]
 
 

@@ -10,6 +10,7 @@ from autoconf.report.html import escape
 
 WIDTH = 360.0  # units of an SVG; a phone shows one per pixel
 LEFT, RIGHT, TOP, BOTTOM, HEIGHT = 44.0, 12.0, 24.0, 36.0, 200.0  # of a curve
+TICKS = 4  # of an axis, about
 MOST_POINTS = 400  # of a curve: more are not seen on 360 units
 MOST_MARKED = 30  # points of a curve that get a dot each
 
@@ -30,9 +31,9 @@ class Scale:
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(self.start + share * (self.end - self.start), 1)
 
-    def ticks(self, count: int = 4) -> list[float]:
-        """Round numbers inside low..high, about `count`: steps of 1, 2 or 5 times a power of ten."""
-        rough = (self.high - self.low) / count
+    def ticks(self) -> list[float]:
+        """Round numbers inside low..high, about TICKS: steps of 1, 2 or 5 times a power of ten."""
+        rough = (self.high - self.low) / TICKS
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
         first = math.ceil(self.low / step - 1e-9)

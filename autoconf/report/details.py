@@ -32,7 +32,7 @@ def plan(found: Found) -> Section:
     files = at(found.record, "files")
     if not isinstance(files, dict) or not files:
         return Section("plan", "Plan", missing("The run had no plan on top of the bundle's own settings.", command))
-    return Section("plan", "Plan", "".join(_plan_file(found, name, content) for name, content in files.items()))
+    return Section("plan", "Plan", "".join(_plan_file(name, content) for name, content in files.items()))
 
 
 def audit(found: Found) -> Section:
@@ -123,7 +123,7 @@ def _autoconf(*words: str) -> str:
     return shlex.join(["python", "-m", "autoconf", *words])
 
 
-def _plan_file(found: Found, name: str, content: Any) -> str:
+def _plan_file(name: str, content: Any) -> str:
     title = f"<h3>{escape(name)}</h3>"
     text = content if isinstance(content, str) else ""
     try:

@@ -104,9 +104,9 @@ def code(text: object) -> str:
     return f'<pre tabindex="0"><code>{escape(text, 20_000)}</code></pre>'
 
 
-def counted(count: int, one: str, many: str = "") -> str:
+def counted(count: int, one: str) -> str:
     """`1 case`, `2 cases`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {one if count == 1 else one + 's'}"
 
 
 def _numeric(cell: object) -> str:

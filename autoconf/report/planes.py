@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+MARGIN = 2  # voxels around what is shown
+TOLERANCE = 0.7  # half pixels that an outline may be moved by; below sqrt(1/2) no centre of a pixel changes sides
 WHITE_AT = 99.5  # percentile of what is above 0 that is shown white: a few bright voxels must not darken the rest
 
 Turn = Callable[[np.ndarray], np.ndarray]
@@ -91,8 +93,8 @@ def stacks(scan: Scan) -> list[Stack]:
     ]
 
 
-def content_box(scan: Scan, margin: int = 2) -> tuple[slice, ...]:
-    """The box around everything above the darkest value, or in a mask, and a margin; all of a flat image."""
+def content_box(scan: Scan) -> tuple[slice, ...]:
+    """The box around everything above the darkest value, or in a mask, and MARGIN around it; all of a flat image."""
     shape = scan.truth.shape
     if scan.flat:
         return tuple(slice(0, size) for size in shape)
@@ -104,7 +106,7 @@ def content_box(scan: Scan, margin: int = 2) -> tuple[slice, ...]:
         others = tuple(other for other in range(3) if other != axis)
         found = np.flatnonzero(there.any(axis=others))
         low, high = (int(found[0]), int(found[-1]) + 1) if found.size else (0, size)
-        box.append(slice(max(low - margin, 0), min(high + margin, size)))
+        box.append(slice(max(low - MARGIN, 0), min(high + MARGIN, size)))
     return tuple(box)
 
 
@@ -119,11 +121,11 @@ def to_grey(image: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     return (np.clip(image.astype(np.float32) / max(white, 1e-12), 0, 1) * 255).astype(np.uint8)
 
 
-def outline(mask: np.ndarray, tolerance: float = 0.7) -> str:
+def outline(mask: np.ndarray) -> str:
     """SVG path around the true pixels of a mask, in half pixels: pixel (row r, column c) is centred at (2c+1, 2r+1).
 
     The line runs half-way between true and false pixels, so it stays sqrt(1/2) half pixels away from every centre.
-    tolerance: how far it may be moved to save points; below sqrt(1/2) no centre changes sides. Empty for an empty mask.
+    It is moved by up to TOLERANCE to save points, which changes no centre's side. Empty for an empty mask.
     """
     if not mask.any():
         return ""
@@ -131,7 +133,7 @@ def outline(mask: np.ndarray, tolerance: float = 0.7) -> str:
 
     padded = np.pad(mask, 1).astype(np.float32)
     lines: Any = contourpy.contour_generator(z=padded).lines(0.5)
-    return "".join(_path(simplify(np.rint(points * 2).astype(int) - 1, tolerance)) for points in lines)
+    return "".join(_path(simplify(np.rint(points * 2).astype(int) - 1, TOLERANCE)) for points in lines)
 
 
 def simplify(points: np.ndarray, tolerance: float) -> np.ndarray:

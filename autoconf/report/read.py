@@ -126,6 +126,8 @@ def read_progress(path: str) -> tuple[list[Epoch], int]:
         return [], 0
     whole, newline, rest = text.rpartition("\n")  # who writes a line ends it
     lines = read_lines(path, whole if newline else text)
+    if not lines:
+        return [], 0
     if not set(PROGRESS) <= set(lines[0]):
         raise AutoconfError(f"{path}: has no columns {', '.join(PROGRESS)}. Give the folder that a training wrote.")
     epochs, damaged = [], int(bool(rest) and bool(newline))

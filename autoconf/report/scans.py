@@ -84,10 +84,11 @@ def _masks(scores: Scores, pair: Pair, truth: Labels, pred: Labels) -> dict[str,
     A region that one case alone does not explain is left out; the first one must be there. Raises AutoconfError.
     """
     kind, reading = str(at(scores.summary, "kind")), str(at(scores.summary, "predictions_read_as") or "binary")
+    labels = str(at(scores.summary, "labels") or "auto")  # summaries of older versions do not have it
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for region in scores.regions:
         try:
-            meaning = decide(kind, [pair], [truth.values], [pred.values], "auto", reading, region)
+            meaning = decide(kind, [pair], [truth.values], [pred.values], labels, reading, region)
             true = truth.region(meaning.of_truth(pair.case, region))
             predicted = pred.region(meaning.of_prediction(pair.case, region))
             _check_sizes(scores, region, pair, (predicted, true), truth.voxel_ml)

@@ -12,16 +12,13 @@ report.py     the tables on the screen                  overlay.py        the pi
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from autoconf.errors import AutoconfError
-from autoconf.output import check_out, progress, to_json, write_files
+from autoconf.output import check_out, progress, to_csv, to_json, write_files
 
 if TYPE_CHECKING:
     from autoconf.score.cases import Scored, Task
@@ -61,21 +58,23 @@ def score(
 
     docs/scoring.md explains each score.
     """
+    from autoconf.env import usable_cores
     from autoconf.score.pairs import find_pairs
     from autoconf.score.report import print_comparison, print_scores
 
     pairs, left_out = _keep(find_pairs(pred, truth, split, dataset_dir), allow_missing)
     check_out(out, outside=truth if os.path.isdir(truth) else None)
-    options = _Options(regions, labels, pred_labels, jobs or min(os.cpu_count() or 1, MOST_JOBS))
+    options = _Options(regions, labels, pred_labels, jobs or min(usable_cores(), MOST_JOBS))
     other = find_pairs(compare, truth, split, dataset_dir) if compare else None
     scored, meaning, others = _score_both(pairs, other, options)
     rows = [row for one in scored for row in one.rows]
     summary = _summary(scored, pairs, meaning, left_out)
     summary = {"pred": os.path.abspath(pred), "truth": os.path.abspath(truth)} | summary
+    summary |= {"labels": labels}  # or `report` would read the masks in another way
     summary |= {"split": split} if truth.lower().endswith(".json") else {}
     summary |= {"dataset_dir": dataset_dir} if dataset_dir else {}
-    files: dict[str, str | bytes] = {"scores.csv": _csv(rows)}
-    files["references.csv"] = _csv([row for one in scored for row in one.references])
+    files: dict[str, str | bytes] = {"scores.csv": to_csv(rows)}
+    files["references.csv"] = to_csv([row for one in scored for row in one.references])
     files |= _calibration_files(scored)
     if others is not None:
         from autoconf.score.compare import compare as judge
@@ -139,10 +138,11 @@ def _other_task(kind: str, pairs: Sequence[Pair], meaning: Meaning, options: _Op
 
 def _meaning(pairs: Pairs, options: _Options) -> Meaning:
     """Read all masks once, so that a file that cannot be scored stops the run before the long work."""
-    from autoconf.score.cases import in_processes, values_of
+    from autoconf.pool import in_order
+    from autoconf.score.cases import values_of
     from autoconf.score.masks import decide
 
-    look = in_processes(partial(values_of, pairs.kind), pairs.scored, options.jobs)
+    look = in_order(values_of, [(pairs.kind, pair) for pair in pairs.scored], options.jobs)
     values = list(progress(look, len(pairs.scored), "reading masks"))
     truths, predicted = [true for true, _ in values], [found for _, found in values]
     return decide(pairs.kind, pairs.scored, truths, predicted, options.labels, options.pred_labels, options.regions)
@@ -196,8 +196,8 @@ def _calibration_files(scored: list[Scored]) -> dict[str, str | bytes]:
     ]
     rows = [row for one in scored for row in one.rows]
     return {
-        "threshold_curve.csv": _csv(curve),
-        "triage.csv": _csv(triage),
+        "threshold_curve.csv": to_csv(curve),
+        "triage.csv": to_csv(triage),
         "calibration.json": to_json(calibration_summary(found, rows)),
     }
 
@@ -218,11 +218,3 @@ def _overlay(pairs: list[Pair], rows: list[dict[str, Any]], meaning: Meaning) ->
 
 def _flat(others: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return [row for rows in others.values() for row in rows]
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from autoconf.errors import AutoconfError
-from autoconf.inspect.volumes import check_same_grid, read_channels, read_grid, read_volume
+from autoconf.errors import AutoconfError, DataError
+from autoconf.inspect.volumes import check_same_grid, read_channels, read_volume
+from autoconf.pool import in_order
 from autoconf.score.masks import WT, Labels, Meaning, read_prediction, read_truth
 from autoconf.score.metrics import METRICS, score_masks
 from autoconf.score.pairs import Pair
@@ -19,7 +18,6 @@ from autoconf.score.probabilities import Calibration, calibrate
 from autoconf.score.references import Atlas, flair_threshold
 
 DIGITS = 6  # of what is written
-T = TypeVar("T")
 Row = dict[str, Any]
 
 
@@ -73,24 +71,9 @@ def score_case(task: Task, pair: Pair) -> Scored:
     return Scored(rows, references, calibration)
 
 
-def in_processes(function: Callable[[Pair], T], pairs: Sequence[Pair], jobs: int) -> Iterator[T]:
-    """function(pair) for each pair, in order, by `jobs` processes; with one job in this process."""
-    if jobs <= 1 or len(pairs) < 2:
-        yield from map(function, pairs)
-        return
-    with ProcessPoolExecutor(min(jobs, len(pairs))) as pool:
-        futures = [pool.submit(function, pair) for pair in pairs]
-        try:
-            for future in futures:
-                yield future.result()
-        finally:  # the reader stopped, or a case failed: do not begin what nobody waits for
-            for future in futures:
-                future.cancel()
-
-
 def score_cases(task: Task, pairs: Sequence[Pair], jobs: int) -> Iterator[Scored]:
     """Every case scored, in order."""
-    return in_processes(partial(score_case, task), pairs, jobs)
+    return in_order(score_case, [(task, pair) for pair in pairs], jobs)
 
 
 def _row(pred: np.ndarray, truth: np.ndarray, labels: Labels) -> Row:
@@ -136,10 +119,12 @@ def _probability(pair: Pair, truth: Labels) -> np.ndarray:
     path = pair.probability or ""
     try:
         volume = read_volume(path)
-    except AutoconfError:
-        read_grid(path, (0,))  # says what is wrong, unless it has four axes
+    except DataError as error:
+        if error.kind != "not-3d":
+            raise
         volume = read_channels(path, (0,))[0]
     check_same_grid(volume, truth.volume)
     if volume.data.min() < 0 or volume.data.max() > 1:
         raise AutoconfError(f"{path}: holds values outside 0 to 1, so it is no probability. Remove or correct it.")
-    return volume.data
+    # Thresholds are compared in the map's own type, and an integer cannot hold them.
+    return volume.data if volume.data.dtype.kind == "f" else volume.data.astype(np.float32)

@@ -114,7 +114,7 @@ def decide(
     if not names:
         raise AutoconfError(f"no region to score: the truth has {', '.join(sorted(set().union(*known)))}, not wt.")
     if wanted != "auto":
-        asked = tuple(wanted.replace(" ", "").split(","))
+        asked = tuple(dict.fromkeys(wanted.replace(" ", "").split(",")))
         missing = [name for name in asked if name not in names]
         if missing:
             raise AutoconfError(

@@ -62,8 +62,7 @@ def read_shown(
     image, true = read_volume(pair.flair or ""), read_truth("volumes", pair)
     pred = read_prediction("volumes", pair, true)
     check_same_grid(true.volume, image)
-    flair = nibabel.as_closest_canonical(nibabel.Nifti1Image(image.data, image.affine))
     to_ras = nibabel.io_orientation(image.affine)
     masks = true.region(meaning.of_truth(pair.case, region)), pred.region(meaning.of_prediction(pair.case, region))
-    truth, found = (nibabel.apply_orientation(mask, to_ras) for mask in masks)
-    return np.asanyarray(flair.dataobj), truth, found, flair.header.get_zooms()[:3]
+    flair, truth, found = (nibabel.apply_orientation(array, to_ras) for array in (image.data, *masks))
+    return flair, truth, found, tuple(image.grid.spacing)

@@ -55,7 +55,6 @@ class Atlas:
 
     share: np.ndarray
     threshold: float
-    cases: int
 
     def predict(self, head: np.ndarray, affine: np.ndarray) -> np.ndarray:
         """The atlas laid over a head: boolean, in the head's own array order. affine: (4, 4), voxel -> mm, RAS+."""
@@ -94,7 +93,7 @@ def make_atlas(pairs: Iterable[Pair], of_truth: dict[str, tuple[int, ...] | None
         return None
     share = np.asarray(np.mean(masks, axis=0, dtype=np.float32))
     dice = {t: np.mean([overlap(share >= t, mask).dice for mask in masks]) for t in THRESHOLDS}
-    return Atlas(share, max(dice, key=lambda t: dice[t]), len(masks))
+    return Atlas(share, max(dice, key=lambda t: dice[t]))
 
 
 def some_of(pairs: Sequence[Pair]) -> list[Pair]:

@@ -26,10 +26,10 @@ FREE_BYTES = 10_000_000  # up to which the ratio does not matter
 CHUNK = 1 << 20
 
 
-def write(path: Path, top: str, files: Mapping[str, bytes | Path]) -> None:
+def write(path: Path, top: str, files: Mapping[str, Path]) -> None:
     """A zip of `top/name` for every file, whole or not at all; the same bytes for the same files, on any machine.
 
-    files: name, with / between folders -> content, or the file that holds it. Nothing is compressed: another zlib would
+    files: name, with / between folders -> the file that holds its content. Nothing is compressed: another zlib would
     pack otherwise, and weights hardly shrink.
     """
     partial = path.with_name(path.name + ".partial")
@@ -40,13 +40,8 @@ def write(path: Path, top: str, files: Mapping[str, bytes | Path]) -> None:
                 entry = zipfile.ZipInfo(f"{top}/{name}", EPOCH)
                 entry.external_attr = (stat.S_IFREG | 0o644) << 16
                 entry.create_system = 3  # unix, wherever it is written
-                content = files[name]
-                with archive.open(entry, "w") as target:
-                    if isinstance(content, bytes):
-                        target.write(content)
-                    else:
-                        with open(content, "rb") as source:
-                            shutil.copyfileobj(source, target, CHUNK)
+                with archive.open(entry, "w") as target, open(files[name], "rb") as source:
+                    shutil.copyfileobj(source, target, CHUNK)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -41,7 +41,7 @@ def submit(
         raise AutoconfError(f"--executor is '{executor}'. It must be one of {', '.join(EXECUTORS)}.")
     _check_command(command)
     options = parse_options(set)
-    check_out(folder)
+    check_out(folder, flag="--folder")
     home = Path(os.path.abspath(folder))
     jobs = submit_workers(command, workers, home, executor, options)
     for job in jobs:
@@ -52,9 +52,9 @@ def submit(
 
 def _check_command(command: list[str]) -> None:
     """Refuse a mistyped command now, not hours later in a job."""
-    from autoconf.__main__ import VERBS, check_words
+    from autoconf.__main__ import OF_EVERY_VERB, VERBS, check_words
 
-    verb, *words = command or [""]
+    verb, *words = [word for word in command if word not in OF_EVERY_VERB] or [""]
     known = [name for name in VERBS if name != "submit"]
     if verb not in known:
         raise AutoconfError(f"no verb '{verb}' to submit. Write one after `--`: {', '.join(known)}.")

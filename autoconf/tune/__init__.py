@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -79,15 +80,16 @@ def tune(
 
     if preset:
         sampler = "grid"
-    to, choices, heading, found = read_search(work, bundle, network, plan, set, space, preset, stages)
+    to, choices, heading, found = read_search(bundle, network, plan, set, space, preset, stages)
     check_sampler(sampler, found)
     for name, value, least in (("trials", trials, 1), ("seeds", seeds, 0), ("jobs", jobs, 1), ("seed", seed, 0)):
         if value < least:
             raise AutoconfError(f"--{name} is {value}. It must be at least {least}.")
-    seconds = parse_time(timeout) if timeout else None
-    check_out_file(out, "tuned.yaml")
+    seconds = parse_time(timeout, "--timeout") if timeout else None
+    if not join:  # who helps writes none
+        check_out_file(out, "tuned.yaml")
     home = Path(os.path.abspath(folder or os.path.join(work, "tune")))
-    check_out(str(home))
+    check_out(str(home), flag="--folder")
     load_optuna()
     search = Search(home, work, to, choices, heading, found, sampler, trials, seeds, seed, storage, {})
     search = replace(search, content=read_content(work, to, choices, search.fold))
@@ -99,13 +101,21 @@ def tune(
     if join:
         _help(search, worker)
         return
-    words = ["tune", work, f"--bundle={bundle}", f"--trials={trials}", f"--seed={seed}", f"--folder={home}"]
-    flags = {"plan": plan, "network": network, "space": space, "preset": preset, "sampler": sampler}
-    flags |= {"timeout": timeout, "storage": storage}
-    words += [f"--{name}={value}" for name, value in flags.items() if value] + ["--stages"] * stages
-    words += [f"--set={word}" for word in set]
+    flags: dict[str, object] = {
+        "bundle": bundle,
+        "plan": plan,
+        "network": network,
+        "space": space,
+        "preset": preset,
+        "sampler": sampler,
+    }
+    flags |= {"trials": trials, "seeds": seeds, "seed": seed}
+    command = ["tune", work, *(f"--{name}={value}" for name, value in flags.items() if value != "")]
+    command += ["--stages"] * stages + [f"--set={word}" for word in set]
+    words = [*command, f"--folder={home}"]
+    words += [f"--{name}={value}" for name, value in (("timeout", timeout), ("storage", storage)) if value]
     with _helpers(jobs, devices, search, words):
-        _lead(search, worker, out)
+        _lead(search, worker, out, shlex.join(["autoconf", *command]))
 
 
 def _worker(devices: Sequence[str], index: int, seconds: float | None) -> Worker:
@@ -139,8 +149,8 @@ def _help(search: Search, worker: Worker) -> None:
             print("the time is up; the same command goes on", file=sys.stderr, flush=True)
 
 
-def _lead(search: Search, worker: Worker, out: str) -> None:
-    """Search, confirm, write."""
+def _lead(search: Search, worker: Worker, out: str, command: str) -> None:
+    """Search, confirm, write. command: what was asked for, without where it is kept and for how long."""
     from autoconf.tune.confirm import confirm, to_confirm
     from autoconf.tune.result import write
     from autoconf.tune.search import TimeUp, best_of, trials
@@ -149,7 +159,7 @@ def _lead(search: Search, worker: Worker, out: str) -> None:
         finished = _work(search, worker)
     except KeyboardInterrupt:
         if trials(search):
-            write(search, trials(search), None, out, finished=False)
+            write(search, trials(search), None, out, command, finished=False)
         raise
     found = trials(search)
     if best_of(found) is None:
@@ -163,7 +173,7 @@ def _lead(search: Search, worker: Worker, out: str) -> None:
             verdict = confirm(search, worker, best)
         except TimeUp:
             print("the time is up before the best was confirmed; the same command goes on", file=sys.stderr)
-    write(search, found, verdict, out, finished)
+    write(search, found, verdict, out, command, finished)
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ class Run:
 def to_confirm(search: Search) -> Trial | None:
     """The best of all trials, if it is to be compared with the plan as it was."""
     best = best_of(trials(search))
-    return best if best and search.seeds and best.settings != search.default() else None
+    return best if best and search.seeds and changed(best.settings, search) else None
 
 
 def runs_of(search: Search, best: Trial) -> list[tuple[Run, Run]]:

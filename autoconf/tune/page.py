@@ -29,7 +29,7 @@ def page(
         _verdict(search, found, verdict, finished),
         Section("history", "Trial by trial", _charts([history(found), learning_curves(found)])),
         Section("slices", "Each setting against Dice", _slices(search, found)),
-        Section("importance", "What mattered", _importance(search, importances)),
+        Section("importance", "What mattered", _importance(importances)),
         Section("parallel", "All settings together", parallel(search.space.params, found)),
         Section("trials", "Trials", _trials(search, found)),
     ]
@@ -101,7 +101,7 @@ def _slices(search: Search, found: Sequence[Trial]) -> str:
     )
 
 
-def _importance(search: Search, importances: Sequence[dict[str, float]]) -> str:
+def _importance(importances: Sequence[dict[str, float]]) -> str:
     known = [(stage, shares) for stage, shares in enumerate(importances) if shares]
     if not known:
         return paragraph("Fewer than ten trials in full, or one setting only: nothing can be said of what mattered.")

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-import shlex
 from dataclasses import asdict
 from typing import Any
 
-from autoconf.output import table, write_files
+from autoconf.output import table, to_csv, write_files
 from autoconf.plan.file import render
 from autoconf.plan.rules import Choice
 from autoconf.tune.confirm import Verdict
 from autoconf.tune.page import page
 from autoconf.tune.search import COMPLETE, FAILED, PRUNED, Trial, best_of
-from autoconf.tune.settings import Search
+from autoconf.tune.settings import Search, changed
 from autoconf.tune.study import Study
 
 FEW_SHOWN = 5  # trials on the screen
 
 
-def write(search: Search, found: list[Trial], verdict: Verdict | None, out: str, finished: bool) -> None:
-    """Write all of it, and print the best trials and the verdict. finished: all trials are over."""
+def write(search: Search, found: list[Trial], verdict: Verdict | None, out: str, command: str, finished: bool) -> None:
+    """Write all of it, and print the best trials and the verdict.
+
+    command: that searches in the same way, for the head of the file. finished: all trials are over.
+    """
     importances = _importances(search)
     summary = _summary(search, found, verdict, importances, finished)
     files: dict[str, str | bytes] = {
@@ -34,19 +34,19 @@ def write(search: Search, found: list[Trial], verdict: Verdict | None, out: str,
     write_files(str(search.folder), files)
     best = best_of(found)
     if best is not None:
-        text = tuned_file(search, found, best, verdict)
+        text = tuned_file(search, found, best, verdict, command)
         write_files(os.path.dirname(os.path.abspath(out)), {os.path.basename(out): text})
     _print(search, found, verdict, out if best else "")
 
 
-def tuned_file(search: Search, found: list[Trial], best: Trial, verdict: Verdict | None) -> str:
+def tuned_file(search: Search, found: list[Trial], best: Trial, verdict: Verdict | None, command: str) -> str:
     """The plan with the best trial's values in it: an override file that takes the plan's place."""
     default = default_trial(search, found)
     told = f"trial {best.number} of {len(found)}: validation Dice {best.dice:.4f} after {best.epochs} epochs"
     if default is not None and default is not best:
         told += f" (as planned: {default.dice:.4f})" if default.dice is not None else f" (as planned: {default.state})"
     heading = [
-        _command(search),
+        command,
         told,
         *at_the_ends(search, best),
         verdict.words() if verdict else "Not confirmed with other seeds and folds.",
@@ -104,15 +104,14 @@ def _summary(
 
 def _csv(search: Search, found: list[Trial]) -> str:
     keys = [param.key for param in search.space.params]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "stage", "state", "dice", "best_epoch", "epochs", "seconds", *keys, "reason"])
+    columns = ["trial", "stage", "state", "dice", "best_epoch", "epochs", "seconds", *keys, "reason"]
+    rows = []
     for trial in found:
         values = [trial.settings.get(key, search.value(key)) for key in keys]
         dice = "" if trial.dice is None else trial.dice
         head = [trial.number, trial.stage, trial.state, dice, trial.best_epoch or "", trial.epochs, trial.seconds]
-        writer.writerow([*head, *values, trial.reason])
-    return text.getvalue()
+        rows.append(dict(zip(columns, [*head, *values, trial.reason], strict=True)))
+    return to_csv(rows, columns)
 
 
 def _print(search: Search, found: list[Trial], verdict: Verdict | None, out: str) -> None:
@@ -130,7 +129,7 @@ def _print(search: Search, found: list[Trial], verdict: Verdict | None, out: str
         print(line)
     if verdict:
         print(verdict.words())
-    elif done and done[0].settings == search.default():
+    elif done and not changed(done[0].settings, search):
         print("The plan as it is was the best trial: nothing to confirm.")
     elif done:
         print("The best was not confirmed: one validation fold, used to choose, flatters what it chose.")
@@ -138,7 +137,3 @@ def _print(search: Search, found: list[Trial], verdict: Verdict | None, out: str
         print(f"\nwrote  {out}")
     for name in ("trials.csv", "result.json", "report.html"):
         print(f"       {search.folder / name}")
-
-
-def _command(search: Search) -> str:
-    return shlex.join(["autoconf", "tune", search.work, "--bundle", search.bundle.name, "--sampler", search.sampler])

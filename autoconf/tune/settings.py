@@ -87,7 +87,7 @@ class Search:
 
 
 def read_search(
-    work: str, bundle: str, network: str, plan: str, words: tuple[str, ...], space: str, preset: str, stages: bool
+    bundle: str, network: str, plan: str, words: tuple[str, ...], space: str, preset: str, stages: bool
 ) -> tuple[Bundle, dict[str, Choice], list[str], Space]:
     """Read and check what the flags name. Raises AutoconfError."""
     heading, choices = read(plan) if plan else ([], {})

@@ -38,10 +38,11 @@ def find_scans(root: str, layout: str = "auto") -> list[Found]:
     claimed: set[str] = set()
     for name in LAYOUTS if layout == "auto" else [layout]:
         found = importlib.import_module(f"autoconf.inspect.layouts.{name}").find(root)
-        if found and not all(claimed.intersection(scan.files) for scan in found.scans):
+        if found and not all(claimed.intersection(map(os.path.normpath, scan.files)) for scan in found.scans):
             _refuse_twice(found)
             recognised.append(_with_sides(root, found))
-            claimed.update(found.others, *(scan.files for scan in found.scans))
+            for files in (found.others, *(scan.files for scan in found.scans)):
+                claimed.update(map(os.path.normpath, files))
     return recognised
 
 
