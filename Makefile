@@ -29,7 +29,7 @@ demo: $(VENV)/.installed
 	@echo "The report is demo/report.html, its scores are in demo/scores. Synthetic data: the scores mean nothing for patients."
 
 test: $(VENV)/.installed
-	$(PY) -m pytest -n auto --dist loadfile
+	$(PY) -m pytest -n auto --dist loadfile -m "not long"
 
 # The report in a real browser, headless Chromium, without a network.
 test-browser: browser $(VENV)/.installed-browser
@@ -48,9 +48,11 @@ label/.venv/.installed: label/install.sh label/constraints.txt constraints.txt
 	label/.venv/bin/python -m pip install --quiet --constraint constraints.txt pytest
 	touch $@
 
-# Kills at moments drawn by chance, a long training that must grow nothing, a server that many ask at once.
+# Kills at moments drawn by chance, a long training that must grow nothing, a server that many ask at once, whole chains with
+# the real bundle.
 test-long: $(VENV)/.installed label/.venv/.installed
 	$(PY) -m pytest -s tests_long
+	$(PY) -m pytest tests -m long
 	label/.venv/bin/python -m pytest tests_label -m long
 
 # All tests that keep a promise, and the table of docs/robustness.md that says what they measured.

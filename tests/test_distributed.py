@@ -241,7 +241,7 @@ def kill_one(job: Job, out: Path, rank: int) -> None:
     os.kill(job.workers()[rank], signal.SIGKILL)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
 @GOES_ON
 def test_a_killed_process_ends_the_job_in_one_line_and_the_job_can_go_on(plan, pair, tmp_path, rank):
     words = ("--output_dir", tmp_path)
@@ -274,6 +274,7 @@ def free_port() -> int:
         return there.getsockname()[1]
 
 
+@pytest.mark.long
 def test_two_nodes_train_as_one_and_survive_the_loss_of_a_process(plan, pair, tmp_path):
     """Each node counts its own restarts: the one that lost nothing counts none, and must go on all the same."""
     launcher = ("--nnodes=2", "--nproc_per_node=1", "--max_restarts=2", "--rdzv_id=test", "--rdzv_backend=c10d")

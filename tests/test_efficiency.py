@@ -368,6 +368,7 @@ def test_other_data_and_other_settings_are_refused(job, slices, tmp_path, capsys
 # The real bundle
 
 
+@pytest.mark.long
 def test_the_real_bundle_goes_through_the_whole_chain(volumes, small, tmp_path):
     """Both pre-trainings, with two labelled patients. The files of the test cases are gone: nobody may ask for them."""
     shutil.copytree(volumes.folder, tmp_path / "data")

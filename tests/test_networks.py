@@ -20,6 +20,7 @@ from autoconf.plan.bundle import read_bundle
 from autoconf.plan.memory import network_step
 
 NETWORKS = sorted(path.stem for path in (UNETR3D / "configs" / "networks").glob("*.yaml"))
+SLOW_APART = [pytest.param(name, marks=pytest.mark.long) if name == "swin_unetr" else name for name in NETWORKS]
 STEP = {"dynunet": 16, "mednext": 16, "segresnet": 16, "swin_unetr": 32, "unetr": 16}  # voxels
 SCRIPT = ("segresnet", "unetr")
 TRACE_ONLY = {  # network -> where TorchScript stops, in its own words; its configs say so too
@@ -64,7 +65,7 @@ def test_the_step_of_its_patches_is_found_by_trying(network):
     assert network_step(bundle.configs, bundle.channels) == STEP[network]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", SLOW_APART)
 def test_a_network_plans_trains_a_step_and_segments(network, volumes, tmp_path, monkeypatch, capsys):
     """The planned patch is used as it is; only the schedule is cut short, and one volume of each side is taken."""
     out = tmp_path / "plan.yaml"
@@ -94,7 +95,7 @@ def test_a_network_plans_trains_a_step_and_segments(network, volumes, tmp_path, 
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the patch's size is meant to be fixed
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", SLOW_APART)
 def test_a_network_in_use_gives_one_tensor_and_exports(network):
     """Also DynUNet, which gives a stack of heads while it trains."""
     side = max(32, 2 * STEP[network])

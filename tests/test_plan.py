@@ -120,7 +120,7 @@ def test_a_gpu_plan_keeps_1_mm_and_fills_the_memory():
     assert 0.7 * GPU.memory < step.total(plan["batch_size"], "cuda") <= GPU.memory
 
 
-@pytest.mark.parametrize("network", ["unetr", "swin_unetr"])
+@pytest.mark.parametrize("network", ["unetr", pytest.param("swin_unetr", marks=pytest.mark.long)])
 def test_more_memory_never_gives_a_smaller_patch_as_it_is_counted(network):
     """With the real count, where test_plan_rules.py has a formula; Swin's windows do not grow evenly."""
     bundle = read_bundle(str(UNETR3D), network)
@@ -415,6 +415,7 @@ def test_a_plan_that_has_no_file_to_go_to_is_refused_before_the_work(volumes, tm
     assert_refused(plan(volumes.work, "", "--memory", "4GB"), "--out is empty")
 
 
+@pytest.mark.long
 def test_a_plan_for_a_time_is_measured_on_the_device(volumes, tmp_path):
     done = plan(volumes.work, tmp_path / "plan.yaml", "--time", "30min", "--memory", "4GB", "--network", "segresnet")
     assert done.returncode == 0, done.stderr

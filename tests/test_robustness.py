@@ -255,6 +255,7 @@ def test_the_device_that_measured_is_the_one_written_down(monkeypatch, volumes, 
 
 
 @pytest.mark.skipif(not real_data("brats"), reason="no real cases: set SEG_DATA")
+@pytest.mark.long
 def test_the_pipeline_gives_a_slice_first_scan_the_same_dice():
     program = f"""
 from benchmarks import changes, robustness

@@ -410,6 +410,7 @@ def real(tmp_path) -> Callable[..., str]:
     return search
 
 
+@pytest.mark.long
 def test_a_search_with_the_real_bundle(real, volumes, small, tmp_path):
     said = real(volumes.work, UNETR3D, "--plan", small, "--seeds", 1, *BEATEN)
     found = json.loads((tmp_path / "tune" / "result.json").read_text())
