@@ -15,19 +15,23 @@ from autoconf.errors import AutoconfError
 T = TypeVar("T")
 
 
-def in_order(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[T]:
+def in_order(
+    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], jobs: int, start: str | None = "spawn"
+) -> Iterator[T]:
     """function(*task) of each task, with processes if jobs > 1, never more than 2 * jobs results ahead of the reader.
 
     Not threads: half of the work is numpy's counting and selecting, which holds the interpreter's lock. What the
     function raises is raised here. Raises AutoconfError if a process was ended from outside.
+    start: how processes begin: "spawn" is the same on every system, and copies no lock while it is held; None is the
+    system's own way, which on Linux begins at once and needs no `if __name__ == "__main__"` of a script.
     """
     jobs = min(jobs, len(tasks))
     if jobs <= 1:
         yield from (function(*task) for task in tasks)
         return
     ahead: deque[Future] = deque()
-    spawn = multiprocessing.get_context("spawn")  # the same on every system, and no lock is copied while it is held
-    with ProcessPoolExecutor(jobs, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    context = multiprocessing.get_context(start)
+    with ProcessPoolExecutor(jobs, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
             for task in tasks:
                 ahead.append(pool.submit(function, *task))

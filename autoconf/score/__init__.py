@@ -142,7 +142,7 @@ def _meaning(pairs: Pairs, options: _Options) -> Meaning:
     from autoconf.score.cases import values_of
     from autoconf.score.masks import decide
 
-    look = in_order(values_of, [(pairs.kind, pair) for pair in pairs.scored], options.jobs)
+    look = in_order(values_of, [(pairs.kind, pair) for pair in pairs.scored], options.jobs, None)
     values = list(progress(look, len(pairs.scored), "reading masks"))
     truths, predicted = [true for true, _ in values], [found for _, found in values]
     return decide(pairs.kind, pairs.scored, truths, predicted, options.labels, options.pred_labels, options.regions)

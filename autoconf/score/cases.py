@@ -73,7 +73,7 @@ def score_case(task: Task, pair: Pair) -> Scored:
 
 def score_cases(task: Task, pairs: Sequence[Pair], jobs: int) -> Iterator[Scored]:
     """Every case scored, in order."""
-    return in_order(score_case, [(task, pair) for pair in pairs], jobs)
+    return in_order(score_case, [(task, pair) for pair in pairs], jobs, None)
 
 
 def _row(pred: np.ndarray, truth: np.ndarray, labels: Labels) -> Row:
