@@ -35,9 +35,11 @@ def train(home: Path, out: Path, *words: object) -> subprocess.Popen:
     return started("training", "--config_file", files, *more, log=out / "log.txt")
 
 
-def look(pid: int) -> tuple[float, int, int]:
-    """Resident memory in MB, open files, threads."""
+def look(pid: int) -> tuple[float, int, int] | None:
+    """Resident memory in MB, open files, threads; None of a process that has just ended."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    if "VmRSS" not in status:
+        return None
     return int(status["VmRSS"].split()[0]) / 1e3, len(list(Path(f"/proc/{pid}/fd").iterdir())), int(status["Threads"])
 
 
@@ -49,8 +51,8 @@ def test_two_hundred_epochs_grow_nothing(tmp_path, record_property):
     while process.poll() is None:
         table = tmp_path / "run" / "progress.csv"
         epoch = len(table.read_text().splitlines()) - 1 if table.exists() else 0
-        if epoch >= EPOCHS // 4 and process.poll() is None:  # by then all that is made once has been made
-            seen.append((epoch, *look(process.pid)))
+        if epoch >= EPOCHS // 4 and (found := look(process.pid)):  # by then all that is made once has been made
+            seen.append((epoch, *found))
         time.sleep(0.5)
     assert process.returncode == 0, (tmp_path / "run" / "log.txt").read_text()[-2000:]
     early = [row for row in seen if row[0] < EPOCHS // 2]
