@@ -11,6 +11,7 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,11 @@ LOADED = ["torch", "ignite", "monai.bundle", "matplotlib.figure", "tensorboard",
 SERVER = multiprocessing.get_context("forkserver")
 # One thread each: two programs on two cores then do not wait for each other. The server's libraries read it, once.
 ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def hears_ctrl_c() -> None:
+    """For `preexec_fn`: a shell that starts tests in the background lets them, and all they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run_module(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from helpers_bundles import REPO, STAND_IN, UNETR3D, write_yaml
-from helpers_processes import run_module
+from helpers_processes import hears_ctrl_c, run_module
 
 KEYS = {
     "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
@@ -54,7 +54,12 @@ class Home:
     @contextlib.contextmanager
     def started(self, *words: object, seconds: float = 0.15) -> Iterator[subprocess.Popen]:
         process = subprocess.Popen(
-            self.command(*words), cwd=self.folder, env=self.env(seconds), stderr=subprocess.PIPE, text=True
+            self.command(*words),
+            preexec_fn=hears_ctrl_c,
+            cwd=self.folder,
+            env=self.env(seconds),
+            stderr=subprocess.PIPE,
+            text=True,
         )
         try:
             yield process

@@ -23,7 +23,7 @@ import pytest
 import torch
 import yaml
 from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, run_bundle, write_yaml
-from helpers_processes import run_module
+from helpers_processes import hears_ctrl_c, run_module
 
 from autoconf.__main__ import main
 from autoconf.jobs.places import Place
@@ -51,6 +51,7 @@ class Work:
     def start(self, *words: object, bundle: Path = UNETR3D, **env: object) -> subprocess.Popen:
         process = subprocess.Popen(
             [sys.executable, "-m", "autoconf", *self.words(*words, bundle=bundle)],
+            preexec_fn=hears_ctrl_c,
             env=self.env(**env),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
