@@ -75,7 +75,8 @@ def copies_apart(subject: Subject) -> Outcome:
     else:
         from autoconf.inspect.images import Image, copies, read_images
 
-        images = [image for image in read_images(root_of(subject), names) if isinstance(image, Image)]
+        root = root_of(subject, read_list(subject))
+        images = [image for image in read_images(root, names) if isinstance(image, Image)]
         place = {name: index for index, name in enumerate(names)}
         pairs = [(place[images[a].case], place[images[b].case]) for a, b in sum(copies(images), [])]
     apart = [(cases[a], cases[b]) for a, b in pairs if None not in (cases[a].side, cases[b].side)]

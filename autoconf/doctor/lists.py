@@ -51,15 +51,15 @@ def read_list(subject: Subject) -> dict[str, Any]:
         raise AutoconfError(f"{subject.datalist}: not a datalist ({said}). `autoconf inspect` makes one.") from None
 
 
-def root_of(subject: Subject) -> str:
-    """The folder that the datalist's paths begin in: its own where it names none."""
-    return read_list(subject).get("dataset_dir") or os.path.dirname(os.path.abspath(subject.datalist))
+def root_of(subject: Subject, content: dict[str, Any]) -> str:
+    """The folder that the paths of the datalist, which holds `content`, begin in: its own where it names none."""
+    return content.get("dataset_dir") or os.path.dirname(os.path.abspath(subject.datalist))
 
 
 def read_cases(subject: Subject) -> list[Listed]:
     """All cases of the datalist, in its order: training, testing, unlabelled."""
     content = read_list(subject)
-    root = root_of(subject)
+    root = root_of(subject, content)
     return [_listed(content, section, item, root) for section in SECTIONS for item in content.get(section, [])]
 
 
