@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers_bundles import PSEUDO2D, run_bundle, write_yaml
+from helpers_bundles import PSEUDO2D, TINY, run_bundle, write_yaml
 from hypothesis import HealthCheck, settings
 
 from autoconf.inspect import inspect
@@ -51,7 +51,7 @@ def slices(tmp_path_factory) -> Data:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Path:
-    """An override file, as a plan is, for those volumes: a UNETR of one 32-voxel patch and one short epoch."""
+    """An override file, as a plan is, for those volumes: a tiny UNETR, one 32-voxel patch and one short epoch."""
     return write_yaml(
         tmp_path_factory.mktemp("small") / "small.yaml",
         {
@@ -62,6 +62,7 @@ def small(tmp_path_factory) -> Path:
             "max_epochs": 1,
             "num_workers": 0,
             "device": "cpu",
+            **TINY,
         },
     )
 

@@ -18,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
@@ -25,6 +26,7 @@ LOADED = ["torch", "ignite", "monai.bundle", "matplotlib.figure", "tensorboard",
 SERVER = multiprocessing.get_context("forkserver")
 # One thread each: two programs on two cores then do not wait for each other. The server's libraries read it, once.
 ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+NOTHING: Mapping[str, str] = {}
 
 
 def hears_ctrl_c() -> None:
@@ -36,24 +38,31 @@ def run_module(
     module: str, words: Sequence[str], cwd: Path | None, env: Mapping[str, str], timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """`python -W ignore -m MODULE WORDS` with its exit status, stdout and stderr. env: beside this process's own."""
-    with mock.patch.dict(os.environ, ALONE):
-        SERVER.set_forkserver_preload(LOADED)
-        forkserver.ensure_running()
-    command = [module, *words]
     with tempfile.TemporaryDirectory(prefix="program_") as home:
         files = [Path(home) / "stdout", Path(home) / "stderr"]
-        environment = {**os.environ, **ALONE, **env}
-        process = SERVER.Process(target=_be, args=(module, command, str(cwd or Path.cwd()), environment, files))
-        process.start()
+        process = start_module(module, words, files, cwd, env)
         process.join(timeout)
         if process.is_alive():
             process.kill()
-            raise subprocess.TimeoutExpired(command, timeout)
+            raise subprocess.TimeoutExpired([module, *words], timeout)
         texts = [path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in files]
-    return subprocess.CompletedProcess(command, process.exitcode or 0, *texts)
+    return subprocess.CompletedProcess([module, *words], process.exitcode or 0, *texts)
 
 
-def _be(module: str, command: list[str], cwd: str, environment: dict[str, str], files: list[Path]) -> None:
+def start_module(
+    module: str, words: Sequence[str], files: Sequence[Path], cwd: Path | None = None, env: Mapping[str, str] = NOTHING
+) -> BaseProcess:
+    """That program, under way. files: what it says on stdout and on stderr is appended to them; one may be both."""
+    with mock.patch.dict(os.environ, ALONE):
+        SERVER.set_forkserver_preload(LOADED)
+        forkserver.ensure_running()
+    environment = {**os.environ, **ALONE, **env}
+    process = SERVER.Process(target=_be, args=(module, [module, *words], str(cwd or Path.cwd()), environment, files))
+    process.start()
+    return process
+
+
+def _be(module: str, command: list[str], cwd: str, environment: dict[str, str], files: Sequence[Path]) -> None:
     """Become that program, in the fork."""
     for number, path in enumerate(files, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)

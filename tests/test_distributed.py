@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from helpers_bundles import UNETR3D, run_bundle, scripts, write_yaml
-from helpers_distributed import ALONE, PAIR, Job, finished, our_lines, rank_of, torchrun
+from helpers_bundles import TINY, UNETR3D, run_bundle, scripts, write_yaml
+from helpers_distributed import PAIR, Ended, Job, finished, our_lines, rank_of, ranks, torchrun, trained
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
@@ -30,8 +30,6 @@ EPOCHS, VALIDATED = 3, 3
 GOES_ON = pytest.mark.promise(
     "Resume", "Of several processes a killed one ends the job in one line, and the job can go on"
 )
-TINY = {f"network_def::{name}": value for name, value in (("feature_size", 4), ("hidden_size", 48), ("mlp_dim", 64))}
-TINY |= {"network_def::num_heads": 4}
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +66,17 @@ def plan(volumes, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(plan, tmp_path_factory) -> tuple[Path, Job]:
+def alone(plan, tmp_path_factory) -> tuple[Path, Ended]:
     """One process with batches of two: the same whole batches as the pair's."""
     out = tmp_path_factory.mktemp("alone")
-    return out, finished(ALONE, [*TRAIN, plan], out / "log", "--output_dir", out, "--batch_size", 2)
+    return out, trained(1, [*TRAIN, plan], out / "log", "--output_dir", out, "--batch_size", 2)
 
 
 @pytest.fixture(scope="module")
-def pair(plan, tmp_path_factory) -> tuple[Path, Job]:
+def pair(plan, tmp_path_factory) -> tuple[Path, Ended]:
     """Two processes with batches of one."""
     out = tmp_path_factory.mktemp("pair")
-    return out, finished(PAIR, [*TRAIN, plan], out / "log", "--output_dir", out)
+    return out, trained(2, [*TRAIN, plan], out / "log", "--output_dir", out)
 
 
 def numbers(out: Path) -> np.ndarray:
@@ -110,14 +108,14 @@ def test_only_the_first_process_speaks_and_writes_plain_weights(pair):
     assert our_lines(job.said) == []
 
 
-def evaluated(launcher: tuple[str, ...] | None, plan: Path, weights: Path, out: Path) -> dict[str, bytes]:
+def evaluated(processes: int | None, plan: Path, weights: Path, out: Path) -> dict[str, bytes]:
     """What an evaluation of the three cases writes: file -> content."""
     words = ("--checkpoint", weights / "model.pt", "--output_dir", out / "scores")
     own = write_yaml(out / "own.yaml", {k: v for k, v in ConfigParser.load_config_file(plan).items() if k in USED})
-    if launcher is None:
+    if processes is None:
         run_bundle(UNETR3D, "evaluating", ["evaluate.yaml", own], *words)
     else:
-        finished(launcher, [*EVALUATE, own], out / "log", *words, run_id="evaluating")
+        trained(processes, [*EVALUATE, own], out / "log", *words, run_id="evaluating")
     return {path.name: path.read_bytes() for path in (out / "scores").iterdir()}
 
 
@@ -128,7 +126,7 @@ def test_two_processes_evaluate_each_case_once_and_write_what_one_does(plan, pai
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     one = evaluated(None, plan, pair[0], tmp_path / "one")
-    two = evaluated(PAIR, plan, pair[0], tmp_path / "two")
+    two = evaluated(2, plan, pair[0], tmp_path / "two")
     assert len([name for name in one if name.endswith(".nii.gz")]) == VALIDATED
     assert len(one["dice_raw.csv"].splitlines()) == VALIDATED + 1
     assert two == one  # masks and tables, to the byte
@@ -179,8 +177,8 @@ def test_more_processes_than_cases_are_refused_in_one_line(plan, pair, tmp_path)
     Path(own["datalist"]).write_text(json.dumps({**datalist, "testing": datalist["testing"][:1]}))
     files = [*EVALUATE, write_yaml(tmp_path / "own.yaml", own)]
     words = ("--checkpoint", pair[0] / "model.pt", "--output_dir", tmp_path / "scores")
-    with torchrun(PAIR, files, tmp_path / "log", *words, run_id="evaluating") as job:
-        assert job.wait() != 0
+    job = ranks(2, files, tmp_path / "log", *words, run_id="evaluating")
+    assert job.status != 0
     assert our_lines(job.said) == ["unetr3d: 1 cases to score for 2 processes. Start no more than 1."], job.said
 
 
@@ -188,8 +186,8 @@ def test_processes_that_do_not_see_the_same_folder_are_refused_in_one_line(plan,
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "resume.pt").write_bytes((pair[0] / "resume_previous.pt").read_bytes())
     words = ("--output_dir", f"$'{tmp_path}/' + str(@distributed.rank)", "--resume", True)
-    with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", *words) as job:
-        assert job.wait() != 0
+    job = ranks(2, [*TRAIN, plan], tmp_path / "log", *words)
+    assert job.status != 0
     (line,) = our_lines(job.said)
     assert "some processes begin with epoch 1, others with 3" in line and "--output_dir that all nodes share" in line
 
@@ -198,24 +196,24 @@ def test_a_loss_that_is_no_number_in_one_process_stops_all_in_one_line(plan, tmp
     """Only rank 1's loss is broken, in the only step of the epoch; only rank 0 speaks."""
     broken = ("--loss_function::lambda_dice", "$[0.5, float('nan')][@distributed.rank]")
     broken += ("--crops_per_case", 1, "--batch_size", 2)
-    with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path, *broken) as job:
-        assert job.wait() != 0
+    job = ranks(2, [*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path, *broken)
+    assert job.status != 0
     (line,) = our_lines(job.said)
     assert "the gradient is no number in step 1 (epoch 1, cases" in line
     assert not (tmp_path / "resume.pt").exists()
 
 
 def test_what_all_processes_refuse_is_said_once(plan, tmp_path):
-    with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path, "--learning_rate", -1) as job:
-        assert job.wait() != 0
+    job = ranks(2, [*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path, "--learning_rate", -1)
+    assert job.status != 0
     (line,) = our_lines(job.said)
     assert "learning_rate is -1. It must be a number above 0" in line
 
 
 def test_what_one_process_alone_refuses_is_said_too(plan, tmp_path):
     words = ("--output_dir", tmp_path, "--dice_weight", "$[0.5, 2.0][@distributed.rank]")
-    with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", *words) as job:
-        assert job.wait() != 0
+    job = ranks(2, [*TRAIN, plan], tmp_path / "log", *words)
+    assert job.status != 0
     assert our_lines(job.said) == ["unetr3d: dice_weight is 2.0. It must be a number from 0 to 1."]
 
 

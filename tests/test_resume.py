@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from helpers_bundles import UNETR3D, assert_refused, run_bundle, scripts, write_yaml
+from helpers_processes import start_module
 
 from autoconf.report.read import read_progress
 
@@ -45,19 +44,17 @@ def uninterrupted(volumes, small, short, tmp_path_factory) -> Path:
 def kill_after_epoch(volumes, small, short, out: Path, epoch: int, workers: int = 0) -> None:
     """kill -9 of a training as soon as its table says that an epoch is done: the next one is under way, or soon."""
     files = [str(UNETR3D / "configs" / "train.yaml"), str(small), str(short)]
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
-    command += ["--datalist", str(volumes.datalist), "--output_dir", str(out), "--resume", "True"]
-    command += ["--num_workers", str(workers)]
-    process = subprocess.Popen(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    words = ["run", "training", "--config_file", str(files), "--datalist", str(volumes.datalist)]
+    words += ["--output_dir", str(out), "--resume", "True", "--num_workers", str(workers)]
+    process = start_module("monai.bundle", words, [out / "log", out / "log"])
     ends = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < ends:
+    while process.is_alive() and time.monotonic() < ends:
         if len(read_progress(str(out / "progress.csv"))[0]) >= epoch:
             break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, (out / "log").read_text()[-3000:]
 
 
 def same_weights(one: Path, other: Path) -> bool:
