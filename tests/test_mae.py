@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_bundles import UNETR3D, assert_refused, read_yaml, run_bundle, scripts
+from helpers_bundles import UNETR3D, assert_refused, read_yaml, run_bundle, scripts, write_yaml
 from ignite.engine import Engine
 from monai.networks.blocks.patchembedding import PatchEmbeddingBlock
 
@@ -149,6 +149,13 @@ def test_it_is_the_transformer_of_the_bundles_network():
 # Through the command line
 
 
+@pytest.fixture(scope="module")
+def small(small, tmp_path_factory) -> Path:
+    """The tiny transformer; of a UNETR's convolutions an autoencoder has none."""
+    words = {key: value for key, value in read_yaml(small).items() if key != "network_def::feature_size"}
+    return write_yaml(tmp_path_factory.mktemp("small") / "small.yaml", words)
+
+
 def pretrain(volumes, small, out: Path, *words: object, expect: int = 0):
     return run_bundle(
         *(UNETR3D, "training", ["train.yaml", "pretrain_mae.yaml", small]),
@@ -190,7 +197,7 @@ def test_fine_tuning_begins_with_the_whole_transformer(volumes, small, two_epoch
         *(UNETR3D, "training", ["train.yaml", "finetune.yaml", small], "--datalist", volumes.datalist),
         *("--output_dir", tmp_path, "--pretrained", two_epochs[0] / "model.pt", "--freeze_epochs", 1),
     )
-    assert "training: loaded 161 of 194 tensors, 82% of the weights; not in the file: encoder1 (3)" in done.stderr
+    assert "training: loaded 161 of 194 tensors" in done.stderr and "; not in the file: encoder1 (3)" in done.stderr
     assert "; in the file only: cls_token, mask_tokens, " in done.stderr and "another shape" not in done.stderr
     weights = torch.load(tmp_path / "model.pt", weights_only=True)
     began = torch.load(two_epochs[0] / "model.pt", weights_only=True)
