@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from autoconf.errors import AutoconfError
 from autoconf.plan import rules
 from autoconf.plan.patch import SLACK, coverage, fit_patch, legal_patches, min_side
+from autoconf.plan.rules import Choice
 
 brains = st.tuples(*[st.integers(20, 260)] * 3)
 jitters = st.tuples(*[st.integers(-3, 3)] * 3)
@@ -63,6 +66,10 @@ def test_the_target_spacing_is_nnunets(name):
     assert chosen == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_target_spacing_has_four_digits():
+    assert rules.target_spacing(np.array([[0.123456, 0.5, 0.48828125]]), np.array([[9, 9, 9]])) == (0.1235, 0.5, 0.4883)
+
+
 @given(spacings, shapes)
 def test_each_axis_of_the_spacing_lies_in_the_datas_range(spacings, shape):
     chosen = rules.target_spacing(np.array(spacings), np.array([shape] * len(spacings)))
@@ -79,7 +86,9 @@ def test_the_order_of_the_cases_does_not_matter_for_the_spacing(cases, data):
 
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])
 def test_a_spacing_that_is_no_length_is_refused(bad):
-    with pytest.raises(AutoconfError, match="not a positive number"):
+    with pytest.raises(
+        AutoconfError, match="^the fingerprint holds a spacing that is not a positive number. Run inspect"
+    ):
         rules.target_spacing(np.array([[1, 1, 1], [1, bad, 1]]), np.full((2, 3), 100))
 
 
@@ -109,6 +118,41 @@ def test_legal_patches_are_multiples_and_no_larger_than_the_brain(brain, step):
     for patch in found:
         assert all(n % step == 0 and low <= n < max(b, low) + step for n, b in zip(patch, brain, strict=True))
         assert math.prod(patch) <= math.prod(max(b, low) + SLACK * step for b in brain)
+
+
+def defined_patches(brain: tuple[int, ...], step: int) -> set[tuple[int, ...]]:
+    """By the definition, in whole numbers: sides of which each is a scaled one rounded to a step, for one scale.
+
+    A side of p voxels is n of them times a scale s, rounded down or up, if (p - step) / n < s < (p + step) / n; the
+    shortest one, to which others are lifted, also for any smaller s.
+    """
+    low, one = min_side(step), Fraction(1)
+    sides = [max(n, low) for n in brain]
+    most = math.prod(n + Fraction(step, 5) for n in sides)
+    found = set()
+    for patch in itertools.product(*[range(low, n + step, step) for n in sides]):
+        above = max(Fraction(0) if p == low else Fraction(p - step, n) for p, n in zip(patch, sides, strict=True))
+        below = min(Fraction(p + step, n) for p, n in zip(patch, sides, strict=True))
+        if above < min(below, one) and math.prod(patch) <= most:
+            found.add(patch)
+    return found
+
+
+def shown(patch: tuple[int, ...], brain: tuple[int, ...]) -> Fraction:
+    return Fraction(math.prod(map(min, patch, brain)), math.prod(brain))
+
+
+@given(brains, steps)
+def test_legal_patches_are_those_of_the_definition_the_largest_first_then_the_least_stretched(brain, step):
+    sides = tuple(max(n, min_side(step)) for n in brain)
+
+    def ratio(patch: tuple[int, ...]) -> Fraction:
+        ratios = [Fraction(p, n) for p, n in zip(patch, sides, strict=True)]
+        return max(ratios) / min(ratios)
+
+    expected = sorted(defined_patches(brain, step), key=lambda patch: (-shown(patch, sides), ratio(patch), patch))
+    assert legal_patches(brain, step) == expected
+    assert [coverage(patch, sides) for patch in expected] == [pytest.approx(float(shown(p, sides))) for p in expected]
 
 
 @given(brains, steps, budgets)
@@ -164,10 +208,13 @@ def test_a_patch_follows_the_brains_shape():
     assert fitted((200, 200, 24), 16, 1e12)[2] == 32  # thick slices: the third side stays at its least
     patch, too_large = fit_patch((140, 175, 138), 16, lambda p: math.prod(p) < 2e6)
     assert math.prod(patch) < 2e6 <= math.prod(too_large)
+    assert fit_patch((140, 175, 138), 16, lambda p: True) == ((144, 176, 128), None)
 
 
 def test_where_nothing_fits_the_smallest_is_named():
-    with pytest.raises(AutoconfError, match="64x64x64 voxels fits. Give more --memory"):
+    with pytest.raises(
+        AutoconfError, match="^not even a patch of 64x64x64 voxels fits. Give more --memory or --time.$"
+    ):
         fit_patch((100, 100, 100), 32, lambda patch: False)
 
 
@@ -179,7 +226,135 @@ def test_coarsening_shows_enough_of_the_brain_and_no_less_would(brain):
     assert factor == 1 or rules.CPU_PATCH_VOXELS * (factor - 1) ** 3 / math.prod(brain) < rules.MIN_COVERAGE
 
 
+def test_coarsening_stops_at_what_is_just_enough():
+    assert [rules.coarsening((100, 100, 100), voxels) for voxels in (250_000, 249_999, 31_250, 31_249)] == [1, 2, 2, 3]
+
+
 # Batch, windows, cache, schedule
+
+LARGE, SMALL = (100, 100, 100), (70, 70, 70)
+CHOICES = {  # what is asked -> the value, its reason, and what else was looked at
+    "a batch that the memory bounds": (
+        rules.batch_size(LARGE, 3, 1e9),
+        Choice(3, "3 fit the memory"),
+    ),
+    "a batch that the data bound": (
+        rules.batch_size(LARGE, 20, 80e6),
+        Choice(4, "the cap of 5% of the data's voxels allows 4"),
+    ),
+    "a batch of few data": (
+        rules.batch_size(LARGE, 20, 1e6),
+        Choice(2, "the cap of 5% of the data's voxels allows 2"),
+    ),
+    "the largest batch": (
+        rules.batch_size(LARGE, 20, 1e9),
+        Choice(8, "more than 8 gain nothing on few cases"),
+    ),
+    "steps on a CPU": (
+        rules.accumulation_steps(1, "cpu"),
+        Choice(1, "a CPU's time is better spent on more optimiser steps than on larger ones"),
+    ),
+    "steps of a batch of two": (
+        rules.accumulation_steps(2, "cuda"),
+        Choice(1, "a batch of 2 is enough for one optimiser step"),
+    ),
+    "steps of a batch of one": (
+        rules.accumulation_steps(1, "cuda"),
+        Choice(2, "2 x 1 crops: each optimiser step should see at least 2"),
+    ),
+    "windows on a CPU": (
+        rules.overlap(LARGE, (64, 64, 64), "cpu"),
+        Choice(
+            0.25,
+            "8 windows for the median brain on a CPU",
+            ("0.5: 27 windows for the median brain, 3.4 x the time",),
+        ),
+    ),
+    "windows on a GPU": (
+        rules.overlap(LARGE, (64, 64, 64), "cuda"),
+        Choice(0.5, "nnU-Net's; 27 windows for the median brain", ("0.25: 8 windows, with more visible seams",)),
+    ),
+    "windows of which fewer are no fewer": (
+        rules.overlap(SMALL, (64, 64, 80), "cpu"),
+        Choice(0.5, "nnU-Net's; 4 windows for the median brain"),
+    ),
+    "two windows": (
+        rules.overlap(SMALL, (64, 80, 80), "cuda"),
+        Choice(0.5, "nnU-Net's; 2 windows for the median brain"),
+    ),
+    "one window": (
+        rules.overlap(SMALL, (80, 80, 80), "cpu"),
+        Choice(0.5, "nnU-Net's; 1 window for the median brain"),
+    ),
+    "as few contrasts as the bundle drops": (
+        rules.contrast_dropout({"t1": 1}, 40, 4, 0.1),
+        Choice(0.1, "the bundle's own is enough: 1 of 40 cases lack t1; 1 of 4 dropped crops loses it"),
+    ),
+    "as many contrasts as may be dropped": (
+        rules.contrast_dropout({"t1": 5}, 40, 4, 0.1),
+        Choice(0.5, "5 of 40 cases lack t1; 1 of 4 dropped crops loses it"),
+    ),
+    "more contrasts than may be dropped": (
+        rules.contrast_dropout({"t1": 10}, 40, 4, 0.1),
+        Choice(
+            0.5,
+            "10 of 40 cases lack t1; 1 of 4 dropped crops loses it",
+            ("1.0: as often as the data lack it, but most crops should keep what their case has",),
+        ),
+    ),
+    "cases that just fit the memory": (
+        rules.cache_rate(50, 30e6, 3e9),
+        Choice(1.0, "50 prepared cases of 30 MB take 1.5 of 3.0 GB free memory"),
+    ),
+    "cases that do not fit the memory": (
+        rules.cache_rate(100, 30e6, 3e9),
+        Choice(0.5, "100 prepared cases of 30 MB are more than half of 3.0 GB", ("1.0: would need 3.0 GB",)),
+    ),
+    "no memory at all": (
+        rules.cache_rate(1, 1.0, 0.0),
+        Choice(0.0, "1 prepared cases of 0 MB are more than half of 0.0 GB", ("1.0: would need 0.0 GB",)),
+    ),
+    "processes on a CPU": (
+        rules.num_workers("cpu", 8),
+        Choice(0, "a CPU's cores are the network's: further processes would take them away"),
+    ),
+    "processes on a GPU": (
+        rules.num_workers("cuda", 8),
+        Choice(2, "they only cut crops; augmentation runs on the GPU, a batch at a time"),
+    ),
+    "epochs as the bundle has them": (
+        rules.max_epochs(100, 5000, None),
+        Choice(100, "the bundle's own; 5000 crops an epoch"),
+    ),
+    "epochs of many cases": (
+        rules.max_epochs(100, 8000, None),
+        Choice(62, "8000 crops an epoch: 500000 in all, nnU-Net's", ("100: 800000 crops",)),
+    ),
+    "epochs of a time": (
+        rules.max_epochs(100, 128, 7, "seven fit"),
+        Choice(7, "seven fit"),
+    ),
+    "epochs of a long time": (
+        rules.max_epochs(100, 8000, 700, "700 fit"),
+        Choice(62, "8000 crops an epoch: 500000 in all, nnU-Net's; the time allows 700"),
+    ),
+    "epochs of more cases than one allows": (
+        rules.max_epochs(1, 600_000, None),
+        Choice(1, "the bundle's own; 600000 crops an epoch"),
+    ),
+}
+
+
+@pytest.mark.parametrize("asked", CHOICES)
+def test_a_choice_says_what_decided_it(asked):
+    choice, expected = CHOICES[asked]
+    assert choice == expected
+
+
+def test_a_crop_takes_the_time_that_was_measured():
+    assert rules.crop_seconds(1e6, "cuda") == pytest.approx(2.5e-3)
+    assert rules.crop_seconds(1e6, "cpu") == pytest.approx(2.5e-3 + 0.08)
+    assert rules.windows((5, 5, 5), (2, 2, 2), 0.5) == 4**3  # a stride of one voxel
 
 
 @given(patches, st.integers(1, 50), st.floats(1e5, 1e10))
