@@ -86,18 +86,21 @@ def finished(launcher: tuple[str, ...], files: list[Path | str], log: Path, *wor
 
 
 def ranks(processes: int, files: list[Path | str], log: Path, *words: object, run_id: str = "training") -> Ended:
-    """What torchrun would start, without it and quicker: forks that meet in a store of this process.
+    """The processes that torchrun would start, without it and quicker."""
+    command = ["run", run_id, "--config_file", str(paths_of(files)), *map(str, words)]
+    return forked(processes, "monai.bundle", command, log)
+
+
+def forked(processes: int, module: str, words: list[str], log: Path, cwd: Path | None = None) -> Ended:
+    """`python -m MODULE WORDS` in forks, which meet in a store of this process.
 
     As with torchrun the first that fails ends the others, by SIGTERM.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     meeting |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    command = ["run", run_id, "--config_file", str(paths_of(files)), *map(str, words)]
-    running = [
-        start_module("monai.bundle", command, [log, log], env=meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(processes)
-    ]
+    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    running = [start_module(module, words, [log, log], cwd, meeting | place) for place in places]
     ends = time.monotonic() + 150
     while any(process.is_alive() for process in running):
         if time.monotonic() > ends:

@@ -22,7 +22,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
-LOADED = ["torch", "ignite", "monai.bundle", "matplotlib.figure", "tensorboard", "skimage.filters", "optuna"]
+LOADED = [
+    "torch",
+    "torch._dynamo",
+    "ignite",
+    "monai.bundle",
+    "matplotlib.figure",
+    "tensorboard",
+    "skimage.filters",
+    "optuna",
+]
 SERVER = multiprocessing.get_context("forkserver")
 # One thread each: two programs on two cores then do not wait for each other. The server's libraries read it, once.
 ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from helpers_bundles import TINY, UNETR3D, run_bundle, scripts, write_yaml
-from helpers_distributed import PAIR, Ended, Job, finished, our_lines, rank_of, ranks, torchrun, trained
+from helpers_distributed import PAIR, Ended, Job, finished, forked, our_lines, rank_of, ranks, torchrun, trained
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
@@ -218,16 +218,14 @@ def test_what_one_process_alone_refuses_is_said_too(plan, tmp_path):
 
 
 def test_more_processes_than_gpus_are_refused_in_one_line(tmp_path):
-    script = tmp_path / "start.py"
-    script.write_text(
+    (tmp_path / "begin.py").write_text(
         f"import sys, torch; sys.path.insert(0, {str(UNETR3D)!r})\n"
         "torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 0\n"
         "from scripts.distributed import start; start()\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", *PAIR, script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
-    assert done.returncode != 0
-    assert our_lines(done.stderr) == ["unetr3d: 0 GPUs for more processes. Lower torchrun's --nproc_per_node."]
+    job = forked(2, "begin", [], tmp_path / "log", tmp_path)
+    assert job.status != 0
+    assert our_lines(job.said) == ["unetr3d: 0 GPUs for more processes. Lower torchrun's --nproc_per_node."]
 
 
 # A process that is lost
@@ -255,6 +253,7 @@ def test_a_killed_process_ends_the_job_in_one_line_and_the_job_can_go_on(plan, p
         assert np.abs(numbers(tmp_path) - numbers(pair[0])).max() < 1e-5
 
 
+@pytest.mark.long
 @GOES_ON
 def test_torchrun_starts_a_job_again_which_goes_on_after_the_last_epoch(plan, pair, tmp_path):
     launcher = ("--standalone", "--nproc_per_node=2", "--max_restarts=2")
