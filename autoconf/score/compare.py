@@ -11,7 +11,7 @@ from autoconf.score.metrics import METRICS
 from autoconf.score.summary import better, intervals
 
 ALPHA = 0.05
-TIE = 1e-6  # differences up to this are ties: values are rounded to six digits
+TIE = 1.5e-6  # differences up to this are ties: values are rounded to six digits, so that equals may differ by one
 Row = dict[str, Any]
 
 
