@@ -398,6 +398,7 @@ def volume(path: Path) -> np.ndarray:
     return np.asarray(nibabel.load(path).dataobj)
 
 
+@pytest.mark.long
 def test_the_real_bundle_trains_two_folds_and_every_case_in_them_is_scored(real, volumes):
     cases = training_cases(volumes)
     scored = {row["case"] for row in csv_rows(real / "cv" / "scores" / "scores.csv")}
@@ -411,6 +412,7 @@ def test_the_real_bundle_trains_two_folds_and_every_case_in_them_is_scored(real,
     assert any((real / "work" / "prepared").iterdir())  # beside the datalist, for other trainings too
 
 
+@pytest.mark.long
 def test_the_ensemble_is_the_mean_of_its_folds_and_one_network_alone_is_itself(real, volumes, small, tmp_path):
     checkpoints = yaml.safe_load((real / "cv" / "folds.yaml").read_text())["checkpoints"]
     alone = [

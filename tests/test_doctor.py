@@ -101,7 +101,9 @@ def step(transforms: list[dict], target: str) -> dict:
 # --- the whole verb ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bundle", [UNETR3D, PSEUDO2D], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "bundle", [pytest.param(UNETR3D, marks=pytest.mark.long), PSEUDO2D], ids=lambda path: path.name
+)
 def test_the_doctor_passes_each_bundle_on_a_phantom(bundle: Path, tmp_path) -> None:
     words = ["--bundle", bundle, "--quick", "--out", tmp_path / "out"]
     done = forked("doctor", *words)

@@ -399,8 +399,8 @@ REAL = Path(real_data("brats") or "absent") / "brats21" / "BraTS2021_00006"
 @pytest.mark.parametrize(
     ("bundle", "scan"),
     [
-        ("pseudo2d", "phantom"),
-        *(pytest.param("unetr3d", scan, marks=pytest.mark.long) for scan in ("phantom", "real")),
+        pytest.param(bundle, scan, marks=pytest.mark.long)
+        for bundle, scan in (("pseudo2d", "phantom"), ("unetr3d", "phantom"), ("unetr3d", "real"))
     ],
 )
 def test_the_shipped_weights_exported_mark_the_same_voxels(volumes, slices, tmp_path, bundle, scan):

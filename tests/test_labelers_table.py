@@ -66,6 +66,7 @@ def test_bad_input_gets_one_line(page, tmp_path):
 
 
 @pytest.mark.skipif(not real_data("figshare_masked"), reason="no real pictures: set SEG_DATA")
+@pytest.mark.long
 def test_the_table_of_two_real_pictures_goes_into_its_page(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "figshare_masked").symlink_to(real_data("figshare_masked"))

@@ -20,7 +20,14 @@ from autoconf.plan.bundle import read_bundle
 from autoconf.plan.memory import network_step
 
 NETWORKS = sorted(path.stem for path in (UNETR3D / "configs" / "networks").glob("*.yaml"))
-SLOW_APART = [pytest.param(name, marks=pytest.mark.long) if name == "swin_unetr" else name for name in NETWORKS]
+
+
+def apart(*slow: str) -> list:
+    """All networks, those as long tests."""
+    return [pytest.param(name, marks=pytest.mark.long) if name in slow else name for name in NETWORKS]
+
+
+SLOW_APART, MOST_APART = apart("swin_unetr"), apart("swin_unetr", "dynunet", "mednext")
 STEP = {"dynunet": 16, "mednext": 16, "segresnet": 16, "swin_unetr": 32, "unetr": 16}  # voxels
 SCRIPT = ("segresnet", "unetr")
 TRACE_ONLY = {  # network -> where TorchScript stops, in its own words; its configs say so too
@@ -65,7 +72,7 @@ def test_the_step_of_its_patches_is_found_by_trying(network):
     assert network_step(bundle.configs, bundle.channels) == STEP[network]
 
 
-@pytest.mark.parametrize("network", SLOW_APART)
+@pytest.mark.parametrize("network", MOST_APART)
 def test_a_network_plans_trains_a_step_and_segments(network, volumes, tmp_path, monkeypatch, capsys):
     """The planned patch is used as it is; only the schedule is cut short, and one volume of each side is taken."""
     out = tmp_path / "plan.yaml"

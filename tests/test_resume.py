@@ -66,7 +66,7 @@ def numbers(out: Path) -> list[tuple]:
     return [(e.number, e.rate, e.loss, e.dice) for e in read_progress(str(out / "progress.csv"))[0]]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.long), 2])
 def test_killed_twice_a_training_ends_with_the_same_weights_and_the_same_table(
     volumes, small, short, uninterrupted, tmp_path, workers
 ):
