@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test test-browser test-label test-long promises browser test-lowest lint audit bench clean
+.PHONY: demo test coverage test-browser test-label test-long promises browser test-lowest lint audit bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,7 +29,11 @@ demo: $(VENV)/.installed
 	@echo "The report is demo/report.html, its scores are in demo/scores. Synthetic data: the scores mean nothing for patients."
 
 test: $(VENV)/.installed
-	$(PY) -m pytest -n auto --dist loadfile -m "not long"
+	$(PY) -m pytest -n auto --dist worksteal -m "not long"
+
+# Lines and branches of what is planned and scored that their own tests reach; the floor is in pyproject.toml.
+coverage: $(VENV)/.installed
+	$(PY) -m pytest -n auto --dist worksteal -m "not long" --cov tests/test_plan*.py tests/test_score*.py tests/test_split.py
 
 # The report in a real browser, headless Chromium, without a network.
 test-browser: browser $(VENV)/.installed-browser

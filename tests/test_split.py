@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoconf.errors import AutoconfError
-from autoconf.inspect.split import FOLDS, TESTING, join, quartiles, split
+from autoconf.inspect.split import FOLDS, TESTING, _in_turn, _take, join, kin, quartiles, split
 
 sizes = st.lists(st.integers(1, 6), min_size=3, max_size=60)  # cases per patient
 seeds = st.integers(0, 10**6)
@@ -94,7 +94,7 @@ def test_the_split_of_these_names_never_changes() -> None:
 
 @pytest.mark.parametrize("patients", [[], ["a"], ["a", "a", "b"]])
 def test_fewer_than_three_patients_are_refused(patients: list[str]) -> None:
-    with pytest.raises(AutoconfError, match="at least 3"):
+    with pytest.raises(AutoconfError, match="at least 3 are needed. Add cases of other patients.$"):
         dealt(patients)
 
 
@@ -119,3 +119,38 @@ def test_joining_does_not_depend_on_the_order_of_the_pairs(pairs: list[tuple[int
     shuffled = [pair[::-1] for pair in shuffler.sample(pairs, len(pairs))]
     assert joined == join(groups, shuffled)
     assert all(joined[a] == joined[b] for a, b in pairs)
+
+
+def test_a_patient_counts_as_the_commonest_stratum_of_his_cases() -> None:
+    """The lower one where two are as common."""
+    last = [f"last{number}" for number in range(6)]  # twice in stratum 2, once in 1
+    first = [f"first{number}" for number in range(6)]  # as often in 3 as in 1
+    groups = [*(name for name in last for _ in range(3)), *(name for name in first for _ in range(2))]
+    strata = [2, 2, 1] * 6 + [3, 1] * 6
+    turns = _in_turn(groups, strata, 0)
+    assert sorted(turns[:6]) == first and sorted(turns[6:]) == last
+
+
+def test_groups_are_taken_evenly_from_the_whole_queue() -> None:
+    assert _take(list("abcd"), Counter("abcd"), 0.5) == ["b", "d"]
+    assert _take(list("abc"), Counter(a=10, b=10, c=9), 0.15) == ["c"]  # each is too large: the least of them
+    assert _take(list("abcdef"), Counter("abcdef"), 0.99) == list("abcd")  # two are left to train and validate
+
+
+def test_data_with_a_test_set_of_their_own_lose_no_case_to_another() -> None:
+    assert set(split(list("abcdefgh"), [0] * 8, test=0)) == set(range(FOLDS))
+    assert split(list("abcdefgh"), [0] * 8) == split(list("abcdefgh"), [0] * 8, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        ([None, None, None, None], [None, None, None, None]),
+        ([1, None, None, 2], [1, 1, None, 2]),
+        ([None, 0, TESTING, None], [0, 0, TESTING, None]),
+        ([TESTING, 3, None, None], [TESTING, TESTING, None, None]),
+        ([3, TESTING, None, None], [TESTING, TESTING, None, None]),
+    ],
+)
+def test_kin_are_on_one_side_and_in_the_test_set_if_one_of_them_is(sides: list, expected: list) -> None:
+    assert kin(["a", "a", "b", "c"], sides) == expected
