@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_bundles import PSEUDO2D, UNETR3D, write_yaml
+from helpers_bundles import PSEUDO2D, TINY, UNETR3D, write_yaml
 
 from autoconf.inspect import inspect
 from autoconf.phantom import phantom
@@ -28,8 +28,7 @@ def volumes(tmp_path_factory) -> list[str]:
     phantom(str(home / "data"), cases=8, size=32)
     inspect(str(home / "data"), str(home / "work"))
     numbers = {"target_spacing": [5.0, 5.0, 5.0], "patch_size": [32, 32, 32], "batch_size": 2, "crops_per_case": 2}
-    numbers |= {"network_def::hidden_size": 96, "network_def::mlp_dim": 192}
-    small = write_yaml(home / "small.yaml", numbers | {"ema_decay": 0.9, "dropout": 0.1})
+    small = write_yaml(home / "small.yaml", numbers | TINY | {"ema_decay": 0.9, "dropout": 0.1})
     files = str([str(UNETR3D / "configs" / "train.yaml"), str(small)])
     return ["--config_file", files, "--datalist", str(home / "work" / "datalist.json")]
 

@@ -10,21 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_bundles import UNETR3D, write_yaml
+from helpers_bundles import TINY, UNETR3D, write_yaml
 from test_kills import started
 
 from autoconf.inspect import inspect
 from autoconf.phantom import phantom
 
 EPOCHS = 200
-SMALL = {"network_def::hidden_size": 96, "network_def::mlp_dim": 192}  # so that an epoch takes a second
 
 
 def data_of(home: Path) -> Path:
     phantom(str(home / "data"), cases=8, size=32)
     inspect(str(home / "data"), str(home / "work"))
     numbers = {"target_spacing": [5.0, 5.0, 5.0], "patch_size": [32, 32, 32], "batch_size": 2, "crops_per_case": 1}
-    write_yaml(home / "small.yaml", numbers | SMALL | {"device": "cpu"})
+    write_yaml(home / "small.yaml", numbers | TINY | {"device": "cpu"})
     return home
 
 
