@@ -222,6 +222,13 @@ def test_pieces_within_reach_of_each_other_are_one_lesion(gap: int, lesions: int
     assert score_masks(truth, truth, (1, 1, 1))["lesions_true"] == lesions
 
 
+@pytest.mark.parametrize(("gap", "lesions"), [(6, 1), (7, 2)])
+def test_pieces_whose_dilations_touch_by_an_edge_are_one_lesion(gap: int, lesions: int) -> None:
+    truth = np.zeros((30, 30, 12), bool)
+    truth[5:10, 5:10] = truth[10 + gap : 15 + gap, 10 + gap : 15 + gap] = True
+    assert score_masks(truth, truth, (1, 1, 1))["lesions_true"] == lesions
+
+
 def test_many_pieces_of_a_prediction_make_one_found_lesion() -> None:
     truth = np.zeros((12, 12, 12), bool)
     truth[2:10, 2:10, 2:10] = True
