@@ -235,35 +235,35 @@ def test_coarsening_stops_at_what_is_just_enough():
 LARGE, SMALL = (100, 100, 100), (70, 70, 70)
 CHOICES = {  # what is asked -> the value, its reason, and what else was looked at
     "a batch that the memory bounds": (
-        rules.batch_size(LARGE, 3, 1e9),
+        (rules.batch_size, LARGE, 3, 1e9),
         Choice(3, "3 fit the memory"),
     ),
     "a batch that the data bound": (
-        rules.batch_size(LARGE, 20, 80e6),
+        (rules.batch_size, LARGE, 20, 80e6),
         Choice(4, "the cap of 5% of the data's voxels allows 4"),
     ),
     "a batch of few data": (
-        rules.batch_size(LARGE, 20, 1e6),
+        (rules.batch_size, LARGE, 20, 1e6),
         Choice(2, "the cap of 5% of the data's voxels allows 2"),
     ),
     "the largest batch": (
-        rules.batch_size(LARGE, 20, 1e9),
+        (rules.batch_size, LARGE, 20, 1e9),
         Choice(8, "more than 8 gain nothing on few cases"),
     ),
     "steps on a CPU": (
-        rules.accumulation_steps(1, "cpu"),
+        (rules.accumulation_steps, 1, "cpu"),
         Choice(1, "a CPU's time is better spent on more optimiser steps than on larger ones"),
     ),
     "steps of a batch of two": (
-        rules.accumulation_steps(2, "cuda"),
+        (rules.accumulation_steps, 2, "cuda"),
         Choice(1, "a batch of 2 is enough for one optimiser step"),
     ),
     "steps of a batch of one": (
-        rules.accumulation_steps(1, "cuda"),
+        (rules.accumulation_steps, 1, "cuda"),
         Choice(2, "2 x 1 crops: each optimiser step should see at least 2"),
     ),
     "windows on a CPU": (
-        rules.overlap(LARGE, (64, 64, 64), "cpu"),
+        (rules.overlap, LARGE, (64, 64, 64), "cpu"),
         Choice(
             0.25,
             "8 windows for the median brain on a CPU",
@@ -271,31 +271,31 @@ CHOICES = {  # what is asked -> the value, its reason, and what else was looked 
         ),
     ),
     "windows on a GPU": (
-        rules.overlap(LARGE, (64, 64, 64), "cuda"),
+        (rules.overlap, LARGE, (64, 64, 64), "cuda"),
         Choice(0.5, "nnU-Net's; 27 windows for the median brain", ("0.25: 8 windows, with more visible seams",)),
     ),
     "windows of which fewer are no fewer": (
-        rules.overlap(SMALL, (64, 64, 80), "cpu"),
+        (rules.overlap, SMALL, (64, 64, 80), "cpu"),
         Choice(0.5, "nnU-Net's; 4 windows for the median brain"),
     ),
     "two windows": (
-        rules.overlap(SMALL, (64, 80, 80), "cuda"),
+        (rules.overlap, SMALL, (64, 80, 80), "cuda"),
         Choice(0.5, "nnU-Net's; 2 windows for the median brain"),
     ),
     "one window": (
-        rules.overlap(SMALL, (80, 80, 80), "cpu"),
+        (rules.overlap, SMALL, (80, 80, 80), "cpu"),
         Choice(0.5, "nnU-Net's; 1 window for the median brain"),
     ),
     "as few contrasts as the bundle drops": (
-        rules.contrast_dropout({"t1": 1}, 40, 4, 0.1),
+        (rules.contrast_dropout, {"t1": 1}, 40, 4, 0.1),
         Choice(0.1, "the bundle's own is enough: 1 of 40 cases lack t1; 1 of 4 dropped crops loses it"),
     ),
     "as many contrasts as may be dropped": (
-        rules.contrast_dropout({"t1": 5}, 40, 4, 0.1),
+        (rules.contrast_dropout, {"t1": 5}, 40, 4, 0.1),
         Choice(0.5, "5 of 40 cases lack t1; 1 of 4 dropped crops loses it"),
     ),
     "more contrasts than may be dropped": (
-        rules.contrast_dropout({"t1": 10}, 40, 4, 0.1),
+        (rules.contrast_dropout, {"t1": 10}, 40, 4, 0.1),
         Choice(
             0.5,
             "10 of 40 cases lack t1; 1 of 4 dropped crops loses it",
@@ -303,43 +303,43 @@ CHOICES = {  # what is asked -> the value, its reason, and what else was looked 
         ),
     ),
     "cases that just fit the memory": (
-        rules.cache_rate(50, 30e6, 3e9),
+        (rules.cache_rate, 50, 30e6, 3e9),
         Choice(1.0, "50 prepared cases of 30 MB take 1.5 of 3.0 GB free memory"),
     ),
     "cases that do not fit the memory": (
-        rules.cache_rate(100, 30e6, 3e9),
+        (rules.cache_rate, 100, 30e6, 3e9),
         Choice(0.5, "100 prepared cases of 30 MB are more than half of 3.0 GB", ("1.0: would need 3.0 GB",)),
     ),
     "no memory at all": (
-        rules.cache_rate(1, 1.0, 0.0),
+        (rules.cache_rate, 1, 1.0, 0.0),
         Choice(0.0, "1 prepared cases of 0 MB are more than half of 0.0 GB", ("1.0: would need 0.0 GB",)),
     ),
     "processes on a CPU": (
-        rules.num_workers("cpu", 8),
+        (rules.num_workers, "cpu", 8),
         Choice(0, "a CPU's cores are the network's: further processes would take them away"),
     ),
     "processes on a GPU": (
-        rules.num_workers("cuda", 8),
+        (rules.num_workers, "cuda", 8),
         Choice(2, "they only cut crops; augmentation runs on the GPU, a batch at a time"),
     ),
     "epochs as the bundle has them": (
-        rules.max_epochs(100, 5000, None),
+        (rules.max_epochs, 100, 5000, None),
         Choice(100, "the bundle's own; 5000 crops an epoch"),
     ),
     "epochs of many cases": (
-        rules.max_epochs(100, 8000, None),
+        (rules.max_epochs, 100, 8000, None),
         Choice(62, "8000 crops an epoch: 500000 in all, nnU-Net's", ("100: 800000 crops",)),
     ),
     "epochs of a time": (
-        rules.max_epochs(100, 128, 7, "seven fit"),
+        (rules.max_epochs, 100, 128, 7, "seven fit"),
         Choice(7, "seven fit"),
     ),
     "epochs of a long time": (
-        rules.max_epochs(100, 8000, 700, "700 fit"),
+        (rules.max_epochs, 100, 8000, 700, "700 fit"),
         Choice(62, "8000 crops an epoch: 500000 in all, nnU-Net's; the time allows 700"),
     ),
     "epochs of more cases than one allows": (
-        rules.max_epochs(1, 600_000, None),
+        (rules.max_epochs, 1, 600_000, None),
         Choice(1, "the bundle's own; 600000 crops an epoch"),
     ),
 }
@@ -347,8 +347,8 @@ CHOICES = {  # what is asked -> the value, its reason, and what else was looked 
 
 @pytest.mark.parametrize("asked", CHOICES)
 def test_a_choice_says_what_decided_it(asked):
-    choice, expected = CHOICES[asked]
-    assert choice == expected
+    (rule, *given_), expected = CHOICES[asked]
+    assert rule(*given_) == expected
 
 
 def test_a_crop_takes_the_time_that_was_measured():

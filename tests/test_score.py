@@ -232,6 +232,18 @@ def test_mirrored_png_folders_are_scored_in_pixels(tmp_path: Path) -> None:
     assert rows["_NORMAL T2/a.png"]["true_pixels"] == "16" and "true_ml" not in rows["_NORMAL T2/a.png"]
 
 
+def test_an_area_is_counted_in_pixels_more_or_less_than_the_truths(tmp_path: Path) -> None:
+    for name, rows_more in (("a.png", 2), ("b.png", -1)):
+        mask = square(1)
+        mask[1 : 5 + rows_more, 2:6] = 255
+        mask[5 + rows_more :] = 0
+        picture(tmp_path / "pred" / name, mask)
+        picture(tmp_path / "truth" / name, square(1))
+    _, rows = run(tmp_path / "pred", tmp_path / "truth", tmp_path / "out")
+    found = {case: [row[f"{name}_pixels"] for name in ("area_error", "pred", "true")] for case, row in rows.items()}
+    assert found == {"a.png": ["8", "24", "16"], "b.png": ["-4", "12", "16"]}
+
+
 def test_an_image_that_is_no_mask_is_refused(tmp_path: Path) -> None:
     picture(tmp_path / "truth" / "a.png", square(1))
     picture(tmp_path / "pred" / "a.png", np.arange(108).reshape(12, 9))
