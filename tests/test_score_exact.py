@@ -11,14 +11,15 @@ from helpers_volumes import SPACING, scan, store, tumour, write_case
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoconf.errors import AutoconfError
+from autoconf.score import cases, summary
 from autoconf.score import compare as comparing
-from autoconf.score import summary
 from autoconf.score.compare import ALPHA, compare, holm, per_patient
 from autoconf.score.metrics import METRICS, overlap
 from autoconf.score.pairs import Pair
 from autoconf.score.probabilities import BAND_MM, BINS, THRESHOLDS, Calibration, band, calibrate
 from autoconf.score.references import ATLAS, ATLAS_CASES, Atlas, flair_threshold, make_atlas, some_of
-from autoconf.score.summary import better, calibration_summary, intervals, summarise
+from autoconf.score.summary import better, calibration_summary, intervals, spreads, summarise
 
 FEW = "few patients ({}): as many others could give a clearly different mean, and {}"
 
@@ -110,9 +111,9 @@ def test_the_calibration_of_all_cases_together() -> None:
     ],
 )
 def test_the_rank_correlation_of_entropy_and_dice(entropies: list, dices: list, expected: float | None) -> None:
-    cases = [f"c{place}" for place in range(len(dices))]
-    found = [calibration(case, 0.9, entropy, 5) for case, entropy in zip(cases, entropies, strict=True)]
-    of_all = calibration_summary(found, [row(case, dice) for case, dice in zip(cases, dices, strict=True)])
+    names = [f"c{place}" for place in range(len(dices))]
+    found = [calibration(case, 0.9, entropy, 5) for case, entropy in zip(names, entropies, strict=True)]
+    of_all = calibration_summary(found, [row(case, dice) for case, dice in zip(names, dices, strict=True)])
     assert of_all["entropy_and_dice_spearman"] == expected
 
 
@@ -136,6 +137,22 @@ def test_what_is_said_of_few_patients_and_of_missing_predictions() -> None:
     assert two == [FEW.format(2, "an interval from so few is itself unsure")]
 
 
+def test_the_spread_of_a_metric() -> None:
+    found = spreads([row(f"c{n}", n / 12) for n in range(13)])["dice"]
+    of_all = {"mean": 0.5, "median": 0.5, "q1": 0.25, "q3": 0.75, "min": 0.0, "max": 1.0}
+    assert {name: found[name] for name in of_all} == of_all
+    assert spreads([row("a", 1 / 3)])["dice"]["mean"] == 0.333333
+
+
+def test_an_interval_is_that_of_the_middle_95_of_100_means() -> None:
+    values = np.random.default_rng(5).uniform(size=25)
+    drawn = np.random.default_rng(0).multinomial(25, np.full(25, 1 / 25), size=10_000)
+    expected = np.percentile(drawn @ values / 25, [2.5, 97.5])
+    assert [float(end[0]) for end in intervals(values[:, None], [f"p{n:02}" for n in range(25)])] == pytest.approx(
+        expected
+    )
+
+
 def test_both_empty_is_counted_region_by_region() -> None:
     rows = [row("a", 1.0) | {"both_empty": 1}, row("b", 1.0) | {"both_empty": 1}, row("c", 0.5)]
     assert summarise(rows + [r | {"region": "tc", "both_empty": 0} for r in rows], [])["both_empty"] == {
@@ -156,6 +173,14 @@ def test_a_reference_is_beaten_only_by_more_than_nothing(own: list[float], their
     rows, others = ([row(f"c{place}", value) for place, value in enumerate(values)] for values in (own, theirs))
     found = summarise(rows, [other | {"reference": "all_foreground"} for other in others])["verdicts"]
     assert len(found) == 1 and found[0].startswith(said)
+
+
+def test_an_all_background_prediction_that_scores_is_a_bug() -> None:
+    background = row("a", 0.5) | {"reference": "all_background"}
+    with pytest.raises(AutoconfError, match="^a: an all-background prediction scores 0.5. Report this bug.$"):
+        cases._check_background(background)
+    for sound in ({"dice": 0.0, "iou": 0.0}, {"both_empty": 1}, {"reference": "all_foreground"}):
+        cases._check_background(background | sound)
 
 
 def test_one_patient_who_is_no_better_is_said_to_be_none() -> None:
