@@ -183,6 +183,7 @@ def test_another_setting_is_another_recipe(other, item, tmp_path):
     assert len(list((tmp_path / "cache").glob("*/recipe.json"))) == 2
 
 
+@pytest.mark.long
 def test_a_transform_is_described_alike_in_every_process():
     code = (
         "import sys, json; sys.path[:0] = ['tests', '.']; import test_cache as t;"

@@ -130,5 +130,6 @@ def test_a_step_is_timed_on_this_machine():
     assert "a step of 32x32x32 took" in speed.measured and "on this cpu" in speed.measured
 
 
+@pytest.mark.long
 def test_a_step_is_timed_in_float32_if_the_bundle_is_set_so():
     assert "in float32" in measure_speed(BUNDLE, (32, 32, 32), "cpu", amp=False).measured

@@ -256,6 +256,7 @@ def test_fine_tuning_without_weights_is_refused(volumes, small, tmp_path):
     assert_refused(done, "unetr3d", "pretrained is", "none.pt", "It must be a file that exists")
 
 
+@pytest.mark.long
 def test_images_begin_with_weights_of_other_images(slices, pseudo_labelled, tmp_path):
     common = ("--datalist", slices.datalist, "--mask_dir", pseudo_labelled / "masks", "--image_size", 64)
     common += ("--max_epochs", 1)
