@@ -70,6 +70,11 @@ def write_yaml(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
+def without(override: Path, out: Path, *keys: str) -> Path:
+    """That override file less some keys, say those of a network that another one has not; written to `out`."""
+    return write_yaml(out, {key: value for key, value in read_yaml(override).items() if key not in keys})
+
+
 def run_bundle(
     bundle_dir: Path,
     run_id: str,

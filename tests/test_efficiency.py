@@ -21,7 +21,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, write_yaml
+from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, without, write_yaml
 from helpers_processes import run_module
 from helpers_volumes import store, tumour
 from hypothesis import given
@@ -378,8 +378,7 @@ def test_the_real_bundle_goes_through_the_whole_chain(volumes, small, tmp_path):
     for item in content["testing"]:
         for name in [*item["image"], item["label"]]:
             (tmp_path / "data" / name).unlink()
-    own = {key: value for key, value in read_yaml(small).items() if key != "network_def::feature_size"}  # no mae's
-    plan = write_yaml(tmp_path / "plan.yaml", own)
+    plan = without(small, tmp_path / "plan.yaml", "network_def::feature_size")  # which no autoencoder has
     given = [tmp_path / "work", "--bundle", UNETR3D, "--plan", plan, "--sizes", 2, "--seeds", 1, "--folds", 0]
     given += ["--starts", "pseudo,mae"]
     command = [sys.executable, "-W", "ignore", "-m", "autoconf", "efficiency", *map(str, given)]

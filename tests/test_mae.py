@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_bundles import UNETR3D, assert_refused, read_yaml, run_bundle, scripts, write_yaml
+from helpers_bundles import UNETR3D, assert_refused, read_yaml, run_bundle, scripts, without
 from ignite.engine import Engine
 from monai.networks.blocks.patchembedding import PatchEmbeddingBlock
 
@@ -152,8 +152,7 @@ def test_it_is_the_transformer_of_the_bundles_network():
 @pytest.fixture(scope="module")
 def small(small, tmp_path_factory) -> Path:
     """The tiny transformer; of a UNETR's convolutions an autoencoder has none."""
-    words = {key: value for key, value in read_yaml(small).items() if key != "network_def::feature_size"}
-    return write_yaml(tmp_path_factory.mktemp("small") / "small.yaml", words)
+    return without(small, tmp_path_factory.mktemp("small") / "small.yaml", "network_def::feature_size")
 
 
 def pretrain(volumes, small, out: Path, *words: object, expect: int = 0):

@@ -313,7 +313,7 @@ def test_label_1_too_is_tumour_and_0_is_none(tmp_path: Path) -> None:
 
 
 def test_the_atlas_takes_the_threshold_that_suits_its_own_cases(tmp_path: Path) -> None:
-    """Two of three heads have tumour in the one half, all in the other: the first threshold above a third leaves out the rest."""
+    """Tumour in one half of all three heads, and in all of the first: a threshold above a third suits the other two."""
     pairs = [training(tmp_path, number) for number in range(3)]
     flair = np.zeros_like(scan(0))
     flair[:, :, :] = 100

@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from helpers_bundles import TINY, UNETR3D, assert_refused, cut_short, read_yaml, run_bundle, scalars, write_yaml
+from helpers_bundles import TINY, UNETR3D, assert_refused, cut_short, run_bundle, scalars, without, write_yaml
 from scipy import ndimage
 
 
@@ -290,8 +290,8 @@ def test_a_scan_that_is_cut_short_is_refused(volumes, small, tmp_path):
 
 def test_three_regions_from_training_to_a_mask_of_brats_labels(volumes, small, tmp_path):
     """Also the overlay of another network, and the command line's own spelling of a list."""
-    own = {key: value for key, value in read_yaml(small).items() if key not in TINY}  # which are a UNETR's
-    files = [UNETR3D / "configs" / "networks" / "segresnet.yaml", write_yaml(tmp_path / "own.yaml", own)]
+    own = without(small, tmp_path / "own.yaml", *TINY)  # which are a UNETR's
+    files = [UNETR3D / "configs" / "networks" / "segresnet.yaml", own]
     regions = ("--regions", "wt,tc,et", "--datalist", volumes.datalist)
     run_bundle(UNETR3D, "training", ["train.yaml", *files], *regions, "--output_dir", tmp_path / "run")
     weights = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
