@@ -5,9 +5,10 @@ Nothing here uses scipy or any code of `autoconf.score`. Masks are sets of index
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable
+import operator
 
 import numpy as np
 
@@ -19,11 +20,14 @@ def voxels(mask: np.ndarray) -> set[Voxel]:
     return {tuple(map(int, index)) for index in zip(*np.nonzero(mask), strict=True)}
 
 
-def neighbours(voxel: Voxel, most: int) -> Iterable[Voxel]:
-    """Those that differ by 1 in at least one and at most `most` axes."""
-    for step in itertools.product((-1, 0, 1), repeat=len(voxel)):
-        if 1 <= sum(map(abs, step)) <= most:
-            yield tuple(v + s for v, s in zip(voxel, step, strict=True))
+@functools.cache
+def steps(axes: int, most: int) -> list[Voxel]:
+    """To the neighbours that differ by 1 in at least one and at most `most` axes."""
+    return [step for step in itertools.product((-1, 0, 1), repeat=axes) if 1 <= sum(map(abs, step)) <= most]
+
+
+def neighbours(voxel: Voxel, most: int) -> list[Voxel]:
+    return [tuple(map(operator.add, voxel, step)) for step in steps(len(voxel), most)]
 
 
 def surface(mask: set[Voxel]) -> set[Voxel]:

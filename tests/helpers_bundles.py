@@ -23,7 +23,7 @@ UNETR3D = BUNDLES / "unetr3d"
 PSEUDO2D = BUNDLES / "pseudo2d"
 NAMES = ("pseudo2d", "unetr3d")
 # A UNETR that takes a tenth of the time, as an override file says it.
-TINY = {f"network_def::{name}": value for name, value in (("feature_size", 8), ("hidden_size", 48), ("mlp_dim", 64))}
+TINY = {f"network_def::{name}": value for name, value in (("feature_size", 4), ("hidden_size", 48), ("mlp_dim", 64))}
 TINY |= {"network_def::num_heads": 4}
 STAND_IN = REPO / "tests" / "stand_in"  # on a PYTHONPATH, it takes MONAI's place
 

@@ -22,16 +22,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from unittest import mock
 
-LOADED = [
-    "torch",
-    "torch._dynamo",
-    "ignite",
-    "monai.bundle",
-    "matplotlib.figure",
-    "tensorboard",
-    "skimage.filters",
-    "optuna",
-]
 SERVER = multiprocessing.get_context("forkserver")
 # One thread each: two programs on two cores then do not wait for each other. The server's libraries read it, once.
 ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -62,8 +52,8 @@ def start_module(
     module: str, words: Sequence[str], files: Sequence[Path], cwd: Path | None = None, env: Mapping[str, str] = NOTHING
 ) -> BaseProcess:
     """That program, under way. files: what it says on stdout and on stderr is appended to them; one may be both."""
-    with mock.patch.dict(os.environ, ALONE):
-        SERVER.set_forkserver_preload(LOADED)
+    with mock.patch.dict(os.environ, ALONE, PYTHONPATH=str(Path(__file__).parent)):
+        SERVER.set_forkserver_preload(["helpers_warm"])
         forkserver.ensure_running()
     environment = {**os.environ, **ALONE, **env}
     process = SERVER.Process(target=_be, args=(module, [module, *words], str(cwd or Path.cwd()), environment, files))

@@ -29,6 +29,7 @@ def test_the_shipped_file_holds_plain_tensors_that_the_network_takes(bundle):
     inference.get_parsed_content("network_def").load_state_dict(weights)  # all of them, and no others
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not real_data("brats"), reason="no real cases: set SEG_DATA")
 def test_a_real_scan_takes_less_than_a_minute_and_gives_the_same_mask_twice(tmp_path):
     case = Path(real_data("brats")) / "brats21" / "BraTS2021_00006"

@@ -420,7 +420,9 @@ def test_a_search_with_the_real_bundle(real, volumes, small, tmp_path):
     assert not list((tmp_path / "tune").rglob("*.pt")), "weights of trials that are over take room"
 
 
+@pytest.mark.long
 def test_the_2d_bundle_can_be_searched_too(real, slices, pseudo_labelled, tmp_path):
-    masks = f"mask_dir={pseudo_labelled / 'masks'}"
-    real(slices.work, PSEUDO2D, "--seeds", 0, "--set", masks, "--set", "image_size=64")
+    small = {"mask_dir": str(pseudo_labelled / "masks"), "network_def::channels": [4, 8, 16, 32, 64]}
+    plan = write_yaml(tmp_path / "plan.yaml", small)
+    real(slices.work, PSEUDO2D, "--seeds", 0, "--plan", plan, "--set", "image_size=64")
     assert yaml.safe_load((tmp_path / "tuned.yaml").read_text())["image_size"] == 64

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers_bundles import BUNDLES, NAMES, read_yaml
+from helpers_bundles import BUNDLES, NAMES, TINY, read_yaml
 from helpers_exports import Done, assert_done, monai_bundle
+from helpers_processes import run_module
 from monai.bundle import ConfigParser
 
 WITH_SCHEMA = "MONAI checks metadata with jsonschema: pip install '.[test]'"
@@ -274,21 +274,15 @@ def test_each_config_runs_and_has_all_properties_from_any_working_directory(bund
     if bundle == "unetr3d":
         volumes = request.getfixturevalue("volumes")
         settings |= {"datalist": str(volumes.datalist), "cache_dir": str(tmp_path / "cache"), "crops_per_case": 1}
-        settings |= {"patch_size": [32] * 3, "target_spacing": [5.0] * 3}
+        settings |= {"patch_size": [32] * 3, "target_spacing": [5.0] * 3, **TINY}
     else:
         masks = request.getfixturevalue("pseudo_labelled") / "masks"
         settings |= {"datalist": str(request.getfixturevalue("slices").datalist), "mask_dir": str(masks)}
-        settings |= {"image_size": 64}
+        settings |= {"image_size": 64, "network_def::channels": [4, 8, 16, 32, 64]}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", UNIT_TEST, bundle, json.dumps(settings), elsewhere],
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    (tmp_path / "unit_test.py").write_text(UNIT_TEST)
+    done = run_module("unit_test", [bundle, json.dumps(settings), str(elsewhere)], tmp_path, {}, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [line for line in done.stdout.splitlines() if line.startswith("missing:")] == WANTED, done.stderr[-3000:]
     assert (tmp_path / "out" / "model.pt").is_file() and (tmp_path / "out" / "metrics.csv").is_file()

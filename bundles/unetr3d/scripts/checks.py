@@ -177,7 +177,9 @@ def check_keys(argv: list[str]) -> None:
         return
     config = ConfigParser.load_config_files(own)
     # A plan is made for training and given to inference too, which has no use for some of its keys.
-    known = {**ConfigParser.load_config_file(ROOT / "configs" / "train.yaml"), **config}
+    known = config
+    if "train.yaml" not in {Path(file).name for file in own}:
+        known = {**ConfigParser.load_config_file(ROOT / "configs" / "train.yaml"), **config}
     for file in [*files, *_args_file(arguments)]:
         if file not in own:
             for key, value in _overrides(file).items():
