@@ -18,6 +18,7 @@ from helpers_processes import start_module
 
 CONFIGS = UNETR3D / "configs"
 PAIR = ("--standalone", "--nproc_per_node=2")
+Kill = tuple[int, Callable[[], bool]]
 
 
 @dataclass
@@ -85,16 +86,26 @@ def finished(launcher: tuple[str, ...], files: list[Path | str], log: Path, *wor
     return job
 
 
-def ranks(processes: int, files: list[Path | str], log: Path, *words: object, run_id: str = "training") -> Ended:
+def ranks(
+    processes: int,
+    files: list[Path | str],
+    log: Path,
+    *words: object,
+    run_id: str = "training",
+    kill: Kill | None = None,
+) -> Ended:
     """The processes that torchrun would start, without it and quicker."""
     command = ["run", run_id, "--config_file", str(paths_of(files)), *map(str, words)]
-    return forked(processes, "monai.bundle", command, log)
+    return forked(processes, "monai.bundle", command, log, kill=kill)
 
 
-def forked(processes: int, module: str, words: list[str], log: Path, cwd: Path | None = None) -> Ended:
+def forked(
+    processes: int, module: str, words: list[str], log: Path, cwd: Path | None = None, kill: Kill | None = None
+) -> Ended:
     """`python -m MODULE WORDS` in forks, which meet in a store of this process.
 
-    As with torchrun the first that fails ends the others, by SIGTERM.
+    As with torchrun the first that fails ends the others, by SIGTERM. kill: a rank, which gets SIGKILL as soon as
+    something is so.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
@@ -103,6 +114,8 @@ def forked(processes: int, module: str, words: list[str], log: Path, cwd: Path |
     running = [start_module(module, words, [log, log], cwd, meeting | place) for place in places]
     ends = time.monotonic() + 150
     while any(process.is_alive() for process in running):
+        if kill and kill[1]():
+            running[kill[0]].kill()
         if time.monotonic() > ends:
             for process in running:
                 process.kill()

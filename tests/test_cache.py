@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers_bundles import REPO, UNETR3D, as_scripts, cut_short, scripts
+from helpers_processes import start_module
 from helpers_volumes import scan, store
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
@@ -257,17 +258,15 @@ def test_what_is_known_of_files_may_be_damaged(item, tmp_path):
 
 
 CHILD = """
-import sys, time; sys.path[:0] = ['tests', '.']
-import test_cache as t
+import sys, time
 from pathlib import Path
+import test_cache as t
 home, slow = Path(sys.argv[1]), float(sys.argv[2])
-items = [t.make_item(home / 'data', n) for n in range(4)] if not (home / 'data').exists() else t.listed(home)
-ready = t.preparing()
 save = t.cache.np.save
 def slowly(file, array):
     save(file, array); file.flush(); time.sleep(slow)
 t.cache.np = type('np', (), {**vars(t.np), 'save': staticmethod(slowly)})
-folders = t.cache.prepare(items, ready, home / 'cache')
+folders = t.cache.prepare(t.listed(home), t.preparing(), home / 'cache')
 print('done', *[f.name for f in folders])
 """
 
@@ -276,10 +275,10 @@ def listed(home: Path) -> list[dict]:
     return [item_of(home / "data", seed) for seed in range(4)]
 
 
-def start(home: Path, slow: float) -> subprocess.Popen:
-    words = [sys.executable, "-W", "ignore", "-c", CHILD, str(home), str(slow)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, cwd=REPO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(home: Path, slow: float, log: str = "log") -> BaseProcess:
+    """A process that prepares those cases; what it says goes to `home / log`."""
+    (home / "child.py").write_text(CHILD)
+    return start_module("child", [str(home), str(slow)], [home / log, home / log], cwd=home)
 
 
 def whole(folder: Path) -> bool:
@@ -294,10 +293,10 @@ def test_a_killed_run_leaves_no_half_case_and_the_next_one_finishes(tmp_path):
     child = start(tmp_path, 0.4)
     limit = time.monotonic() + 60
     while not list((tmp_path / "cache").glob("*/.partial-*/image.npy")):
-        assert child.poll() is None and time.monotonic() < limit
+        assert child.is_alive() and time.monotonic() < limit
         time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.kill()
+    child.join()
     partial = list((tmp_path / "cache").glob("*/.partial-*"))
     assert partial
     there = [f for f in (tmp_path / "cache").glob("*/*") if f.is_dir() and not f.name.startswith(".")]
@@ -309,10 +308,13 @@ def test_a_killed_run_leaves_no_half_case_and_the_next_one_finishes(tmp_path):
 def test_runs_that_begin_together_end_with_the_same_cases(tmp_path):
     for seed in range(4):
         make_item(tmp_path / "data", seed)
-    children = [start(tmp_path, 0.05) for _ in range(2)]
-    said = [child.communicate(timeout=120) for child in children]
-    assert all(child.returncode == 0 for child in children), said
-    lines = {out.strip().splitlines()[-1] for out, _ in said}
+    logs = ("one", "other")
+    children = [start(tmp_path, 0.05, log) for log in logs]
+    for child in children:
+        child.join(120)
+    said = [(tmp_path / log).read_text() for log in logs]
+    assert all(child.exitcode == 0 for child in children), said
+    lines = {text.strip().splitlines()[-1] for text in said}
     assert len(lines) == 1 and next(iter(lines)).startswith("done")
     (recipe,) = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
     assert len([p for p in recipe.iterdir() if p.is_dir()]) == 4  # and nothing half

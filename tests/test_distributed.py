@@ -237,20 +237,34 @@ def kill_one(job: Job, out: Path, rank: int) -> None:
     os.kill(job.workers()[rank], signal.SIGKILL)
 
 
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
+def is_one_line_of_a_lost_process(said: str) -> bool:
+    (line,) = our_lines(said)
+    return "a process of this job was lost" in line and "--resume True goes on after the last whole epoch" in line
+
+
+@pytest.mark.parametrize("rank", [0, 1])
 @GOES_ON
 def test_a_killed_process_ends_the_job_in_one_line_and_the_job_can_go_on(plan, pair, tmp_path, rank):
+    job = ([*TRAIN, plan], tmp_path / "log", "--output_dir", tmp_path)
+    ended = ranks(2, *job, kill=(rank, (tmp_path / "resume.pt").exists))
+    assert ended.status and is_one_line_of_a_lost_process(ended.said)
+    trained(2, *job, "--resume", True)
+    assert np.abs(numbers(tmp_path) - numbers(pair[0])).max() < 1e-5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [0, 1])
+@GOES_ON
+def test_torchrun_too_ends_a_killed_job_in_one_line(plan, pair, tmp_path, rank):
     words = ("--output_dir", tmp_path)
     with torchrun(PAIR, [*TRAIN, plan], tmp_path / "log", *words) as job:
         kill_one(job, tmp_path, rank)
         assert job.wait() != 0
-    (line,) = our_lines(job.said)
-    assert "a process of this job was lost" in line and "--resume True goes on after the last whole epoch" in line
+    assert is_one_line_of_a_lost_process(job.said)
     ours = job.said.split("torch.distributed.elastic.multiprocessing.errors")[0]
     assert ours.count("Traceback") <= 1, job.said  # torchrun's own report
-    if rank == 1:
-        finished(PAIR, [*TRAIN, plan], tmp_path / "log", *words, "--resume", True)
-        assert np.abs(numbers(tmp_path) - numbers(pair[0])).max() < 1e-5
+    finished(PAIR, [*TRAIN, plan], tmp_path / "log", *words, "--resume", True)
+    assert np.abs(numbers(tmp_path) - numbers(pair[0])).max() < 1e-5
 
 
 @pytest.mark.long

@@ -101,14 +101,20 @@ def step(transforms: list[dict], target: str) -> dict:
 # --- the whole verb ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "bundle", [pytest.param(UNETR3D, marks=pytest.mark.long), PSEUDO2D], ids=lambda path: path.name
-)
+@pytest.mark.long
+@pytest.mark.parametrize("bundle", [UNETR3D, PSEUDO2D], ids=lambda path: path.name)
 def test_the_doctor_passes_each_bundle_on_a_phantom(bundle: Path, tmp_path) -> None:
-    words = ["--bundle", bundle, "--quick", "--out", tmp_path / "out"]
-    done = forked("doctor", *words)
+    assert_passes(bundle, tmp_path / "out")
+
+
+def test_the_doctor_passes_a_bundle_on_images_that_were_inspected(slices, tmp_path) -> None:
+    assert_passes(PSEUDO2D, tmp_path / "out", "--work", slices.work)
+
+
+def assert_passes(bundle: Path, out: Path, *words: object) -> None:
+    done = forked("doctor", *words, "--bundle", bundle, "--quick", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads((tmp_path / "out" / "doctor.json").read_text())
+    rows = json.loads((out / "doctor.json").read_text())
     assert [row["check"] for row in rows] == [check.name for check in CHECKS]
     assert set(rows[0]) == {"group", "check", "expected", "measured", "verdict", "seconds", "note"}
     verdicts = {row["check"]: row["verdict"] for row in rows}

@@ -90,6 +90,7 @@ def assert_agree(found: dict[str, np.ndarray]) -> None:
         assert ((found[name] > 0) == (bundle > 0)).mean() > 0.9999
 
 
+@pytest.mark.long
 def test_exported_networks_answer_as_the_bundle_does(tmp_path):
     torch.manual_seed(0)
     own = write_yaml(tmp_path / "tiny.yaml", TINY)

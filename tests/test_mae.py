@@ -195,6 +195,7 @@ def test_fine_tuning_begins_with_the_whole_transformer(volumes, small, two_epoch
     done = run_bundle(
         *(UNETR3D, "training", ["train.yaml", "finetune.yaml", small], "--datalist", volumes.datalist),
         *("--output_dir", tmp_path, "--pretrained", two_epochs[0] / "model.pt", "--freeze_epochs", 1),
+        *("--network_def::feature_size", 8),
     )
     assert "training: loaded 161 of 194 tensors" in done.stderr and "; not in the file: encoder1 (3)" in done.stderr
     assert "; in the file only: cls_token, mask_tokens, " in done.stderr and "another shape" not in done.stderr
