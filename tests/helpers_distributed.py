@@ -96,10 +96,10 @@ def ranks(
 ) -> Ended:
     """The processes that torchrun would start, without it and quicker."""
     command = ["run", run_id, "--config_file", str(paths_of(files)), *map(str, words)]
-    return forked(processes, "monai.bundle", command, log, kill=kill)
+    return ranks_of(processes, "monai.bundle", command, log, kill=kill)
 
 
-def forked(
+def ranks_of(
     processes: int, module: str, words: list[str], log: Path, cwd: Path | None = None, kill: Kill | None = None
 ) -> Ended:
     """`python -m MODULE WORDS` in forks, which meet in a store of this process.

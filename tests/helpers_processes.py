@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -31,6 +32,14 @@ NOTHING: Mapping[str, str] = {}
 def hears_ctrl_c() -> None:
     """For `preexec_fn`: a shell that starts tests in the background lets them, and all they start, ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
+    """Return as soon as something is so, say a file that another process writes; it must be so in that time."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
 
 
 def run_module(

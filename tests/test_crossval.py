@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -23,7 +23,7 @@ import pytest
 import torch
 import yaml
 from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, run_bundle, write_yaml
-from helpers_processes import hears_ctrl_c, run_module
+from helpers_processes import hears_ctrl_c, run_module, wait_for
 
 from autoconf.__main__ import main
 from autoconf.jobs.places import Place
@@ -84,13 +84,6 @@ def ended(process: subprocess.Popen, expect: int = 0) -> tuple[str, str]:
     out, err = process.communicate(timeout=120)
     assert process.returncode == expect, f"{out}\n{err}"
     return out, err
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
 
 
 @pytest.fixture

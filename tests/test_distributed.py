@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from helpers_bundles import TINY, UNETR3D, run_bundle, scripts, write_yaml
-from helpers_distributed import PAIR, Ended, Job, finished, forked, our_lines, rank_of, ranks, torchrun, trained
+from helpers_distributed import PAIR, Ended, Job, finished, our_lines, rank_of, ranks, ranks_of, torchrun, trained
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
@@ -223,7 +223,7 @@ def test_more_processes_than_gpus_are_refused_in_one_line(tmp_path):
         "torch.cuda.is_available, torch.cuda.device_count = lambda: True, lambda: 0\n"
         "from scripts.distributed import start; start()\n"
     )
-    job = forked(2, "begin", [], tmp_path / "log", tmp_path)
+    job = ranks_of(2, "begin", [], tmp_path / "log", tmp_path)
     assert job.status != 0
     assert our_lines(job.said) == ["unetr3d: 0 GPUs for more processes. Lower torchrun's --nproc_per_node."]
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers_processes import wait_for
 
 from autoconf.errors import AutoconfError
 from autoconf.jobs import places, runs
@@ -190,10 +191,3 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.02)

@@ -67,6 +67,8 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("patch_sise=[64,64,64]", "has no 'patch_sise' to override. Did you mean 'patch_size'?"),
         ("zzz=1", "It has: datalist, dataset_dir"),
         ("max_epochs", "Write --set max_epochs=VALUE"),
+        ("network_def::hidden_size=96", "only whole keys can be set here"),
+        ("network_deff::hidden_size=96", "has no 'network_deff::hidden_size'"),
         ("patch_size=[32,", "is no YAML"),
         ("max_epochs=many", "'many' is no value of that kind"),
         ("max_epochs=1.5", "1.5 is no value of that kind"),

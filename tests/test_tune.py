@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers_bundles import PSEUDO2D, REPO, UNETR3D, write_yaml
+from helpers_processes import wait_for
 from helpers_tune import KEYS, Home
 
 GOES_ON = pytest.mark.promise(
@@ -28,13 +28,6 @@ GOES_ON = pytest.mark.promise(
 @pytest.fixture
 def home(volumes, tmp_path) -> Home:
     return Home(volumes.work, tmp_path)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 200) -> None:
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
 
 
 # What comes out

@@ -130,6 +130,8 @@ def parse_set(bundle: Bundle, words: tuple[str, ...]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals:
             raise AutoconfError(f"--set {word}: no value. Write --set {word}=VALUE.")
+        if key.partition("::")[0] in bundle.config and "::" in key:
+            raise AutoconfError(f"--set {word}: only whole keys can be set here. Write '{key}' into the plan's file.")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
