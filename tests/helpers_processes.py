@@ -83,5 +83,8 @@ def _be(module: str, command: list[str], cwd: str, environment: dict[str, str], 
     warnings.simplefilter("ignore")
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]  # which a program may have made its own
+        sys.exit(1)
     finally:
         atexit._run_exitfuncs()  # a process of multiprocessing leaves without them
