@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import json
 import math
+import re
 import shlex
 from pathlib import Path
 
@@ -20,11 +21,11 @@ from autoconf.errors import AutoconfError
 from autoconf.explain import explain
 from autoconf.plan import _check_fingerprint, _count, rules
 from autoconf.plan.bundle import check_override, parse_set, read_bundle
-from autoconf.plan.choose import TIME_SHARE, Cases, Limit, choose, task
+from autoconf.plan.choose import TIME_SHARE, USABLE, Cases, Limit, _clock, choose, task
 from autoconf.plan.file import parse, render
 from autoconf.plan.images import choose_2d, image_size
 from autoconf.plan.machine import Machine, Speed
-from autoconf.plan.memory import count_step
+from autoconf.plan.memory import StepMemory, count_step
 from autoconf.plan.rules import Choice
 
 BUNDLE = read_bundle(str(UNETR3D))
@@ -179,6 +180,42 @@ def test_a_patch_that_fits_once_is_trained_twice_a_step():
 def test_too_little_memory_is_refused():
     with pytest.raises(AutoconfError, match="Give more --memory"):
         chosen(dataclasses.replace(GPU, memory=1e8))
+
+
+def just_enough(step: StepMemory, batch: int, device: str) -> Machine:
+    """A machine that such a step fits, with a thousand bytes to spare."""
+    return Machine(device, (step.total(batch, device) + 1000) / USABLE, 64e9, 8)
+
+
+def test_a_batch_of_crops_is_all_that_fits_and_says_what_one_more_would_need():
+    step = count_step(BUNDLE.configs, 4, (64, 64, 64))
+    given = {"fixed": {"patch_size": [64, 64, 64]}, "data": fingerprint(200)}
+    choice = chosen(just_enough(step, 3, "cuda"), **given)["batch_size"]
+    more, own, each = step.total(4, "cuda") / USABLE / 1e9, step.total(0, "cuda") / 1e9, step.each("cuda") / 1e9
+    assert choice.value == 3 and choice.rejected == (f"4: would need {more:.1f} GB",)
+    said = f"3 fit the memory; {own:.1f} GB for weights, gradients and optimiser and {each:.1f} GB a crop, bfloat16 and"
+    assert choice.reason.startswith(said)
+    plenty = chosen(just_enough(step, 30, "cuda"), **given)["batch_size"]
+    assert (plenty.value, plenty.rejected) == (rules.MAX_BATCH, ())  # more memory would change nothing
+    for device in ("cpu", "cuda"):
+        enough = just_enough(step, 1, device)
+        assert chosen(enough, **given)["batch_size"].value == 1
+        needed = f"64x64x64 needs {step.total(1, device) / USABLE / 1e9:.1f} GB for one crop. Give more --memory"
+        with pytest.raises(AutoconfError, match=re.escape(needed)):
+            chosen(dataclasses.replace(enough, memory=enough.memory - 2000 / USABLE), **given)
+
+
+def test_the_rest_of_a_plan_follows_the_device():
+    large = {"fixed": {"patch_size": [64, 64, 64], "target_spacing": [1.0, 1.0, 1.0]}}
+    assert [chosen(machine, **large)["overlap"].value for machine in (CPU, GPU)] == [0.25, 0.5]
+    assert chosen(CPU)["network_name"] == Choice("unetr", "of train.yaml: patch and batch are counted for it alone")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(1, "1 min"), (60, "1 min"), (61, "2 min"), (3600, "1 h 00 min"), (9001, "2 h 31 min")]
+)
+def test_times_are_said_in_hours_and_minutes(seconds, said):
+    assert _clock(seconds) == said
 
 
 @pytest.mark.parametrize("key", ["patch_size", "target_spacing"])
@@ -352,6 +389,36 @@ def test_images_are_planned_by_their_size_and_number():
     assert two_d(CPU, [512, 480])["image_size"] == 224 and two_d(CPU, [512, 480])["batch_size"] == 16
     assert two_d(GPU, [512, 480], fixed={"image_size": 64})["image_size"] == 64
     assert two_d(dataclasses.replace(GPU, ram=8e9), [512, 480])["cache_rate"] == pytest.approx(0.50, abs=0.01)
+
+
+def test_a_batch_of_images_is_all_that_fits():
+    step = count_step(TWO_D.configs, 1, (224, 224))
+    size = {"size": [224, 200], "fixed": {"image_size": 224}}
+    for device, most in (("cuda", 32), ("cpu", 16)):  # the bundle's batch on a CPU
+        for batch in (1, 2, 7):
+            assert two_d(just_enough(step, batch, device), **size)["batch_size"] == batch
+        assert two_d(just_enough(step, 40, device), **size)["batch_size"] == most
+        one = just_enough(step, 1, device)
+        with pytest.raises(AutoconfError, match="one image of 224x224 pixels does not fit. Give more --memory"):
+            two_d(dataclasses.replace(one, memory=one.memory - 2000 / USABLE), **size)
+
+
+def test_on_a_cpu_images_are_kept_in_what_the_training_leaves():
+    step = count_step(TWO_D.configs, 1, (224, 224))
+    needed = 3800 * 8 * 224**2 / rules.CACHE_SHARE
+    for device, taken in (("cpu", step.total(16)), ("cuda", 0)):
+        machine = dataclasses.replace(GPU, device=device, ram=needed + taken + 1000)
+        assert two_d(machine, [224, 224])["cache_rate"] == 1.0
+        assert two_d(dataclasses.replace(machine, ram=machine.ram - 2000), [224, 224])["cache_rate"] == 0.99
+
+
+def test_a_size_of_images_says_why():
+    assert image_size([512, 480], 16, "cuda") == Choice(512, "the median image has 512x480 pixels; multiples of 16")
+    said = "the study's, as large as a CPU trains in good time; the median image has 448x480 pixels; multiples of 16"
+    assert image_size([448, 480], 16, "cpu") == Choice(224, said, ("480: 4.6 x the time on a CPU",))
+    assert image_size([224, 224], 16, "cpu").rejected == ()
+    data = {"kind": "images", "n_images": 100, "median_size": [64, 64]}
+    assert choose_2d(data, TWO_D, CPU, 80, {"image_size": 64})["image_size"] == Choice(64, "set by hand")
 
 
 @given(st.tuples(st.integers(1, 3000), st.integers(1, 3000)))

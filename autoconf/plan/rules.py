@@ -169,7 +169,7 @@ def cache_rate(cases: int, case_bytes: float, free: float) -> Choice:
     Rounded down to whole percents.
     """
     needed, allowed = cases * case_bytes, max(0.0, CACHE_SHARE * free)
-    each = f"{cases} prepared cases of {case_bytes / 1e6:.0f} MB"
+    each = f"{cases} prepared cases of {case_bytes / 1e6:.1f} MB"
     if needed <= allowed:
         return Choice(1.0, f"{each} take {needed / 1e9:.1f} of {free / 1e9:.1f} GB free memory")
     rate = math.floor(100 * allowed / needed) / 100
