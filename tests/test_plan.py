@@ -10,6 +10,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from helpers_bundles import PSEUDO2D, UNETR3D, read_yaml
@@ -21,7 +22,7 @@ from autoconf.errors import AutoconfError
 from autoconf.explain import explain
 from autoconf.plan import _check_fingerprint, _count, rules
 from autoconf.plan.bundle import check_override, parse_set, read_bundle
-from autoconf.plan.choose import TIME_SHARE, USABLE, Cases, Limit, _clock, choose, task
+from autoconf.plan.choose import TIME_SHARE, USABLE, Cases, Limit, _clock, _voxels, choose, task
 from autoconf.plan.file import parse, render
 from autoconf.plan.images import choose_2d, image_size
 from autoconf.plan.machine import Machine, Speed
@@ -205,6 +206,33 @@ def test_a_batch_of_crops_is_all_that_fits_and_says_what_one_more_would_need():
             chosen(dataclasses.replace(enough, memory=enough.memory - 2000 / USABLE), **given)
 
 
+def test_a_batch_is_at_most_a_twentieth_of_the_data_at_the_target_spacing():
+    cases = fingerprint(30, spacing=[1.0, 1.0, 2.0])
+    voxels = 30 * math.prod(BRAIN) * 2 / 2**3  # 1 x 1 x 2 mm brought to 2 x 2 x 2
+    choice = chosen(dataclasses.replace(GPU, memory=80e9), FIXED, cases)["batch_size"]
+    assert choice.value == int(voxels / 20 / 64**3) == 4 and "the cap of 5%" in choice.reason
+
+
+@pytest.mark.parametrize(("device", "crops"), [("cpu", 1), ("cuda", 2)])
+def test_a_patch_is_the_largest_of_which_a_step_fits(device, crops):
+    """On a GPU of two crops. What the next better one would need is said."""
+    spacing = {"target_spacing": [3.0, 3.0, 3.0]}
+    step = count_step(BUNDLE.configs, 4, (48, 64, 48))
+    machine = just_enough(step, crops, device)
+    choice = chosen(machine, spacing)["patch_size"]
+    assert choice.value == [48, 64, 48] and choice.reason.startswith(
+        "covers 100% of the median brain of 47x59x46 voxels"
+    )
+    less = chosen(dataclasses.replace(machine, memory=machine.memory - 2000 / USABLE), spacing)["patch_size"]
+    assert math.prod(less.value) < 48 * 64 * 48 and less.reason.endswith("no better one fits")
+    needed = step.total(crops, device) / USABLE / 1e9
+    assert less.rejected == (f"48x64x48: would need {needed:.1f} GB for {crops} crop{'s' * (crops == 2)}",)
+
+
+def test_a_brain_is_counted_in_whole_voxels_but_for_what_rounding_adds():
+    assert _voxels(np.array([100.0004, 100.1, 99.9]), np.array([1.0, 1.0, 1.0])) == (100, 101, 100)
+
+
 def test_the_rest_of_a_plan_follows_the_device():
     large = {"fixed": {"patch_size": [64, 64, 64], "target_spacing": [1.0, 1.0, 1.0]}}
     assert [chosen(machine, **large)["overlap"].value for machine in (CPU, GPU)] == [0.25, 0.5]
@@ -220,11 +248,25 @@ def test_times_are_said_in_hours_and_minutes(seconds, said):
 
 @pytest.mark.parametrize("key", ["patch_size", "target_spacing"])
 def test_an_alternative_that_was_rejected_says_why(key):
-    (alternative,) = chosen(CPU)[key].rejected
-    assert {"patch_size": "is more than a CPU trains", "target_spacing": "25% are needed"}[key] in alternative
-    if key == "patch_size":
-        small = dataclasses.replace(GPU, memory=4e9)
-        assert "GB for 2 crops" in chosen(small)[key].rejected[0]
+    choice = chosen(CPU)[key]
+    said, alternative = {
+        "patch_size": (
+            "covers 77% of the median brain of 70x88x69 voxels; multiples of 16; no better one fits",
+            "64x80x80: is more than a CPU trains in good time",
+        ),
+        "target_spacing": (
+            "2 x the median of 20 cases: a finer patch that shows enough is more than a CPU trains in good time",
+            "1.0x1.0x1.0 mm: a patch of 327680 voxels would show 10% of the brain; "
+            "25% are needed for context (nnU-Net)",
+        ),
+    }[key]
+    assert choice == Choice(choice.value, said, (alternative,))
+
+
+def test_thick_slices_are_named_as_the_reason_of_a_spacing():
+    said = "median of 20 cases; axis 2 has thick slices: their 10th percentile, not to blur the thin ones (nnU-Net)"
+    thick = {"spacing": [1.0, 1.0, 4.0], "brain_shape": [140, 175, 35]}
+    assert chosen(GPU, data=fingerprint(**thick))["target_spacing"].reason == said
 
 
 brains = st.tuples(*[st.integers(20, 260)] * 3)
@@ -301,6 +343,25 @@ def test_a_time_that_fits_no_epoch_is_refused_and_one_that_fits_few_says_so():
 
 
 FIXED = {"patch_size": [64, 64, 64], "target_spacing": [2.0, 2.0, 2.0]}
+
+
+def test_an_epoch_is_its_crops_and_its_share_of_a_validation_and_one_must_fit():
+    """14 cases of 8 crops train, 3 validate every other epoch: each in 2 x 2 x 2 windows, at a third of the cost."""
+    fixed = FIXED | {"val_interval": 2, "overlap": 0.5, "batch_size": 2}
+    voxels = 64**3
+    epoch = 14 * 8 * (voxels * 1e-6 + rules.crop_seconds(voxels, "cpu")) + 3 * 8 * voxels * 1e-6 / 3 / 2
+    loading = 17 * rules.CASE_SECONDS
+    for fitting in (1, 2, 7):
+        hours = (fitting * epoch + loading) / TIME_SHARE / 3600
+        choice = limited(hours * 1.0001, fixed=fixed)["max_epochs"]
+        assert choice.value == fitting and choice.reason.startswith(f"{fitting * 56} steps, of 5000 wanted, fit: ")
+        if fitting > 1:
+            assert limited(hours * 0.9999, fixed=fixed)["max_epochs"].value == fitting - 1
+    enough = limited(hours / 7 * 90, fixed=fixed)["max_epochs"]
+    assert " steps fit: " in enough.reason and int(enough.reason.split()[0]) == 56 * enough.value > 5000
+    said = f"one epoch of 112 crops takes {_clock((epoch + loading) / TIME_SHARE)}, more than --time. Give more --time"
+    with pytest.raises(AutoconfError, match=re.escape(said)):
+        limited((epoch + loading) / TIME_SHARE / 3600 * 0.9999, fixed=fixed)
 
 
 def epochs(machine: Machine = CPU, **fixed) -> int:
