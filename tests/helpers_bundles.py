@@ -25,6 +25,7 @@ NAMES = ("pseudo2d", "unetr3d")
 # A UNETR that takes a tenth of the time, as an override file says it.
 TINY = {f"network_def::{name}": value for name, value in (("feature_size", 4), ("hidden_size", 48), ("mlp_dim", 64))}
 TINY |= {"network_def::num_heads": 4}
+TINY_2D = {"network_def::channels": [4, 8, 16, 32, 64]}  # the same of a U-Net
 STAND_IN = REPO / "tests" / "stand_in"  # on a PYTHONPATH, it takes MONAI's place
 
 

@@ -11,6 +11,7 @@ import inspect
 import io
 
 import torch
+from helpers_bundles import TINY
 from matplotlib.figure import Figure
 from monai.networks.nets import UNETR
 
@@ -24,7 +25,7 @@ figure = Figure()
 figure.subplots(2)[0].contour([[0, 0], [0, 1]], [0.5])
 figure.savefig(io.BytesIO(), format="png")
 
-network = UNETR(4, 1, 32, feature_size=4, hidden_size=48, mlp_dim=64, num_heads=4)
+network = UNETR(4, 1, 32, **{key.removeprefix("network_def::"): value for key, value in TINY.items()})
 network(torch.zeros(2, 4, 32, 32, 32)).sum().backward()
 network.eval()(torch.zeros(1, 4, 32, 32, 32))
 

@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from helpers_bundles import BUNDLES, NAMES, REPO, cut_short, read_yaml, scripts, write_yaml
+from helpers_bundles import BUNDLES, NAMES, REPO, TINY_2D, cut_short, read_yaml, scripts, write_yaml
 from helpers_exports import Done, assert_done, assert_refused, monai_bundle, run
 from helpers_volumes import real_data
 from monai.bundle import ConfigParser
@@ -31,7 +31,7 @@ PLANS = {
         "network_def::init_filters": 8,
         "network_def::blocks_down": [1, 1, 1, 1],
     },
-    "pseudo2d": {"image_size": 64, "network_def::channels": [4, 8, 16, 32, 64]},
+    "pseudo2d": {"image_size": 64, **TINY_2D},
 }
 NETWORK = {"unetr3d": ["networks/segresnet"], "pseudo2d": []}  # a UNETR's twelve blocks take half a minute to export
 OTHER = {"unetr3d": ("--patch_size", [48, 48, 48]), "pseudo2d": ("--image_size", 96)}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers_bundles import PSEUDO2D, REPO, UNETR3D, write_yaml
+from helpers_bundles import PSEUDO2D, REPO, TINY_2D, UNETR3D, write_yaml
 from helpers_processes import wait_for
 from helpers_tune import KEYS, Home
 
@@ -415,7 +415,7 @@ def test_a_search_with_the_real_bundle(real, volumes, small, tmp_path):
 
 @pytest.mark.long
 def test_the_2d_bundle_can_be_searched_too(real, slices, pseudo_labelled, tmp_path):
-    small = {"mask_dir": str(pseudo_labelled / "masks"), "network_def::channels": [4, 8, 16, 32, 64]}
+    small = {"mask_dir": str(pseudo_labelled / "masks"), **TINY_2D}
     plan = write_yaml(tmp_path / "plan.yaml", small)
     real(slices.work, PSEUDO2D, "--seeds", 0, "--plan", plan, "--set", "image_size=64")
     assert yaml.safe_load((tmp_path / "tuned.yaml").read_text())["image_size"] == 64

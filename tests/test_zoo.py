@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers_bundles import BUNDLES, NAMES, TINY, read_yaml
+from helpers_bundles import BUNDLES, NAMES, TINY, TINY_2D, read_yaml
 from helpers_exports import Done, assert_done, monai_bundle
 from helpers_processes import run_module
 from monai.bundle import ConfigParser
@@ -278,7 +278,7 @@ def test_each_config_runs_and_has_all_properties_from_any_working_directory(bund
     else:
         masks = request.getfixturevalue("pseudo_labelled") / "masks"
         settings |= {"datalist": str(request.getfixturevalue("slices").datalist), "mask_dir": str(masks)}
-        settings |= {"image_size": 64, "network_def::channels": [4, 8, 16, 32, 64]}
+        settings |= {"image_size": 64, **TINY_2D}
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (tmp_path / "unit_test.py").write_text(UNIT_TEST)
