@@ -36,6 +36,7 @@ DATA_CHECKS = (
     Check("data", "one preprocessing", "largest difference 0", "bundle_data:same_tensor", BOTH, True),
 )
 TRAINING = (
+    Check("training", "same answer in every precision", "within rounding", "bundle_arithmetic:same_answer", BOTH, True),
     Check("training", "initial loss", "the formulae, +- 0.001", "bundle_training:initial_loss", BOTH, True),
     Check("training", "zero input", "finite numbers", "bundle_training:zero_input", BOTH, True),
     Check("training", "one mask", "the same voxels three times", "bundle_training:same_mask", BOTH, True),

@@ -67,7 +67,7 @@ RULES = {
     "compile": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "deterministic": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "on_nan": ("stop or skip", lambda v: v in ("stop", "skip")),
-    "amp": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
+    "amp": ("True or False, with a capital letter, or force", lambda v: isinstance(v, bool) or v == "force"),
     "normalize_nonzero": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "save_probability": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
     "device": ("cpu, cuda or cuda:NUMBER, and there", lambda v: _is_device(v)),

@@ -8,19 +8,23 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Callable
 
 import monai
 import torch
 from torch import nn
 
 LINUX = sys.platform == "linux"
+LONG_STRIDE = 3  # from here on a convolution's stride counts as long
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def ready(network: nn.Module, device: torch.device | str, compile: bool = False) -> nn.Module:
     """Move a network to its device and make it fast there; changes it in place and returns it.
 
-    On a CPU: convolutions of one voxel as matrix products, and instance norms that return no view.
+    On every device: patch embeddings as matrix products, because the convolutions of such strides are wrong in bfloat16
+    on some (docs/bfloat16_on_amx.md). On a CPU: convolutions of one voxel as matrix products, and instance norms that
+    return no view; on one with AMX other convolutions of a long stride compute in float32, whatever autocast says.
     On a GPU: channels last, as its matrix units want them. compile: fuse small steps with TorchInductor; the first
     step then waits until that is done.
     State dicts made before and after fit each other.
@@ -29,11 +33,10 @@ def ready(network: nn.Module, device: torch.device | str, compile: bool = False)
     network = network.to(device)
     if device.type == "cpu":
         keep_freed_memory()
-        for module in network.modules():
-            if is_pointwise(module):
-                module.__class__ = POINTWISE[type(module)]
-            elif type(module) in NORMS and not module.track_running_stats:
-                module.__class__ = NORMS[type(module)]
+    for module in network.modules():
+        kind = arranged(module, device)
+        if kind is not type(module):
+            module.__class__ = kind
     if device.type == "cuda":
         network.to(memory_format=_channels_last(network))
     if compile:
@@ -66,6 +69,34 @@ def seed_all(seed: int, deterministic: bool = False) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
+def arranged(module: nn.Module, device: torch.device) -> type[nn.Module]:
+    """The class that computes the same as the module's own, in the way that suits the device; its own if none does."""
+    kind = type(module)
+    if is_patchwise(module):
+        return PATCHWISE[kind]
+    if device.type != "cpu":
+        return kind
+    if is_pointwise(module):
+        return POINTWISE[kind]
+    if kind in NORMS and not module.track_running_stats:
+        return NORMS[kind]
+    if kind in FLOAT32 and max(module.stride) >= LONG_STRIDE and torch.cpu._is_amx_tile_supported():
+        return FLOAT32[kind]
+    return kind
+
+
+def is_patchwise(module: nn.Module) -> bool:
+    """Whether it is a convolution of a long stride whose windows lie side by side, as those of a patch embedding do."""
+    return (
+        type(module) in PATCHWISE
+        and min(module.stride) >= LONG_STRIDE
+        and tuple(module.kernel_size) == tuple(module.stride)
+        and set(module.padding) == {0}
+        and set(module.dilation) == {1}
+        and module.groups == 1
+    )
+
+
 def is_pointwise(module: nn.Module) -> bool:
     """Whether it is a convolution of single voxels, one by one: a matrix product over the channels."""
     return (
@@ -87,6 +118,54 @@ def _multiply(module: nn.Conv2d | nn.Conv3d, inputs: torch.Tensor) -> torch.Tens
     if module.bias is not None:
         found = found + module.bias[:, None].to(found.dtype)
     return found.unflatten(2, inputs.shape[2:])
+
+
+def _multiply_patches(module: nn.Conv2d | nn.Conv3d, inputs: torch.Tensor) -> torch.Tensor:
+    """(B, C, ...) -> (B, O, ...), a voxel for each patch. What is left over at the end of an axis is not looked at."""
+    axes = inputs.ndim - 2
+    for axis, side in enumerate(module.kernel_size):
+        count = inputs.shape[2 + 2 * axis] // side
+        inputs = inputs.narrow(2 + 2 * axis, 0, count * side).unflatten(2 + 2 * axis, (count, side))
+    grid = [2 + 2 * axis for axis in range(axes)]
+    patches = inputs.permute(0, *grid, 1, *[axis + 1 for axis in grid]).flatten(1 + axes)  # B, ..., C * voxels
+    found = nn.functional.linear(patches, module.weight.flatten(1), module.bias)
+    return found.movedim(-1, 1)
+
+
+class Patchwise2d(nn.Conv2d):
+    """A patch embedding of a picture, as one matrix product over the patches."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return _multiply_patches(self, inputs)
+
+
+class Patchwise3d(nn.Conv3d):
+    """A patch embedding of a volume, as one matrix product over the patches."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return _multiply_patches(self, inputs)
+
+
+Convolve = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+
+
+def _in_float32(convolve: Convolve, module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(inputs.device.type, enabled=False):
+        return convolve(module, inputs.float())
+
+
+class Float32Conv2d(nn.Conv2d):
+    """A convolution that autocast leaves alone."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return _in_float32(nn.Conv2d.forward, self, inputs)
+
+
+class Float32Conv3d(nn.Conv3d):
+    """A convolution that autocast leaves alone."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return _in_float32(nn.Conv3d.forward, self, inputs)
 
 
 class Pointwise2d(nn.Conv2d):
@@ -124,5 +203,15 @@ class ChannelNorm3d(nn.InstanceNorm3d):
         return _norm(self, inputs)
 
 
+PATCHWISE = {nn.Conv2d: Patchwise2d, nn.Conv3d: Patchwise3d}
+FLOAT32 = {nn.Conv2d: Float32Conv2d, nn.Conv3d: Float32Conv3d}
 POINTWISE = {nn.Conv2d: Pointwise2d, nn.Conv3d: Pointwise3d}
 NORMS = {nn.InstanceNorm2d: ChannelNorm2d, nn.InstanceNorm3d: ChannelNorm3d}
+
+
+def plain_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """torch's own class of one that `arranged` chose; others as they are."""
+    return PLAIN.get(kind, kind)
+
+
+PLAIN = {ours: torchs for kinds in (PATCHWISE, FLOAT32, POINTWISE, NORMS) for torchs, ours in kinds.items()}

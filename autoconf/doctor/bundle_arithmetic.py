@@ -1,0 +1,65 @@
+"""Does the network answer the same in every precision that this device offers?"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from autoconf.doctor.bundle_data import items
+from autoconf.doctor.checks import Outcome, Subject
+from autoconf.doctor.opened import config
+from autoconf.doctor.samples import sample
+
+MOST = 0.25  # |bfloat16 - float32| / |float32| of all logits; rounding explains 0.01 to 0.03
+PRECISIONS = {"float32": False, "bfloat16": "force", "by default": True}  # -> `amp`
+LOOK = "compare masks of --amp False; see docs/bfloat16_on_amx.md"
+
+
+def same_answer(subject: Subject) -> Outcome:
+    """Logits of a case by inference.yaml: in float32, in bfloat16 unchecked, and as the bundle does by default.
+
+    The bundle's own account of its default names the layer that is wrong. What it found in earlier runs is not used.
+    """
+    os.environ["XDG_CACHE_HOME"] = os.path.join(subject.scratch, "cache")
+    answers, account = {}, ""
+    for name, amp in PRECISIONS.items():
+        answers[name], account = logits(subject, amp)
+    low, default = (distance(answers[name], answers["float32"]) for name in ("bfloat16", "by default"))
+    measured = f"bfloat16 {low:.2g} from float32, default {default:.2g}"
+    if low > MOST or default > MOST or "is wrong" in account:
+        return Outcome(f"{measured}; {account}", False, LOOK)
+    return Outcome(measured, True, account)
+
+
+def logits(subject: Subject, amp: bool | str) -> tuple[torch.Tensor, str]:
+    """The network's answer to the first case, and what the bundle says about the precision, if anything."""
+    parser = config(subject, "inference", **sample(subject, 1), amp=amp)
+    network = parser.get_parsed_content("network")
+    network.load_state_dict(_weights(subject, parser, network))
+    image = _first_image(parser).to(parser.get_parsed_content("device"))
+    inferer = parser.get_parsed_content("inferer")
+    with torch.no_grad():
+        answer = inferer(image, network.eval()).cpu()
+    return answer, inferer.report().get("why", "") if hasattr(inferer, "report") else ""
+
+
+def _weights(subject: Subject, parser: Any, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Of the checkpoint that is examined, or of the config's own; where there is none, and with a plan, fresh ones."""
+    path = subject.checkpoint or ("" if subject.plan else str(parser.get_parsed_content("checkpoint")))
+    if not os.path.isfile(path):
+        torch.manual_seed(0)
+        return type(network).state_dict(parser.get_parsed_content("network"))
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    return weights.get("model", weights)
+
+
+def _first_image(parser: Any) -> torch.Tensor:
+    item = dict(items(parser, "dataset")[0])
+    return torch.as_tensor(parser.get_parsed_content("preprocessing")(item)["image"]).float()[None].clone()
+
+
+def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Relative to the norm of what is wanted; not a number if one of them is none."""
+    return float(torch.linalg.vector_norm(found - wanted) / torch.linalg.vector_norm(wanted))
