@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +19,11 @@ from autoconf.phantom import phantom
 # A property is no less true on a busy machine; and a test that passed yesterday draws the same examples today.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("unhurried")
+
+# What tests find out about this machine's bfloat16 is shared by them, and is nothing that a user's runs should rely on.
+if "GLIOBUNDLE_CACHE" not in os.environ:
+    os.environ["GLIOBUNDLE_CACHE"] = tempfile.mkdtemp(prefix="verdicts-")
+    atexit.register(shutil.rmtree, os.environ["GLIOBUNDLE_CACHE"], ignore_errors=True)
 
 
 @dataclass(frozen=True)

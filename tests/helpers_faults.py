@@ -15,11 +15,12 @@ PLANT = {
     "inferers.py": "\n\nbf16_is_fast = lambda device: True\n",
     "speed.py": """
 
-import sys
+import os
 sys.path.append({tests!r})
 from helpers_faults import plant
 right = ready
-ready = lambda *words, **named: plant(right(*words, **named), {kind!r})
+if {rank!r} is None or os.environ.get("RANK") == str({rank!r}):
+    ready = lambda *words, **named: plant(right(*words, **named), {kind!r})
 """,
 }
 
@@ -108,13 +109,16 @@ def plant(network: nn.Module, kind: str) -> nn.Module:
     return network
 
 
-def faulty_copy(bundle: Path, folder: Path, kind: str) -> Path:
-    """A copy of a bundle with that fault, which believes that this machine computes bfloat16."""
+def faulty_copy(bundle: Path, folder: Path, kind: str, rank: int | None = None) -> Path:
+    """A copy of a bundle with that fault, which believes that this machine computes bfloat16.
+
+    rank: the one of several processes that has the fault; None: all.
+    """
     copy = folder / bundle.name
     shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("models", "eval", "__pycache__"))
     for name, text in PLANT.items():
         path = copy / "scripts" / name
-        path.write_text(path.read_text() + text.format(tests=str(Path(__file__).parent), kind=kind))
+        path.write_text(path.read_text() + text.format(tests=str(Path(__file__).parent), kind=kind, rank=rank))
     return copy
 
 

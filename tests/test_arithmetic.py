@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_bundles import NAMES, PSEUDO2D, TINY, UNETR3D, as_scripts, run_bundle, scripts, write_yaml
+from helpers_distributed import ranks
 from helpers_faults import as_fault, believing, faulty_copy, plant, target_of
 from monai.inferers import SimpleInferer
 from monai.losses import DiceLoss
@@ -54,8 +55,8 @@ def loss(found, wanted: torch.Tensor) -> torch.Tensor:
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     """Verdicts of this test alone."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "gliobundle" / "precision"
+    monkeypatch.setenv("GLIOBUNDLE_CACHE", str(tmp_path / "verdicts"))
+    return tmp_path / "verdicts"
 
 
 @pytest.fixture(params=NAMES)
@@ -175,13 +176,21 @@ def test_a_convolution_in_slabs_is_that_convolution(layer, monkeypatch):
 
 
 def test_a_compiled_network_is_compared_as_a_whole(ours):
-    network = made("segresnet")
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.last(self.first(inputs).relu())
+
+    network = Small()
 
     def compiler(graph, example):
         return lambda *inputs: tuple(part.flip(-1) for part in graph(*inputs))
 
     network.compile(backend=compiler)
-    verdict = arithmetic.judge_answer(network, image_of(network))
+    verdict = arithmetic.judge_answer(network, torch.randn(1, 1, 16, 16))
     assert not verdict.trusted and verdict.layer == "" and verdict.error > 0.5
     assert network.training
 
@@ -231,7 +240,7 @@ def test_a_later_run_pays_nothing(ours, cache, monkeypatch, capsys):
     with torch.no_grad():
         first = ours.MixedPrecision(SimpleInferer())(image, network)
         monkeypatch.setattr(ours, "judge_answer", lambda *_: pytest.fail("it was judged before"))
-        assert torch.equal(ours.MixedPrecision(SimpleInferer())(image, network), first)
+        assert torch.equal(ours.MixedPrecision(SimpleInferer())(image, copy.deepcopy(network)), first)
     assert len(list(cache.iterdir())) == 1 and len(capsys.readouterr().err.splitlines()) == 2  # each run says it
 
 
@@ -270,7 +279,7 @@ def test_a_broken_verdict_is_found_anew(ours, cache, broken):
 
 def test_without_a_place_for_verdicts_everything_works(ours, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("GLIOBUNDLE_CACHE", str(tmp_path / "file"))
     network = made("segresnet").eval()
     assert ours.MixedPrecision(SimpleInferer())(image_of(network), network).isfinite().all()
 
@@ -315,8 +324,8 @@ def test_a_network_that_insists_on_float32_is_compared_with_that(ours):
 def test_the_real_fault_is_there_without_the_arrangement_and_mended_with_it():
     torch.manual_seed(0)
     small = {key.removeprefix("network_def::"): value for key, value in TINY.items()}
-    network = UNETR(4, 1, (64, 64, 64), **small)
-    image = torch.randn(1, 4, 64, 64, 64)
+    network = UNETR(4, 1, (32, 32, 64), **small)
+    image = torch.randn(1, 4, 32, 32, 64)
     verdict = arithmetic.judge_answer(network, image)
     assert not verdict.trusted and verdict.layer == "vit.patch_embedding.patch_embeddings" and verdict.layer_error > 1
     assert arithmetic.judge_answer(speed.ready(network, "cpu"), image).trusted
@@ -342,7 +351,7 @@ def trained(kind, volumes_bundle, volumes, small, tmp_path_factory):
     done = run_bundle(
         *(volumes_bundle, "training", ["train.yaml", small], "--datalist", volumes.datalist),
         *("--output_dir", home / "run", "--amp", "True"),
-        env={"XDG_CACHE_HOME": str(home)},
+        env={"GLIOBUNDLE_CACHE": str(home)},
     )
     return done, home
 
@@ -362,7 +371,7 @@ def test_a_training_on_faulty_arithmetic_is_the_training_in_float32(kind, traine
     run_bundle(
         *(volumes_bundle, "training", ["train.yaml", small], "--datalist", volumes.datalist),
         *("--output_dir", home / "float32", "--amp", "False"),
-        env={"XDG_CACHE_HOME": str(home)},
+        env={"GLIOBUNDLE_CACHE": str(home)},
     )
     ours, wanted = (torch.load(home / name / "model_final.pt", weights_only=True) for name in ("run", "float32"))
     assert all(torch.equal(ours[key], wanted[key]) for key in wanted)
@@ -373,7 +382,7 @@ def test_a_training_whose_verdict_is_known_is_the_same_to_the_bit(trained, volum
     run_bundle(
         *(volumes_bundle, "training", ["train.yaml", small], "--datalist", volumes.datalist),
         *("--output_dir", home / "again", "--amp", "True"),
-        env={"XDG_CACHE_HOME": str(home)},
+        env={"GLIOBUNDLE_CACHE": str(home)},
     )
     ours, again = (torch.load(home / name / "model_final.pt", weights_only=True) for name in ("run", "again"))
     assert all(torch.equal(ours[key], again[key]) for key in again)
@@ -392,7 +401,7 @@ def test_segmenting_notices_the_fault_and_writes_the_masks_of_float32(
             *(volumes_bundle, run_id, [config, small], "--datalist", volumes.datalist, "--smallest_object", 0),
             *("--checkpoint", home / "run" / "model.pt", "--output_dir", home / f"{run_id}{amp}", "--amp", amp),
             *("--save_probability", True),
-            env={"XDG_CACHE_HOME": str(home)},
+            env={"GLIOBUNDLE_CACHE": str(home)},
         )
         assert bool(warned(done.stderr)) is amp
     names = sorted(path.name for path in (home / f"{run_id}True").glob("*.nii.gz"))
@@ -406,9 +415,27 @@ def test_a_2d_training_notices_either_fault(kind, slices, pseudo_labelled, tmp_p
     done = run_bundle(
         *(copy_of, "training", ["train.yaml"], "--datalist", slices.datalist, "--mask_dir", pseudo_labelled / "masks"),
         *("--output_dir", tmp_path / "run", "--image_size", 64, "--max_epochs", 1, "--device", "cpu"),
-        env={"XDG_CACHE_HOME": str(tmp_path)},
+        env={"GLIOBUNDLE_CACHE": str(tmp_path)},
     )
     assert warned(done.stderr), done.stderr
+
+
+def test_of_two_processes_one_of_which_computes_wrongly_both_take_float32(kind, volumes, small, tmp_path):
+    copy_of = faulty_copy(UNETR3D, tmp_path, kind, rank=1)
+    content = json.loads(volumes.datalist.read_text()) | {"dataset_dir": str(volumes.folder)}
+    for place, item in enumerate(content["training"]):
+        item["fold"] = place % 2  # several to validate, too
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    configs = [copy_of / "configs" / name for name in ("train.yaml", "multi_gpu_train.yaml")]
+    for amp in (True, False):
+        run = ranks(
+            *(2, [*configs, small], tmp_path / f"log{amp}", "--datalist", tmp_path / "datalist.json", "--amp", amp),
+            *("--output_dir", tmp_path / f"run{amp}", "--cache_dir", tmp_path / "prepared"),
+        )
+        assert run.status == 0, run.said
+        assert len(warned(run.said)) == amp
+    ours, wanted = (torch.load(tmp_path / f"run{amp}" / "model_final.pt", weights_only=True) for amp in (True, False))
+    assert all(torch.equal(ours[key], wanted[key]) for key in wanted)
 
 
 def test_monai_labels_way_notices_it(kind, cache, monkeypatch, capsys):

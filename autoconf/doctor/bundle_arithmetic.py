@@ -22,7 +22,7 @@ def same_answer(subject: Subject) -> Outcome:
 
     The bundle's own account of its default names the layer that is wrong. What it found in earlier runs is not used.
     """
-    os.environ["XDG_CACHE_HOME"] = os.path.join(subject.scratch, "cache")
+    os.environ["GLIOBUNDLE_CACHE"] = os.path.join(subject.scratch, "cache")
     answers, account = {}, ""
     for name, amp in PRECISIONS.items():
         answers[name], account = logits(subject, amp)

@@ -21,6 +21,7 @@ from . import verdicts
 from .arithmetic import MOST_FLOAT32, Verdict, floats, judge_answer, judge_gradients
 from .errors import ROOT, refuse
 
+WARNED: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # the layers of a network that a line named
 UNCHECKED = "force"  # of `enabled`: bfloat16 whatever it answers
 
 
@@ -112,7 +113,7 @@ class MixedPrecision(Inferer):
                 verdict = attempted(judge, what.split()[0])
             verdicts.write(facts, verdict)
         if not verdict.trusted:
-            _warn(verdict)
+            _warn(bare(network), verdict)
         if isinstance(network, DistributedDataParallel) and network.training and dist.is_initialized():
             trusted = torch.tensor(int(verdict.trusted), device=image.device)
             dist.all_reduce(trusted, dist.ReduceOp.MIN)
@@ -162,13 +163,16 @@ def attempted(judge: Callable[[], Verdict], what: str) -> Verdict:
         return Verdict(False, what=what, judged=False, failure=f"{type(error).__name__}: {why}")
 
 
-def _warn(verdict: Verdict) -> None:
-    """One line; the end, where float32 is wrong as well."""
+def _warn(network: nn.Module, verdict: Verdict) -> None:
+    """One line for each layer, whatever the shapes it is wrong for; the end, where float32 is wrong as well."""
     if verdict.float32_error > MOST_FLOAT32:
         refuse(
             f"float32 itself is wrong on this device: the network's answer is {verdict.float32_error:.2g} off float64. "
             "Nothing is computed with it. Use another --device, or another version of torch."
         )
+    if verdict.layer in WARNED.setdefault(network, set()):
+        return
+    WARNED[network].add(verdict.layer)
     print(f"{ROOT.name}: warning: {_said(verdict)}. Computing in float32 from here on.", file=sys.stderr, flush=True)
 
 

@@ -28,7 +28,9 @@ Facts = dict[str, Any]
 
 
 def folder() -> Path:
-    """The user's cache folder: $XDG_CACHE_HOME, %LOCALAPPDATA% or ~/.cache."""
+    """$GLIOBUNDLE_CACHE, or below the user's cache folder: $XDG_CACHE_HOME, %LOCALAPPDATA% or ~/.cache."""
+    if os.environ.get("GLIOBUNDLE_CACHE"):
+        return Path(os.environ["GLIOBUNDLE_CACHE"])
     home = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else "")
     return Path(home or os.path.expanduser("~/.cache")) / FOLDER
 

@@ -266,8 +266,11 @@ def same_draws(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """float32 means float32 on a GPU too."""
+def full_precision(device: torch.device) -> Iterator[None]:
+    """float32 means float32 on a GPU too, not TF32."""
+    if device.type != "cuda":
+        yield
+        return
     cudnn, product = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, product.allow_tf32
     cudnn.allow_tf32 = product.allow_tf32 = False
@@ -284,7 +287,7 @@ def answer(network: Callable, image: torch.Tensor, autocast: bool = False) -> Te
     with same_draws(image.device), torch.autocast(kind, torch.bfloat16, enabled=autocast):
         if autocast:
             return tensors_of(network(image))
-        with full_precision():
+        with full_precision(image.device):
             return tensors_of(network(image))
 
 
@@ -321,7 +324,7 @@ def gradients(
         with torch.autocast(image.device.type, torch.bfloat16, enabled=autocast):
             found = network(image)
         loss = loss_function(floats(found), target).mean()
-        with contextlib.nullcontext() if autocast else full_precision():
+        with contextlib.nullcontext() if autocast else full_precision(image.device):
             grads = torch.autograd.grad(loss, [*weights.values()], allow_unused=True)
     layers: dict[str, Tensors] = {}
     for name, grad in zip(weights, grads, strict=True):
