@@ -5,7 +5,7 @@
 
 Recorded is the answer in float32: the masks of `run inferring --amp False`, exactly, and figures of the network's
 output on the first scan. Compared is what `run inferring` writes here with its default settings, and the network's
-output here in float32 and in default precision (bfloat16 where the processor has it). tests/test_golden.py does the same.
+output here in float32 and in default precision (bfloat16 where the processor has it). tests/test_golden.py does so too.
 """
 
 from __future__ import annotations
