@@ -77,19 +77,19 @@ def autoconf(*words: str) -> None:
         raise BenchmarkError(last_line(done.stderr.strip() or f"autoconf {words[0]} failed"))
 
 
-def open_config(names: list[str], overrides: dict[str, Any]) -> Any:
-    """The bundle's config files, one on top of the other, with overrides: a MONAI ConfigParser.
+def open_config(names: list[str], overrides: dict[str, Any], bundle: Path = BUNDLE) -> Any:
+    """A bundle's config files, one on top of the other, with overrides: a MONAI ConfigParser.
 
     One bundle per process: its scripts join the path.
     """
     from monai.bundle import ConfigParser
 
-    for folder in (str(BUNDLE), str(ROOT)):
+    for folder in (str(bundle), str(ROOT)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     parser = ConfigParser()
-    parser.read_config([str(path) if Path(path).is_absolute() else str(BUNDLE / "configs" / path) for path in names])
-    parser.read_meta(str(BUNDLE / "configs" / "metadata.json"))
+    parser.read_config([str(path) if Path(path).is_absolute() else str(bundle / "configs" / path) for path in names])
+    parser.read_meta(str(bundle / "configs" / "metadata.json"))
     for key, value in overrides.items():
         if key.split("#")[0].split("::")[0] in parser.config:
             parser[key] = value
