@@ -26,7 +26,7 @@ BLOCKS = ("TransformerBlock", "SwinTransformerBlock")  # classes of MONAI whose 
 FEW = f"too few cases for a verdict, which needs {ENOUGH} patients"
 ARITHMETIC = "this machine's arithmetic (run evaluating again with --amp False and compare)"
 LOOK_AT_MODALITY = f"Look at: its files and their order in the datalist, their registration, {ARITHMETIC}"
-LOOK_AT_TRANSFORMER = f"Look at: {ARITHMETIC}, weights of another plan, the training curve"
+LOOK_AT_TRANSFORMER = f"Look at: {ARITHMETIC}, weights of another plan, scans unlike those that trained it"
 LOOK_AT_WEIGHTS = f"Look at: weights of another plan or voxel size, the order of the modalities, {ARITHMETIC}, regions"
 
 
@@ -73,8 +73,15 @@ def _modalities_verdict(unused: list[str], gains: dict[str, Gain]) -> tuple[bool
     wrong = ([f"never looked at: {', '.join(unused)}"] if unused else []) + harmful
     if wrong:
         return False, f"{'; '.join(wrong)}. {LOOK_AT_MODALITY}"
-    few = any(found.few for found in gains.values())
-    return True, FEW if few else "on the network's own voxels"
+    return True, _note(gains)
+
+
+def _note(gains: dict[str, Gain]) -> str:
+    """What stands beside a pass: what it could not decide, if anything. gains: by what was left out."""
+    if any(found.few for found in gains.values()):
+        return FEW
+    unclear = [f"perhaps better without {name} ({found})" for name, found in gains.items() if found.is_unclear]
+    return "; ".join(unclear) or "on the network's own voxels"
 
 
 def transformer_share(subject: Subject) -> Outcome:
@@ -92,7 +99,7 @@ def transformer_share(subject: Subject) -> Outcome:
     measured += f" (n = {len(cases)})"
     if found.is_clear:
         return Outcome(measured, False, f"better without its transformer ({found}). {LOOK_AT_TRANSFORMER}")
-    return Outcome(measured, True, FEW if found.few else "little change: the convolutions do the work")
+    return Outcome(measured, True, _note({"its transformer": found}))
 
 
 def beats_threshold(subject: Subject) -> Outcome:
@@ -116,7 +123,7 @@ def beats_threshold(subject: Subject) -> Outcome:
     own, theirs = dices(predict(parser, network, cases), cases), dices(bright, cases)
     found = gain(theirs, own, [case.patient for case in cases])
     measured = f"Dice {np.mean(own):.3f}, a FLAIR threshold {np.mean(theirs):.3f} (n = {len(cases)} training cases)"
-    if found.is_clear or (found.mean > 0 and not found.few):
+    if found.is_clear or (found.mean > 0 and not found.few):  # on its own cases it should be far above
         return Outcome(measured, False, f"worse than a threshold on cases that it was trained on. {LOOK_AT_WEIGHTS}")
     return Outcome(measured, True, FEW if found.few else "on the network's own voxels")
 
