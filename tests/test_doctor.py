@@ -16,7 +16,7 @@ import torch
 from helpers_bundles import PSEUDO2D, UNETR3D, as_scripts, read_yaml, write_yaml
 from helpers_volumes import assert_refused, autoconf, forked
 
-from autoconf.doctor import bundle_model, bundle_training, data, examine, opened, prepare, processes
+from autoconf.doctor import bundle_model, bundle_training, data, examine, opened, paired, prepare, processes, samples
 from autoconf.doctor.catalogue import CHECKS
 from autoconf.doctor.checks import FAIL, PASS, SKIPPED, Check, Result, Subject, ask
 from autoconf.errors import AutoconfError
@@ -131,7 +131,7 @@ def test_a_failed_check_is_a_line_and_exit_status_1(monkeypatch, capsys) -> None
 
     assert main(["doctor"]) == 1
     said = capsys.readouterr()
-    assert said.err == "autoconf: 1 of 31 checks failed: anisotropic voxels. See docs/doctor.md.\n"
+    assert said.err == "autoconf: 1 of 32 checks failed: anisotropic voxels. See docs/doctor.md.\n"
     assert "anisotropic voxels" in said.out and "FAIL" in said.out
 
 
@@ -532,16 +532,52 @@ def test_shuffled_masks_must_not_beat_the_mean_mask(leaks, inside, volumes, tmp_
 # --- the model -----------------------------------------------------------------------------------
 
 
+class TransformerBlock(torch.nn.Module):
+    """Named as MONAI's, which is how the doctor knows one; multiplies by a number that is in the checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs * self.factor
+
+
+class Blocked(torch.nn.Sequential):
+    """That block, then the linear network."""
+
+    def __init__(self) -> None:
+        super().__init__(TransformerBlock(), torch.nn.Conv3d(4, 1, 1))
+
+
+LINEAR = {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 1, "kernel_size": 1}
+WITH_BLOCK = {"_target_": f"{__name__}.Blocked"}
+FLAIR = [0.0, 0.0, 0.0, 1.0]  # weights of t1, t1c, t2 and flair in the linear network's logit
+BRIGHT = 1.5  # standard deviations of FLAIR from which on the linear network calls it tumour
+
+
 @pytest.fixture
 def model(volumes, tmp_path, inside):
-    """Write fresh weights of a network of the bundle, changed by a function of its state dict; returns the subject."""
+    """Write weights of a network, fresh ones changed by a function of its state dict; returns the subject.
 
-    def make(network: str, change=lambda weights: None) -> Subject:
-        plan = {"network_name": network, "patch_size": [32] * 3, "target_spacing": [5.625] * 3, "device": "cpu"}
+    network: a name of the bundle's, or a definition that takes the place of `network_def`. folds: of the training
+    cases in turn; those of fold 0 validate.
+    """
+
+    def make(network: str | dict, change=lambda weights: None, folds=(0, 0, 0, 0, 1, 1, 1), edit=None) -> Subject:
+        plan = {"patch_size": [32] * 3, "target_spacing": [5.625] * 3, "device": "cpu"}
+        plan |= {"network_name": network} if isinstance(network, str) else {"network_def": network}
+        content = json.loads(volumes.datalist.read_text())
+        items = (content["training"] + content["testing"])[: len(folds)]
+        pairs = zip(items, folds, strict=True)
+        content["training"] = [item | {"fold": fold, "patient": item["case"]} for item, fold in pairs]
+        if edit:
+            edit(content)
+        (tmp_path / "datalist.json").write_text(json.dumps(content | {"testing": []}))
         subject = Subject(
             str(tmp_path),
             bundle=str(UNETR3D),
-            datalist=str(volumes.datalist),
+            datalist=str(tmp_path / "datalist.json"),
             work=str(volumes.work),
             plan=str(write_yaml(tmp_path / "plan.yaml", plan)),
             checkpoint=str(tmp_path / "model.pt"),
@@ -557,24 +593,166 @@ def model(volumes, tmp_path, inside):
         yield make
 
 
-def test_a_contrast_that_the_network_never_looks_at_is_found(model) -> None:
-    sound = bundle_model.contrasts_used(model("segresnet"))
+def linear(*weights: float, bias: float = -BRIGHT, block: float | None = None):
+    """A change of weights that makes the linear network's logit a sum of the modalities; block: the block's factor."""
+
+    def change(state) -> None:
+        first = "" if block is None else "1."
+        state[f"{first}weight"][:] = torch.tensor(weights)[None, :, None, None, None]
+        state[f"{first}bias"][:] = bias
+        if block is not None:
+            state["0.factor"][:] = block
+
+    return change
+
+
+def test_a_modality_that_the_network_never_looks_at_is_found(model) -> None:
+    sound = bundle_model.modalities_used(model("segresnet"))
     assert sound.passed and "without t1c" in sound.measured
 
     def blind(weights) -> None:
         weights["convInit.conv.weight"][:, 2] = 0
 
-    found = bundle_model.contrasts_used(model("segresnet", blind))
-    assert not found.passed and found.note == "never looked at: t2"
+    found = bundle_model.modalities_used(model("segresnet", blind))
+    assert not found.passed and found.note.startswith("never looked at: t2. Look at: ")
 
 
-def test_the_transformer_is_measured_where_there_is_one(model) -> None:
+def test_a_network_that_is_better_without_a_modality_is_found(model) -> None:
+    """A little of each modality does no harm. T1 that outweighs FLAIR hides the tumour, which FLAIR alone shows."""
+    sound = bundle_model.modalities_used(model(LINEAR, linear(0.01, 0.01, 0.01, 1.0)))
+    assert sound.passed and "(n = 3)" in sound.measured and "too few" not in sound.note
+    found = bundle_model.modalities_used(model(LINEAR, linear(3.0, 0.01, 0.01, 1.0)))
+    assert not found.passed and found.note.startswith("better without t1 (+"), found
+    assert "t1c" not in found.note and "t2" not in found.note and "--amp False" in found.note
+
+
+def test_a_network_that_is_better_without_its_transformer_is_found(model) -> None:
+    """A block that turns the image into its negative; the same one harmless; and one that the network needs."""
+    worse = bundle_model.transformer_share(model(WITH_BLOCK, linear(*FLAIR, block=-1.0)))
+    assert not worse.passed and worse.note.startswith("better without its transformer (+"), worse
+    assert "--amp False" in worse.note and "1 blocks as identity (n = 3)" in worse.measured
+    assert bundle_model.transformer_share(model(WITH_BLOCK, linear(*FLAIR, block=1.0))).passed
+    needed = model(WITH_BLOCK, linear(*[-w for w in FLAIR], block=-1.0))
+    assert bundle_model.transformer_share(needed).passed
+
+
+def test_the_transformer_of_a_unetr_is_measured(model) -> None:
     found = bundle_model.transformer_share(model("unetr"))
     assert found.passed and "12 blocks as identity" in found.measured
     assert bundle_model.transformer_share(model("segresnet")).passed is None
 
 
+@pytest.mark.parametrize(
+    ("check", "slight", "gross"),
+    [
+        ("modalities used", {"t1": 0.3}, {"t1": 5.0}),
+        ("transformer's share", {"block": 0.65}, {"block": -1.0}),
+        ("better than a FLAIR threshold", {"bias": -2.6}, {"block": -1.0}),
+    ],
+)
+def test_few_patients_are_judged_only_by_a_gross_difference(check, slight, gross, model) -> None:
+    """Two scans of each of two patients are two patients still."""
+
+    def two_of_each(content) -> None:
+        for number, item in enumerate(content["training"]):
+            item["patient"] = str(number // 2)
+
+    def verdict(t1=0.01, **change) -> Result:
+        weights = linear(t1, 0.01, 0.01, 1.0, **({"block": 1.0} | change))
+        (result,) = answers(model(WITH_BLOCK, weights, edit=two_of_each), [check]).values()
+        return result
+
+    found = verdict(**slight)
+    assert (found.verdict, found.note) == (PASS, bundle_model.FEW), found
+    assert verdict(**gross).verdict == FAIL
+
+
+def test_a_modality_that_no_case_has_is_not_judged(model) -> None:
+    def without_t2(content) -> None:
+        for item in content["training"]:
+            item["image"][2] = None
+
+    found = bundle_model.modalities_used(model(LINEAR, linear(0.01, 0.01, 0.01, 1.0), edit=without_t2))
+    assert found.passed and "no case has t2" in found.measured
+
+
+def test_random_weights_are_worse_than_a_flair_threshold(model) -> None:
+    for network in ("segresnet", "unetr"):
+        found = bundle_model.beats_threshold(model(network))
+        assert not found.passed and "(n = 3 training cases)" in found.measured, found
+        assert found.note.startswith("worse than a threshold on cases that it was trained on. Look at: ")
+
+
+def test_a_network_that_finds_the_tumour_is_better_than_a_flair_threshold(model) -> None:
+    found = bundle_model.beats_threshold(model(LINEAR, linear(*FLAIR)))
+    assert found.passed and found.note == "on the network's own voxels", found
+
+
+def test_a_threshold_is_compared_with_a_whole_tumour_only(model) -> None:
+    subject = model("segresnet")
+    write_yaml(Path(subject.plan), read_yaml(Path(subject.plan)) | {"regions": "tc"})
+    found = bundle_model.beats_threshold(subject)
+    assert found.passed is None and found.measured == "its first region is tc; the threshold is of the whole tumour"
+
+
+def test_a_bundle_of_images_has_no_flair_threshold(slices, tmp_path) -> None:
+    found = bundle_model.beats_threshold(Subject(str(tmp_path), str(PSEUDO2D), str(slices.datalist)))
+    assert found.passed is None and "takes no FLAIR" in found.measured
+
+
+def test_a_sample_takes_one_case_of_each_patient_first() -> None:
+    listed = [{"case": f"{patient}{scan}", "patient": patient} for patient in "abc" for scan in range(3)]
+    order = [item["patient"] for item in samples._in_order(listed)]
+    assert set(order[:3]) == set(order[3:6]) == set(order[6:]) == set("abc")
+
+
+def test_quick_asks_about_the_patch_around_the_tumour() -> None:
+    """Centred where there is room, moved where there is not, and all of an axis that is shorter."""
+    truth = np.zeros((40, 50, 20), bool)
+    truth[14:20, 2:5, 4:8] = True
+    assert bundle_model.window(truth, [16, 16, 32]) == (slice(9, 25), slice(0, 16), slice(0, 32))
+    assert bundle_model.window(truth[:, ::-1], [16, 16, 16]) == (slice(9, 25), slice(34, 50), slice(0, 16))
+    assert truth[bundle_model.window(truth, None)].shape == truth.shape
+    image = torch.arange(truth.size).reshape(1, 1, *truth.shape)
+    case = bundle_model.Ready("patient", image, truth).cut(bundle_model.window(truth, [16, 16, 32]))
+    assert case.truth.shape == case.image.shape[2:] == (16, 16, 20)
+    assert torch.equal(case.image[0, 0], image[0, 0, 9:25, :16]) and case.truth.sum() == truth.sum()
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "patients", "clear"),
+    [
+        ([0.95, 0.94, 0.96], [0.90, 0.90, 0.90], "abc", True),
+        ([0.92, 0.93, 0.91], [0.90, 0.90, 0.90], "abc", False),  # not more than the margin
+        ([0.90, 0.90, 1.00], [0.90, 0.90, 0.80], "abc", False),  # one case of three
+        ([0.90, 0.90, 0.90], [0.50, 0.90, 0.90], "abc", True),  # and one that is gross on the mean
+        ([0.90, 0.90, 0.95, 0.95, 0.96, 0.97], [0.90] * 6, "abcdef", True),
+        ([0.80, 0.80], [0.65, 0.65], "ab", False),
+        ([0.80, 0.80, 0.80, 0.80], [0.65] * 4, "aabb", False),  # two patients
+        ([0.80, 0.80], [0.55, 0.55], "ab", True),
+        ([0.80], [0.40], "a", True),
+        ([0.40, 0.40, 0.40], [0.90, 0.90, 0.90], "abc", False),
+        ([0.90, 0.90, 0.90], [0.90, 0.90, 0.90], "abc", False),
+    ],
+)
+def test_a_gain_is_clear_by_its_margin_and_its_interval(after, before, patients, clear) -> None:
+    assert paired.gain(after, before, patients).is_clear is clear
+
+
+def test_a_gain_that_is_not_clear_is_named_in_the_note_of_a_pass() -> None:
+    uneven = paired.gain([0.9, 0.9, 1.0], [0.9, 0.9, 0.8], "abc")
+    note = bundle_model._note({"t1": uneven, "t2": paired.gain([0.9] * 3, [0.9] * 3, "abc")})
+    assert uneven.is_unclear and note == "perhaps better without t1 (+0.067, 95 % lower bound -0.128, n = 3)"
+
+
+def test_the_lower_bound_of_a_gain_is_that_of_students_t() -> None:
+    """By hand: differences 0.1, 0.2 and 0.3, mean 0.2, deviation 0.1; t of 0.95 and 2 degrees of freedom is 2.920."""
+    found = paired.gain([0.5, 0.6, 0.7], [0.4, 0.4, 0.4], "abc")
+    assert (found.mean, found.patients) == (pytest.approx(0.2), 3)
+    assert found.low == pytest.approx(0.2 - 2.920 * 0.1 / 3**0.5, abs=1e-4)
+
+
 def test_weights_of_another_network_are_a_failed_check(model) -> None:
     subject = model("segresnet")
     write_yaml(Path(subject.plan), {"patch_size": [32] * 3, "device": "cpu"})
-    assert failing(subject, ["contrasts used"]) == {"contrasts used"}
+    assert failing(subject, ["modalities used"]) == {"modalities used"}

@@ -9,6 +9,7 @@ Only in the bundle's own process, because it needs the bundle's `scripts`, torch
 probe.py           its main               opened.py       the bundle's configs
 samples.py         a few cases to use     bundle_data.py  preprocessing and its way back
 bundle_metrics.py  the bundle's metrics   bundle_training.py, bundle_model.py  the network, fresh and trained
+paired.py          is a difference over a few cases clear?
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def doctor(
     bundle: folder of a bundle, to check its metrics, preprocessing and network; on a phantom, without --work.
     work: folder that `inspect` wrote, to check the data and their split.
     plan: override file that the model is or was trained with.
-    checkpoint: model.pt, to see which contrasts it uses; needs --bundle and --work.
+    checkpoint: model.pt, to check that the trained network does its work; needs --bundle and --work.
     out: folder for doctor.json.
     quick: leave out what takes more than a minute.
 

@@ -46,7 +46,8 @@ TRAINING = (
     ),
 )
 MODEL_CHECKS = (
-    Check("model", "contrasts used", "each changes some voxel", "bundle_model:contrasts_used", MODEL, True),
-    Check("model", "transformer's share", "a measurement", "bundle_model:transformer_share", MODEL, True),
+    Check("model", "modalities used", "not better without one", "bundle_model:modalities_used", MODEL, True),
+    Check("model", "transformer's share", "not better without it", "bundle_model:transformer_share", MODEL, True),
+    Check("model", "better than a FLAIR threshold", "Dice not below it", "bundle_model:beats_threshold", MODEL, True),
 )
 CHECKS = (*METRICS, *DATA_CHECKS, *TRAINING, *MODEL_CHECKS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from typing import Any
 
 import nibabel
@@ -33,8 +34,8 @@ def sample(subject: Subject, training: int, validation: int = 1, **size: Any) ->
     content = read_list(subject)
     root = content.get("dataset_dir") or os.path.dirname(os.path.abspath(subject.datalist))
     labelled = [item for item in content["training"] if item.get("label") or content.get("layout") == "classes"]
-    fold = sorted((i for i in labelled if i.get("fold") == 0), key=_spread)[:validation]
-    rest = sorted((i for i in labelled if i.get("fold") != 0), key=_spread)[:training]
+    fold = _in_order([item for item in labelled if item.get("fold") == 0])[:validation]
+    rest = _in_order([item for item in labelled if item.get("fold") != 0])[:training]
     if not fold or not rest:
         raise ValueError("the datalist needs a case with a mask in fold 0 and one in another fold")
     chosen = content | {"training": fold + rest, TESTING: fold, "unlabelled": [], "dataset_dir": root}
@@ -42,6 +43,17 @@ def sample(subject: Subject, training: int, validation: int = 1, **size: Any) ->
     if not is_3d(subject) and not all(item.get("label") for item in fold + rest):
         overrides["mask_dir"] = _pseudo_masks(subject, str(overrides["datalist"]), size)
     return overrides
+
+
+def _in_order(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One case of each patient first, because further scans of a patient say little that is new."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for item in sorted(listed, key=_spread):
+        patient = item.get("patient") or item["case"]
+        ranked.append((seen[patient], item))
+        seen[patient] += 1
+    return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _spread(item: dict[str, Any]) -> str:
