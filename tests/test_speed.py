@@ -75,6 +75,54 @@ def test_only_plain_convolutions_of_single_voxels_are_products(speed, kind, sett
     assert torch.allclose(layer(inputs), wanted, atol=1e-5)
 
 
+PATCHES = [({}, True), ({"bias": False}, True), ({"kernel_size": (4, 3), "stride": (4, 3)}, True)]
+PATCHES += [({"kernel_size": 2, "stride": 2}, False), ({"stride": 2}, False), ({"kernel_size": 5}, False)]
+PATCHES += [({"padding": 1}, False), ({"dilation": 2}, False), ({"groups": 2}, False)]
+
+
+@pytest.mark.parametrize(("settings", "is_exchanged"), PATCHES)
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.Conv3d])
+def test_patch_embeddings_are_products_with_the_same_answer_and_gradients(speed, kind, settings, is_exchanged):
+    torch.manual_seed(0)
+    axes = 2 if kind is nn.Conv2d else 3
+    whole = {key: (*value, 4)[:axes] if isinstance(value, tuple) else value for key, value in settings.items()}
+    layer = kind(4, 6, **({"kernel_size": 4, "stride": 4} | whole))
+    ready = speed.ready(copy.deepcopy(layer), "cpu")
+    assert (type(ready) in speed.PATCHWISE.values()) == is_exchanged
+    image = torch.randn(2, 4, *(14, 12, 13)[:axes])  # the last voxels of some axes fill no patch
+    images = [image.clone().requires_grad_() for _ in range(2)]
+    answers = [one(image) for one, image in zip((layer, ready), images, strict=True)]
+    for answer in answers:
+        answer.square().sum().backward()
+    assert torch.allclose(*answers, atol=1e-5) and torch.allclose(images[0].grad, images[1].grad, atol=1e-4)
+    assert torch.allclose(layer.weight.grad, ready.weight.grad, atol=1e-3)
+
+
+LONG = [(nn.Conv2d, {"kernel_size": 5, "stride": 3}), (nn.Conv3d, {"kernel_size": 8, "padding": 4})]
+LONG += [(kind, {"kernel_size": 4, "stride": 4}) for kind in (nn.ConvTranspose2d, nn.ConvTranspose3d)]
+
+
+@pytest.mark.parametrize("amx", [True, False])
+@pytest.mark.parametrize(("kind", "settings"), LONG)
+def test_other_long_convolutions_compute_in_float32_on_processors_with_amx(speed, kind, settings, amx, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    torch.manual_seed(0)
+    layer = kind(4, 8, **settings)
+    image = torch.randn(1, 4, *[16] * (layer.weight.ndim - 2))
+    wanted = layer(image)
+    speed.ready(layer, "cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(image)
+    assert (found.dtype == torch.float32) == amx and (not amx or torch.equal(found, wanted))
+    assert (speed.plain_class(type(layer)) is kind) and (type(layer) is not kind) == amx
+
+
+def test_short_convolutions_stay_as_they_are_on_processors_with_amx(speed, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    for layer in (nn.Conv3d(4, 8, 3, 2), nn.Conv2d(4, 8, 7), nn.ConvTranspose3d(8, 4, 2, 2)):
+        assert type(speed.ready(layer, "cpu")) in (nn.Conv3d, nn.Conv2d, nn.ConvTranspose3d)
+
+
 def test_a_norm_with_running_statistics_is_left_alone(speed):
     layer = speed.ready(nn.InstanceNorm3d(2, track_running_stats=True), "cpu")
     assert type(layer) is nn.InstanceNorm3d

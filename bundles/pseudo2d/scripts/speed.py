@@ -8,14 +8,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-from collections.abc import Callable
 
 import monai
 import torch
 from torch import nn
 
 LINUX = sys.platform == "linux"
-LONG_STRIDE = 3  # from here on a convolution's stride counts as long
+LONG_STRIDE, LONG_KERNEL = 3, 8  # the least of which bfloat16 is wrong on processors with AMX: docs/bfloat16_on_amx.md
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -24,7 +23,7 @@ def ready(network: nn.Module, device: torch.device | str, compile: bool = False)
 
     On every device: patch embeddings as matrix products, because the convolutions of such strides are wrong in bfloat16
     on some (docs/bfloat16_on_amx.md). On a CPU: convolutions of one voxel as matrix products, and instance norms that
-    return no view; on one with AMX other convolutions of a long stride compute in float32, whatever autocast says.
+    return no view; on one with AMX other convolutions of a long stride or kernel compute in float32 under autocast.
     On a GPU: channels last, as its matrix units want them. compile: fuse small steps with TorchInductor; the first
     step then waits until that is done.
     State dicts made before and after fit each other.
@@ -80,9 +79,14 @@ def arranged(module: nn.Module, device: torch.device) -> type[nn.Module]:
         return POINTWISE[kind]
     if kind in NORMS and not module.track_running_stats:
         return NORMS[kind]
-    if kind in FLOAT32 and max(module.stride) >= LONG_STRIDE and torch.cpu._is_amx_tile_supported():
+    if kind in FLOAT32 and is_long(module) and torch.cpu._is_amx_tile_supported():
         return FLOAT32[kind]
     return kind
+
+
+def is_long(module: nn.Module) -> bool:
+    """Whether it is a convolution of a kind of which some are wrong in bfloat16; of transposed ones, the gradient."""
+    return max(module.stride) >= LONG_STRIDE or max(module.kernel_size) >= LONG_KERNEL
 
 
 def is_patchwise(module: nn.Module) -> bool:
@@ -146,26 +150,36 @@ class Patchwise3d(nn.Conv3d):
         return _multiply_patches(self, inputs)
 
 
-Convolve = Callable[[nn.Module, torch.Tensor], torch.Tensor]
-
-
-def _in_float32(convolve: Convolve, module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    with torch.autocast(inputs.device.type, enabled=False):
-        return convolve(module, inputs.float())
-
-
 class Float32Conv2d(nn.Conv2d):
     """A convolution that autocast leaves alone."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return _in_float32(nn.Conv2d.forward, self, inputs)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return super().forward(inputs.float())
 
 
 class Float32Conv3d(nn.Conv3d):
     """A convolution that autocast leaves alone."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return _in_float32(nn.Conv3d.forward, self, inputs)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return super().forward(inputs.float())
+
+
+class Float32ConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution that autocast leaves alone."""
+
+    def forward(self, inputs: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        with torch.autocast(inputs.device.type, enabled=False):
+            return super().forward(inputs.float(), output_size)
+
+
+class Float32ConvTranspose3d(nn.ConvTranspose3d):
+    """A transposed convolution that autocast leaves alone."""
+
+    def forward(self, inputs: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        with torch.autocast(inputs.device.type, enabled=False):
+            return super().forward(inputs.float(), output_size)
 
 
 class Pointwise2d(nn.Conv2d):
@@ -205,6 +219,7 @@ class ChannelNorm3d(nn.InstanceNorm3d):
 
 PATCHWISE = {nn.Conv2d: Patchwise2d, nn.Conv3d: Patchwise3d}
 FLOAT32 = {nn.Conv2d: Float32Conv2d, nn.Conv3d: Float32Conv3d}
+FLOAT32 |= {nn.ConvTranspose2d: Float32ConvTranspose2d, nn.ConvTranspose3d: Float32ConvTranspose3d}
 POINTWISE = {nn.Conv2d: Pointwise2d, nn.Conv3d: Pointwise3d}
 NORMS = {nn.InstanceNorm2d: ChannelNorm2d, nn.InstanceNorm3d: ChannelNorm3d}
 
