@@ -13,7 +13,7 @@ from autoconf.doctor.opened import config
 from autoconf.doctor.samples import sample
 
 MOST = 0.25  # |bfloat16 - float32| / |float32| of all logits; rounding explains 0.01 to 0.03
-PRECISIONS = {"float32": False, "bfloat16": "force", "by default": True}  # -> `amp`
+PRECISIONS: dict[str, bool | str] = {"float32": False, "bfloat16": "force", "by default": True}  # -> `amp`
 LOOK = "compare masks of --amp False; see docs/bfloat16_on_amx.md"
 
 
