@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 RUN := $(PY) -W ignore -m monai.bundle run
 UNETR := bundles/unetr3d/configs
 
-.PHONY: demo test coverage test-browser test-label test-long promises browser test-lowest lint audit bench clean
+.PHONY: demo test coverage test-browser test-label test-long promises browser test-lowest lint audit bench bench-quick clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -98,6 +98,10 @@ audit: $(VENV)/.installed
 # Fails if a ratio of times, measured here, got worse than the committed one. On a machine with nothing else to do.
 bench: $(VENV)/.installed
 	$(PY) -W ignore -m benchmarks guard
+
+# Every benchmark once, with few iterations: fails if one does not run. Its figures mean nothing.
+bench-quick: $(VENV)/.installed
+	$(PY) -W ignore -m benchmarks all --quick
 
 clean:
 	rm -rf .venv .venv-lowest .venv-audit label/.venv demo build *.egg-info

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "memory": startup.memory,
     "growth": startup.growth,
 }
+ROUNDS, QUICK_ROUNDS = 5, 1  # after one to warm up
 OTHERS = {
     "all": "every benchmark above",
     "profile": "draw where the time of an iteration goes; --out FILE.png",
@@ -68,11 +69,13 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--data", default="", help="folder of BraTS-named cases; without it, phantoms")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS}; with --quick {QUICK_ROUNDS}")
     parser.add_argument("--quick", action="store_true", help="few iterations: to see that it runs, not how fast")
     parser.add_argument("--out", default="", help="JSON file to write (a picture for profile)")
     parser.add_argument("--update", action="store_true", help="with guard: write the measured ratios")
     given = parser.parse_args(words)
+    if given.rounds is None:
+        given.rounds = QUICK_ROUNDS if given.quick else ROUNDS
     if given.names == ["table"]:
         raise BenchmarkError("table needs the JSON files that --out wrote: table FILE.json [FILE.json ...]")
     if given.names[0] != "table":
@@ -95,6 +98,8 @@ def check(given: argparse.Namespace, known: list[str]) -> None:
         raise BenchmarkError(f"{given.data}: no such folder. Check --data.")
     if given.data and given.names == ["guard"]:
         raise BenchmarkError("guard compares with ratios that were measured on phantoms. Leave --data out.")
+    if given.quick and given.names == ["guard"]:
+        raise BenchmarkError("guard compares ratios, and --quick measures none that mean anything. Leave --quick out.")
     if given.update and given.names != ["guard"]:
         raise BenchmarkError("--update is for guard alone.")
     folder = os.path.dirname(os.path.abspath(given.out))
@@ -149,7 +154,7 @@ def measure(task: Task, names: list[str], out: str) -> list[Result]:
         print(f"{name}: {summary_of(name)}", file=sys.stderr, flush=True)
         for result in BENCHMARKS[name](task):
             found.append(result)
-            print(one_line(result), flush=True)
+            print(one_line(result, task.quick), flush=True)
         if out:
             data = Path(task.data).name or "phantoms"
             report = {"machine": machine(task.device), "device": task.device, "rounds": task.rounds, "data": data}
@@ -158,11 +163,12 @@ def measure(task: Task, names: list[str], out: str) -> list[Result]:
     return found
 
 
-def one_line(result: Result) -> str:
+def one_line(result: Result, quick: bool = False) -> str:
+    """A result with its verdict, which the few iterations of a `quick` one do not allow."""
     plain, quotient = result.plain(), result.quotient
     figures = ", ".join(f"{name} {numbers['median']:g}" for name, numbers in plain["figures"].items())
     goal = "" if result.goal is None else f"; goal {'<=' if result.better == 'low' else '>='} {result.goal:g}"
-    verdict = {True: ": met", False: ": missed", None: ""}[result.met]
+    verdict = {True: ": met", False: ": missed", None: ""}[None if quick else result.met]
     ratio = f"ratio {quotient['median']:.3f} ({quotient['min']:.3f} to {quotient['max']:.3f})"
     notes = "".join(f"; {name} {value}" for name, value in result.notes.items())
     return f"{result.name}: {figures} {result.unit}; {ratio}{goal}{verdict}{notes}"

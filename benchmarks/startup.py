@@ -23,6 +23,7 @@ from .task import BUNDLE, ZOO, BenchmarkError, Task, last_line
 from .worker import peak_mb
 
 GOAL_SECONDS = 10.0
+ITERATIONS, QUICK_ITERATIONS = 20, 2  # of a training whose memory or growth is measured
 SIZES = (4, 40, 400, 4000)
 FLAT = 1.2  # largest / smallest: what single runs differ by anyway
 FASTER = 1.5  # what a further case may cost more among many cases than among few, before we call it faster than linear
@@ -95,7 +96,7 @@ def first_epoch(task: Task) -> list[Result]:
 
 def memory(task: Task) -> list[Result]:
     """Peak memory of a training process, by our pipeline and by the zoo's, and of inference."""
-    iterations = 4 if task.quick else 20
+    iterations = QUICK_ITERATIONS if task.quick else ITERATIONS
     _ = train(task, [], 1)  # the cache is made: both prepare nothing that they then keep, or all of it
     ours = [train(task, [], iterations)["peak_mb"]]
     zoo = [train(task, [str(ZOO)], iterations)["peak_mb"]]
@@ -123,20 +124,21 @@ def growth(task: Task) -> list[Result]:
     """Start, iteration and memory of trainings on 4 to 4,000 small synthetic cases, unprepared and then prepared."""
     found: list[Result] = []
     seen: dict[str, list[float]] = {}
-    for size in SIZES[:2] if task.quick else SIZES:
+    sizes, iterations = (SIZES[:2], QUICK_ITERATIONS) if task.quick else (SIZES, ITERATIONS)
+    for size in sizes:
         folder = task.scratch / f"cases_{size}"
         datalist = make_cases(folder, size)
         settings = {"datalist": datalist, "cache_dir": str(folder / "prepared"), "patch_size": "[32,32,32]"}
         settings |= {"target_spacing": "[2.0,2.0,2.0]"}
-        cold = train(task, [], 20, **settings)
-        warm = train(task, [], 20, **settings)
+        cold = train(task, [], iterations, **settings)
+        warm = train(task, [], iterations, **settings)
         figures = {"start, nothing prepared": [cold["start_s"]], "start, prepared": [warm["start_s"]]}
         notes: dict[str, Any] = {name: round(warm[name], 4) for name in ("iteration_s", "peak_mb")}
         found.append(Result(f"growth, {size} cases", "s", figures, tuple(figures), None, "high", notes))
         for name, value in (figures | {name: [value] for name, value in notes.items()}).items():
             seen.setdefault(name, []).append(value[0])
         shutil.rmtree(folder)
-    found[-1].notes["growth"] = {name: trend(SIZES, values) for name, values in seen.items()}
+    found[-1].notes["growth"] = {name: trend(sizes, values) for name, values in seen.items()}
     return found
 
 

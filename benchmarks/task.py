@@ -18,6 +18,7 @@ BUNDLE = ROOT / "bundles" / "unetr3d"
 ZOO = ROOT / "benchmarks" / "peers" / "zoo.yaml"
 GPU_PLAN = {"patch_size": [128, 128, 128], "target_spacing": [1.0, 1.0, 1.0], "batch_size": 2}  # of the goals
 PHANTOMS, PHANTOM_SIZE = 8, 96  # drawn where no data are given
+QUICK_PHANTOM_SIZE = 48  # voxels per axis: a smaller patch is planned for them
 
 
 class BenchmarkError(Exception):
@@ -41,7 +42,8 @@ class Task:
         data = self.data
         if not data:
             data = str(self.scratch / "phantoms")
-            autoconf("phantom", data, "--cases", str(PHANTOMS), "--size", str(PHANTOM_SIZE))
+            size = QUICK_PHANTOM_SIZE if self.quick else PHANTOM_SIZE
+            autoconf("phantom", data, "--cases", str(PHANTOMS), "--size", str(size))
         autoconf("inspect", data, "--out", str(folder))
         return folder
 

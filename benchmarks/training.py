@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
 from typing import Any
@@ -11,10 +12,10 @@ from typing import Any
 import torch
 
 from .rounds import Result, in_turn
-from .task import ZOO, Task, open_config, wait_for
+from .task import ZOO, BenchmarkError, Task, open_config, wait_for
 from .worker import Training, Worker
 
-STEPS, QUICK_STEPS = 20, 4  # iterations of a round
+STEPS, QUICK_STEPS = 20, 2  # iterations of a round
 BATCHES, QUICK_BATCHES = 48, 16  # of a round of `loader`: TorchIO makes 16 patches at a time, then hands them out
 
 
@@ -128,7 +129,7 @@ def loader(task: Task) -> list[Result]:
     notes: dict[str, Any] = {}
     for peer in (torchio_queue, nnunet):
         if find_spec(peer.PACKAGE):
-            sources[peer.NAME] = peer.batches(cases, size, batch_size)
+            sources[peer.NAME] = named(peer.NAME, peer.PACKAGE, peer.batches(cases, size, batch_size))
         else:
             notes[peer.NAME] = f"skipped: {peer.PACKAGE} is not installed"
     count = QUICK_BATCHES if task.quick else BATCHES
@@ -148,6 +149,20 @@ def batches(parser: Any, device: str) -> Iterator:
     while True:
         for batch in data:
             yield prepare(batch, torch.device(device), True)
+
+
+def named(name: str, package: str, source: Iterator) -> Iterator:
+    """The batches of a peer's `source`. Raises BenchmarkError with the peer's name and version if it fails."""
+    try:
+        yield from source
+    except Exception as error:  # whatever an installed package raises: a peer that fails is not one left out
+        try:
+            name = f"{name} ({package} {version(package)})"
+        except PackageNotFoundError:
+            name = f"{name} ({package})"
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        cure = f"benchmarks/README.md says which versions work; without {package} installed it is left out."
+        raise BenchmarkError(f"loader: {name} failed: {said}. {cure}") from error
 
 
 def pull(source: Iterator, count: int, device: str) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from .machine import ROOT
@@ -84,9 +84,21 @@ class Training:
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process and of one of its children."""
-    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return (own + children) / 1024
+    """Largest resident memory of this process so far, and of its largest child that still runs (a loader's).
+
+    Linux only. Not `ru_maxrss`: there a new program begins with the peak of the process that started it.
+    """
+    children = [pid for tasks in Path("/proc/self/task").glob("*/children") for pid in tasks.read_text().split()]
+    return _peak_mb("self") + max(map(_peak_mb, children), default=0.0)
+
+
+def _peak_mb(process: str) -> float:
+    """0 for a process that has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def main() -> None:

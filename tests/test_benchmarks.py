@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from helpers_bundles import REPO, as_scripts
+from helpers_bundles import REPO, UNETR3D, as_scripts, read_yaml
+from monai.utils import set_determinism
 
 from benchmarks import __main__ as command
 from benchmarks import guard, inference, results, timeline, training
@@ -19,7 +23,8 @@ from benchmarks.rounds import Result, in_turn, quotients, rounded, summary
 from benchmarks.startup import trend
 from benchmarks.synthetic import make_cases
 from benchmarks.table import as_markdown
-from benchmarks.task import BenchmarkError, Task
+from benchmarks.task import ZOO, BenchmarkError, Task
+from benchmarks.worker import Training, peak_mb
 
 
 class FakeClock:
@@ -129,6 +134,31 @@ def test_the_parts_of_an_iteration_add_up_to_all_of_it():
     assert parts["make the batch"] == 1000.0 and parts["handlers and rest"] == 15000.0
 
 
+# Memory
+
+
+PEAKS = """
+import subprocess, sys
+from benchmarks.worker import peak_mb
+alone = peak_mb()
+large = "x = b'1' * (300 << 20); print(len(x), flush=True); input()"
+with subprocess.Popen([sys.executable, "-c", large], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    child.stdout.readline()
+    together = peak_mb()
+    child.stdin.close()
+print(alone, together)
+"""
+
+
+def test_a_peak_counts_the_largest_running_child_but_not_the_process_that_started_it():
+    """ru_maxrss counts the latter: a small training that a large process started would seem large."""
+    held = np.ones(1 << 26)  # 512 MB
+    done = subprocess.run([sys.executable, "-c", PEAKS], cwd=REPO, capture_output=True, text=True, check=True)
+    alone, together = map(float, done.stdout.split())
+    assert 10 < alone < peak_mb() - 300 and held.nbytes == 512 << 20
+    assert 300 < together - alone < 350
+
+
 # Growth
 
 
@@ -217,6 +247,7 @@ def test_help_lists_each_benchmark_in_one_line(capsys):
         (["step", "--update"], "--update"),
         (["guard", "step"], "guard"),
         (["guard", "--data", "/"], "--data"),
+        (["guard", "--quick"], "--quick"),
         (["table"], "table"),
         (["table", "/no/such/file.json"], "/no/such/file.json"),
         ([], "NAME"),
@@ -227,6 +258,44 @@ def test_bad_input_is_one_line_and_status_1(words, said, capsys):
     out, error = capsys.readouterr()
     assert out == "" and error.count("\n") == 1
     assert error.startswith("benchmarks: ") and said in error
+
+
+@pytest.mark.parametrize(
+    ("words", "rounds"),
+    [
+        (["step"], 5),
+        (["step", "--quick"], 1),
+        (["step", "--quick", "--rounds", "3"], 3),
+        (["step", "--rounds", "2"], 2),
+    ],
+)
+def test_a_quick_run_has_one_round_unless_it_is_given_more(words, rounds):
+    assert command.arguments(words).rounds == rounds
+
+
+def test_a_quick_run_gives_no_verdict():
+    missed = Result("x", "s", {"a": [2.0], "b": [1.0]}, ("a", "b"), 1.05)
+    assert command.one_line(missed).endswith("goal <= 1.05: missed")
+    assert command.one_line(missed, quick=True).endswith("goal <= 1.05")
+
+
+def test_a_peer_that_is_installed_and_fails_is_named_and_fails_the_command(monkeypatch, capsys):
+    def source():
+        yield None
+        raise ImportError("no part of it\nand more")
+
+    with pytest.raises(BenchmarkError) as raised:
+        training.pull(training.named("NumPy", "numpy", source()), 4, "cpu")
+
+    def fails(task):
+        """Fails."""
+        raise raised.value
+
+    monkeypatch.setattr(command, "BENCHMARKS", {"loader": fails})
+    assert command.main(["all", "--quick"]) == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"benchmarks: loader: NumPy (numpy {np.__version__}) failed: ImportError: no part of it.")
+    assert "and more" not in line and "benchmarks/README.md" in line
 
 
 def test_what_was_measured_is_written_even_if_a_later_benchmark_fails(tmp_path, monkeypatch, capsys):
@@ -276,6 +345,78 @@ def test_the_zoo_peer_keeps_network_loss_optimiser_and_schedule_of_the_bundle():
     assert {key.split("::")[0] for key in zoo} == {"network", "optimizer", "train", "validate"}
     assert zoo["network"] == "$@network_def.to(@device)"
     assert zoo["train::dataset"]["_target_"] == "CacheDataset"
+
+
+@pytest.fixture
+def training_of(volumes, small, tmp_path, monkeypatch):
+    """Config files -> a training by them of a tiny network on phantoms."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the bundle's folder joins it
+    paths = {
+        "datalist": str(volumes.datalist),
+        "output_dir": str(tmp_path / "run"),
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    with as_scripts("unetr3d"):
+        yield lambda *files: Training(list(files), read_yaml(small) | paths)
+    set_determinism(None)  # MONAI keeps the seed that a training set, for all transforms made after it
+
+
+@pytest.mark.parametrize("files", [("train.yaml",), ("train.yaml", str(ZOO))], ids=["ours", "zoo-style"])
+def test_each_pipeline_makes_batches_of_one_form_and_trains_with_them(files, training_of):
+    trained = training_of(*files)
+    image, label = next(training.batches(trained.parser, "cpu"))
+    assert image.shape == (2, 4, 32, 32, 32) and label.shape == (2, 1, 32, 32, 32)
+    assert image.dtype == torch.float32 and set(label.unique().tolist()) <= {0.0, 1.0}
+    network = trained.parser.get_parsed_content("network")
+    before = [weight.detach().clone() for weight in network.parameters()]
+    trained.run(2)
+    assert trained.trainer.state.iteration == 2
+    assert not all(map(torch.equal, before, network.parameters()))
+
+
+def test_the_zoo_peer_sets_only_what_the_bundle_has():
+    """A key that train.yaml renamed would else be one that nothing reads."""
+    ours, zoo = read_yaml(UNETR3D / "configs" / "train.yaml"), read_yaml(ZOO)
+    for key in zoo:
+        at = ours
+        for part in key.split("::"):
+            assert part in at, key
+            at = at[part]
+
+
+def test_the_zoo_peer_augments_with_our_numbers():
+    def by_name(transforms):
+        return {one["_target_"].split(".")[-1]: one for one in transforms}
+
+    ours = by_name(read_yaml(UNETR3D / "configs" / "train.yaml")["train"]["augmentation"]["transforms"])
+    zoo = by_name(read_yaml(ZOO)["train::augmentation"])
+    pairs = {
+        "RandAffined": "Affine",
+        "RandFlipd": "Flip",
+        "RandGaussianSmoothd": "Blur",
+        "RandScaleIntensityd": "ScaleIntensity",
+        "RandShiftIntensityd": "ShiftIntensity",
+        "RandAdjustContrastd": "Gamma",
+        "RandGaussianNoised": "Noise",
+        "RandDropContrastd": "DropContrast",
+    }
+    assert {name for name in zoo if name.startswith("Rand")} == {*pairs, "RandCropByPosNegLabeld"}
+    assert set(ours) == {*pairs.values(), "Transplant", "BiasField", "LowResolution", "Contrast"}  # MONAI has no such
+    for theirs, own in pairs.items():
+        assert zoo[theirs]["prob"] == ours[own]["prob"], own
+    same = {
+        "RandAffined": {
+            "rotate_range": [ours["Affine"]["rotation"]] * 3,
+            "scale_range": [ours["Affine"]["scaling"]] * 3,
+        },
+        "RandGaussianSmoothd": {f"sigma_{axis}": ours["Blur"]["sigma"] for axis in "xyz"},
+        "RandScaleIntensityd": {"factors": ours["ScaleIntensity"]["factor"]},
+        "RandShiftIntensityd": {"offsets": ours["ShiftIntensity"]["offset"]},
+        "RandAdjustContrastd": {"gamma": ours["Gamma"]["gamma"]},
+        "RandGaussianNoised": {"std": ours["Noise"]["std"]},
+    }
+    for name, numbers in same.items():
+        assert zoo[name] == zoo[name] | numbers
 
 
 def test_nnunet_gets_cases_as_they_were_prepared_with_the_outside_marked(tmp_path, monkeypatch):

@@ -42,6 +42,43 @@ def test_it_counts_the_cores_that_it_may_use() -> None:
     assert 1 <= verb.usable_cores() <= (os.cpu_count() or 1)
 
 
+XEON = "model name\t: Intel(R) Xeon(R) Processor\nflags\t\t: fpu sse2 avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n"
+EPYC = "model name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
+OLD = "model name\t: Old\nflags\t\t: fpu sse2 avx512fp16\n"
+GRAVITON = "processor\t: 0\nBogoMIPS\t: 2100.00\nFeatures\t: fp asimd sve bf16\nCPU implementer\t: 0x41\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "said"),
+    [
+        (XEON * 2, "Intel(R) Xeon(R) Processor with AMX, AVX512-BF16, AVX512, AVX2"),
+        (EPYC, "AMD EPYC with AVX512-BF16, AVX512, AVX2"),
+        (OLD, "Old"),
+        (GRAVITON, "aarch64 with SVE"),
+        ("", "aarch64"),
+    ],
+    ids=["AMX", "AVX512", "neither", "ARM", "empty"],
+)
+def test_it_names_the_instruction_sets_that_matter(cpuinfo: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert verb.described(cpuinfo) == said
+
+
+def test_where_there_is_no_cpuinfo_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(self: Path) -> str:
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(verb.Path, "read_text", missing)
+    assert verb.processor() == (platform.processor() or platform.machine())
+
+
+def test_it_shows_what_forbids_instruction_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX512_CORE_BF16", "ATEN_CPU_CAPABILITY": "default"}
+    for name, value in limits.items():
+        monkeypatch.setenv(name, value)
+    assert limits.items() <= shown().items()
+
+
 def test_it_shows_settings_but_no_secret_user_or_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")

@@ -18,7 +18,17 @@ PROJECT = "gliobundle"
 CORE = ("torch", "monai", "numpy", "scipy", "nibabel", "pytorch-ignite")  # where the project is not installed
 MISSING = "not installed"
 # Only these variables are shown: others may hold names, tokens and paths.
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF", "TMPDIR")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")  # they rule out instruction sets
+VARIABLES = (*THREADS, *INSTRUCTIONS, "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF", "TMPDIR")
+# instruction sets that PyTorch computes with -> Linux's flags for them, any of which will do; from widest to oldest
+INSTRUCTION_SETS = {
+    "AMX": ("amx_bf16", "amx_tile"),
+    "AVX512-BF16": ("avx512_bf16",),
+    "AVX512": ("avx512f",),
+    "AVX2": ("avx2",),
+    "SVE": ("sve",),
+}
 
 
 def env() -> None:
@@ -47,14 +57,22 @@ def lines() -> Iterator[tuple[str, str]]:
 
 
 def processor() -> str:
-    """The model's name and whether it computes bfloat16, where Linux says so."""
+    """The model's name and its instruction sets, where Linux says so."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        return described(Path("/proc/cpuinfo").read_text())
     except OSError:
         return platform.processor() or platform.machine()
-    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    bf16 = " with AVX512-BF16" if "avx512_bf16" in found.get("flags", "") else ""
-    return found.get("model name", platform.machine()) + bf16
+
+
+def described(cpuinfo: str) -> str:
+    """The text of /proc/cpuinfo -> "AMD EPYC with AVX512-BF16, AVX512, AVX2".
+
+    The architecture takes the place of a name that is missing, as on ARM, whose flags are called `Features`.
+    """
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
+    flags = set(found.get("flags", found.get("Features", "")).split())
+    sets = [name for name, any_of in INSTRUCTION_SETS.items() if flags.intersection(any_of)]
+    return found.get("model name", platform.machine()) + (f" with {', '.join(sets)}" if sets else "")
 
 
 def usable_cores() -> int:
