@@ -21,11 +21,12 @@ from .errors import refuse
 from .handlers import AverageWeights, ClipGradients, WatchNumbers
 from .lost import speak_for_the_lost
 from .pretrained import Freeze
+from .provenance import Provenance
 
 # What trains or gathers, in every process; all other handlers only write or show something, which is rank 0's.
 # WatchNumbers sees the gradient that all have in common, and each process leaves the same steps out.
 EVERYWHERE = (ClipGradients, WatchNumbers, AverageWeights, LrScheduleHandler, ValidationHandler, Resume, Freeze)
-EVERYWHERE += (CheckpointLoader, MetricsSaver)
+EVERYWHERE += (CheckpointLoader, MetricsSaver, Provenance)
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,23 @@ class MixedPrecision(Inferer):
     def __init__(self, inferer: Inferer, enabled: bool = True) -> None:
         self.inferer = inferer
         self.enabled = enabled
+        self.device: torch.device | None = None  # of the last inputs
 
     def __call__(self, inputs: torch.Tensor, network: Callable, *args: Any, **kwargs: Any) -> Any:
-        device = inputs.device
+        device = self.device = inputs.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.enabled and bf16_is_fast(device)):
             output = self.inferer(inputs, lambda *a, **k: _floats(network(*a, **k)), *args, **kwargs)
         return _floats(output)
+
+    def report(self) -> dict[str, str]:
+        """What the last inputs were computed in, and why: {"used": "bfloat16", "why": "bfloat16 is native here"}."""
+        if not self.enabled:
+            return {"used": "float32", "why": "amp is false"}
+        if self.device is None:
+            return {"used": "unknown", "why": "nothing was computed yet"}
+        if bf16_is_fast(self.device):
+            return {"used": "bfloat16", "why": "bfloat16 is native here"}
+        return {"used": "float32", "why": "this device does not compute bfloat16 natively"}
 
 
 def _floats(output: Any) -> Any:
