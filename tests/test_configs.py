@@ -91,7 +91,7 @@ def merged(bundle: str, run: str) -> ConfigParser:
 
 SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
 SHARED += ("export", "exported", "augment", "batches", "checkpoints", "ensemble", "speed", "pretrained")
-SHARED += ("labelers", "label_rules", "fusion", "label_audit", "files")
+SHARED += ("labelers", "label_rules", "fusion", "label_audit", "files", "provenance")
 COPIES = [f"scripts/{name}.py" for name in SHARED]
 
 
@@ -172,6 +172,22 @@ def test_a_volume_is_evaluated_as_it_is_segmented():
     assert evaluated == segmented
 
 
+@pytest.mark.parametrize("bundle", NAMES)
+def test_evaluation_and_inference_say_the_same_of_a_mask(bundle):
+    evaluated, segmented = (config(bundle, name) for name in ("evaluate.yaml", "inference.yaml"))
+    assert evaluated["provenance"] == segmented["provenance"]
+    for content in (evaluated, segmented):  # the last, so that overlays may name the others by their places
+        assert content["handlers"][-1]["_target_"] == "scripts.provenance.Provenance"
+        (saved,) = {t["output_dir"] for t in content["postprocessing"]["transforms"] if "output_dir" in t}
+        assert content["handlers"][-1]["output_dir"] == saved
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "onnx", "trt"])
+@pytest.mark.parametrize("bundle", NAMES)
+def test_the_weights_of_an_exported_network_are_its_file(bundle, kind):
+    assert merged(bundle, f"inference+inference_{kind}")["provenance"]["weights"] == ["@exported"]
+
+
 # Names
 
 
@@ -239,8 +255,8 @@ def test_fine_tuning_adds_no_key_but_those_listed_and_resumes_last_but_for_its_f
 def test_an_ensemble_adds_no_key_but_those_listed_and_loads_no_other_checkpoint(bundle, name):
     below = merged(bundle, name)
     added = [key for key in config(bundle, "ensemble.yaml") if key not in below]
-    mine = ["checkpoints", "mirrored", "handlers::0::_disabled_", "checks::checkpoints", "checks::mirrored"]
-    assert added == mine
+    mine = ["checkpoints", "mirrored", "handlers::0::_disabled_", "provenance::settings::mirrored"]
+    assert added == [*mine, "checks::checkpoints", "checks::mirrored"]
     loaders = [one for one in merged(bundle, f"{name}+ensemble")["handlers"] if one["_target_"] == "CheckpointLoader"]
     assert [one["_disabled_"] for one in loaders] == [True]
 

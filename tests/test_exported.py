@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -141,7 +142,7 @@ def bundle_of(tried: Tried) -> str:
 def masks(folder: Path) -> dict[str, np.ndarray]:
     """Path below the folder -> what is marked."""
     found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if path.name.endswith((".nii.gz", ".png"))):
         image = nibabel.load(path).dataobj if path.name.endswith(".nii.gz") else Image.open(path)
         found[str(path.relative_to(folder))] = np.asarray(image)
     return found
@@ -159,6 +160,9 @@ def test_an_exported_file_marks_what_the_network_marks(tried, kind):
     marked = [float((mask > 0).mean()) for mask in masks(tried.home / "by the network").values()]
     assert marked and 0.05 < np.mean(marked) < 0.95, "masks of nothing would agree anyhow"
     assert same_masks(tried.home / "by the network", tried.home / f"by {kind}")
+    (run,) = json.loads((tried.home / f"by {kind}" / "provenance.json").read_text())["runs"]
+    file = tried.home / {"torchscript": "model.ts", "onnx": "model.onnx"}[kind]
+    assert run["weights"] == [{"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}]
 
 
 def test_a_file_of_monais_own_command_serves_too(tried):

@@ -79,7 +79,7 @@ def test_masks_have_the_size_of_their_images(slices, settings, trained, tmp_path
         *("--checkpoint", trained[0] / "model.pt", "--output_dir", tmp_path),
     )
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert written == {f"{image}.png" for image in images_to_test(slices)}
+    assert written == {"provenance.json", *(f"{image}.png" for image in images_to_test(slices))}
     for image in images_to_test(slices):
         mask = Image.open(tmp_path / f"{image}.png")
         assert mask.size == Image.open(slices.folder / image).size

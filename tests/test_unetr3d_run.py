@@ -152,9 +152,10 @@ def test_a_folder_of_cases_needs_no_truth_and_gives_the_same_bytes(volumes, smal
         *("--checkpoint", trained[0] / "model.pt", "--output_dir", tmp_path / "out", "--save_probability", True),
         cwd=UNETR3D,
     )
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{case}.nii.gz", f"{case}_probability.nii.gz"}
-    for path in (tmp_path / "out").iterdir():
-        assert path.read_bytes() == (predicted / path.name).read_bytes()
+    masks = {f"{case}.nii.gz", f"{case}_probability.nii.gz"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*masks, "provenance.json"}
+    for name in masks:
+        assert (tmp_path / "out" / name).read_bytes() == (predicted / name).read_bytes()
 
 
 BLOCKED = """
@@ -189,6 +190,7 @@ def test_a_zipped_bundle_runs_elsewhere_without_autoconf(volumes, small, trained
         env=env,
     )
     written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert "provenance.json" in written and written.pop("provenance.json")
     assert written == {f"{case}.nii.gz": (predicted / f"{case}.nii.gz").read_bytes() for case in cases_to_test(volumes)}
 
 

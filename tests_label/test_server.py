@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import time
 from pathlib import Path
@@ -25,6 +27,13 @@ def served(server: Server, model: str, image: str, to: Path) -> np.ndarray:
     return np.asarray(nibabel.load(to).dataobj if to.name.endswith(".nii.gz") else Image.open(to))
 
 
+def made_by(server: Server, model: str, image: str) -> dict:
+    """How the mask was made, as the server says beside it."""
+    file, about = server.client.infer(model, image, {})
+    Path(file).unlink()
+    return about["provenance"]
+
+
 def inferred(server: Server, model: str, tmp_path: Path) -> np.ndarray:
     """The same by `run inferring`, with the weights that the server has now."""
     images = tmp_path / "images"
@@ -37,7 +46,7 @@ def inferred(server: Server, model: str, tmp_path: Path) -> np.ndarray:
         images.mkdir()
         shutil.copy(server.studies / "picture3.jpg", images)
     run_inferring(server.bundles / model, images, tmp_path / "masks", server.bundle(model) / "models" / "model.pt")
-    (mask,) = (path for path in (tmp_path / "masks").rglob("*") if path.is_file())
+    (mask,) = (path for path in (tmp_path / "masks").rglob("*") if path.name.endswith((".nii.gz", ".png")))
     return np.asarray(nibabel.load(mask).dataobj if model == "unetr3d" else Image.open(mask))
 
 
@@ -66,6 +75,31 @@ def test_a_pictures_mask_is_that_of_run_inferring(server, tmp_path):
     assert mask.dtype == np.uint8
     assert set(np.unique(mask)) == {0, 1}
     assert np.array_equal(mask, inferred(server, "pseudo2d", tmp_path) > 0)
+
+
+def test_beside_a_mask_the_server_says_how_it_was_made_as_run_inferring_does(server, tmp_path):
+    """Also of an image whose T2 is empty."""
+    for model, image in (("unetr3d", SCAN), ("pseudo2d", "picture3")):
+        made = made_by(server, model, image)
+        home = tmp_path / model
+        home.mkdir()
+        inferred(server, model, home)
+        account = json.loads((home / "masks" / "provenance.json").read_text())
+        ((run,), (mask,)) = account["runs"], account["masks"].values()
+        assert made.keys() - {"modalities"} == run.keys()
+        assert [key for key in run if made[key] != run[key]] in ([], ["date"])
+        assert made.get("modalities") == mask.get("modalities")
+        weights = (server.bundle(model) / "models" / "model.pt").read_bytes()
+        assert made["weights"] == [{"file": "model.pt", "sha256": hashlib.sha256(weights).hexdigest()}]
+    assert made_by(server, "unetr3d", SCAN)["modalities"] == ["t1", "t1c", "t2", "flair"]
+    file = server.studies / "modalities" / f"{SCAN.removesuffix('_flair')}_t2.nii.gz"
+    content = file.read_bytes()
+    scan = nibabel.load(file)
+    try:
+        nibabel.save(nibabel.Nifti1Image(np.zeros(scan.shape, np.int16), scan.affine), file)
+        assert made_by(server, "unetr3d", SCAN)["modalities"] == ["t1", "t1c", "flair"]
+    finally:
+        file.write_bytes(content)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,10 @@ class MeanProbability(Inferer):
         assert total is not None  # an empty list was refused before
         return torch.logit(total / (len(network) * len(flips)), eps=EPS)
 
+    def report(self) -> dict[str, str]:
+        """The other inferer's, of the precision; empty if it has none."""
+        return self.inferer.report() if hasattr(self.inferer, "report") else {}
+
 
 def flips_of(ndim: int) -> list[tuple[int, ...]]:
     """Every set of the spatial axes of a (B, C, ...) tensor, the empty one first."""

@@ -22,11 +22,12 @@ from .handlers import AverageWeights, ClipGradients, WatchNumbers
 from .inferers import CheckGradients
 from .lost import speak_for_the_lost
 from .pretrained import Freeze
+from .provenance import Provenance
 
 # What trains or gathers, in every process; all other handlers only write or show something, which is rank 0's.
 # WatchNumbers sees the gradient that all have in common, and each process leaves the same steps out.
 EVERYWHERE = (ClipGradients, WatchNumbers, AverageWeights, LrScheduleHandler, ValidationHandler, Resume, Freeze)
-EVERYWHERE += (CheckpointLoader, MetricsSaver, CheckGradients)
+EVERYWHERE += (CheckpointLoader, MetricsSaver, CheckGradients, Provenance)
 
 
 @dataclass(frozen=True)
