@@ -174,7 +174,7 @@ def _inputs(scans: Path) -> Iterator[tuple[Path, Any]]:
 
 def read_masks(folder: Path) -> dict[str, np.ndarray]:
     """name -> boolean array of each mask below a folder."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".json"]
     read = {path: Image.open(path) if path.suffix == ".png" else nibabel.load(path).dataobj for path in paths}
     return {str(path.relative_to(folder)): np.asarray(mask) > 0 for path, mask in read.items()}
 

@@ -212,6 +212,13 @@ def test_an_inferer_says_so_in_one_line_and_goes_on_in_float32(inferers, kind, c
     assert "float32 from here on" in line and inferer.report()["used"] == "float32"
 
 
+def test_a_function_in_a_networks_place_is_computed_in_float32(inferers):
+    inferer = inferers.MixedPrecision(SimpleInferer())
+    layer = nn.Conv2d(1, 2, 3)
+    assert torch.equal(inferer(torch.ones(1, 1, 8, 8), lambda image: layer(image)), layer(torch.ones(1, 1, 8, 8)))
+    assert inferer.report()["used"] == "float32"
+
+
 def test_force_computes_in_bfloat16_whatever_it_answers(inferers, capsys):
     network = plant(made("segresnet"), "WrongForward").eval()
     image = image_of(network)
@@ -231,7 +238,7 @@ def test_a_right_network_runs_in_bfloat16_and_the_report_says_what_was_measured(
     with torch.no_grad():
         assert not torch.equal(inferer(image_of(network), network), network(image_of(network)))
     assert capsys.readouterr().err == ""
-    assert inferer.report()["used"] == "bfloat16" and "checked: the network's answer is 0.0" in inferer.report()["why"]
+    assert inferer.report()["used"] == "bfloat16" and "compared with float64" in inferer.report()["why"]
 
 
 def test_a_later_run_pays_nothing(ours, cache, monkeypatch, capsys):
