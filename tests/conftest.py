@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from helpers_bundles import PSEUDO2D, TINY, run_bundle, write_yaml
 from hypothesis import HealthCheck, settings
 
@@ -19,6 +20,10 @@ from autoconf.phantom import phantom
 # A property is no less true on a busy machine; and a test that passed yesterday draws the same examples today.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("unhurried")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core: more threads would wait for each other
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
 
 # What tests find out about this machine's bfloat16 is shared by them, and is nothing that a user's runs should rely on.
 if "GLIOBUNDLE_CACHE" not in os.environ:

@@ -87,7 +87,7 @@ def test_it_computes_in_bfloat16_and_every_weight_learns(amp):
     scan = image(2, 4, 8, 12, 8)
     with torch.autocast("cpu", torch.bfloat16, enabled=amp):
         answer = network(scan)
-    loss = mae.HiddenPatches(4)(scripts("unetr3d", "inferers")._floats(answer), scan)
+    loss = mae.HiddenPatches(4)(scripts("unetr3d", "inferers").floats(answer), scan)
     assert loss.dtype == torch.float32
     loss.backward()
     still = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]

@@ -39,8 +39,9 @@ class MixedPrecision(Inferer):
     need. On a CPU with AVX512-BF16 this makes a UNETR training step three times faster.
 
     Some devices compute some layers wrongly in bfloat16. Before the first window (or batch) of each shape is answered,
-    the network is therefore compared with float64 (scripts/arithmetic.py); where it is farther off than rounding
-    explains, one line on stderr names the layer and the errors, and windows of that shape are computed in float32.
+    the network is therefore compared with float32 by other kernels (scripts/arithmetic.py); where it is farther off
+    than rounding explains, one line on stderr names the layer and the errors, and windows of that shape are computed
+    in float32.
     The verdict is kept on disk (scripts/verdicts.py).
 
     enabled: True, False, or "force" for bfloat16 without that check.
@@ -167,8 +168,8 @@ def _warn(network: nn.Module, verdict: Verdict) -> None:
     """One line for each layer, whatever the shapes it is wrong for; the end, where float32 is wrong as well."""
     if verdict.float32_error > MOST_FLOAT32:
         refuse(
-            f"float32 itself is wrong on this device: the network's answer is {verdict.float32_error:.2g} off float64. "
-            "Nothing is computed with it. Use another --device, or another version of torch."
+            f"float32 itself is wrong on this device: kernels of two kinds differ by {verdict.float32_error:.2g} in the "
+            "network's answer. Nothing is computed with it. Use another --device, or another version of torch."
         )
     if verdict.layer in WARNED.setdefault(network, set()):
         return
@@ -180,11 +181,11 @@ def _said(verdict: Verdict) -> str:
     if verdict.failure:
         return f"bfloat16 could not be checked ({verdict.failure}); amp: force uses it nevertheless"
     if not verdict.judged:
-        return "not checked: the network's answer is not finite in float64 either"
+        return "not checked: the network's answer is not finite in float32 either"
     if verdict.elsewhere:
         return "bfloat16 is wrong in another process of this training"
     if verdict.trusted:  # without its numbers, which differ between shapes
-        return "compared with float64, and no farther from it than rounding explains"
+        return "compared with float32, and no farther from it than rounding explains"
     whole = f"the network's {verdict.what} is {verdict.error:.2g} off, where rounding explains {verdict.bound:.2g}"
     layer = "no single layer is wrong by itself"
     if verdict.layer:

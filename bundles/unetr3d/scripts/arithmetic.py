@@ -3,7 +3,7 @@
 Some processors and libraries compute some layers wrongly in bfloat16, silently (docs/bfloat16_on_amx.md). Copies of the
 network therefore answer one real input:
 
-    exact     float64 (gradients: float32), the network as it is defined: kernels that bfloat16 has no part in
+    exact     float32, the network as it is defined, its convolutions as matrix products (for gradients, as they are)
     rounded   float32, with weights, inputs, outputs and gradients of each layer rounded to bfloat16: what it explains
     real      under autocast, arranged and compiled as it will run
 
@@ -36,7 +36,7 @@ MOST_GRADIENT = 1.0  # the same of a gradient: 0.12 was measured for a DynUNet, 
 MOST_FLOAT32 = 0.02  # the same of float32, which may be TF32 on a GPU
 FEWEST = 16  # weights of a layer whose gradient is judged by itself: errors of fewer numbers differ by chance
 SHOWN = 0.05  # share of an input that is not 0, from which on it tells something
-COLUMNS = 2**28  # bytes that a convolution in float64 may take to lay out its windows
+COLUMNS = 2**24  # bytes that a convolution as matrix products may take to lay out its windows
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 Tensors = list[torch.Tensor]
 
@@ -76,7 +76,8 @@ def judge_answer(network: nn.Module, image: torch.Tensor) -> Verdict:
 
 @torch.no_grad()
 def _judge_answer(network: nn.Module, image: torch.Tensor) -> Verdict:
-    exact, wanted = _exact_answer(network, image)
+    exact = exact_copy(network)
+    wanted = answer(exact, image)
     if not all(part.isfinite().all() for part in wanted):
         return Verdict(True, judged=False)
     rounded, real = rounding_copy(network), quiet_copy(network)
@@ -90,16 +91,6 @@ def _judge_answer(network: nn.Module, image: torch.Tensor) -> Verdict:
     if not layer[0]:  # no layer by itself: then a block, for what it computes between its layers
         layer = worst(wrong_layers(exact, rounded, real, image, blocks=True))
     return Verdict(False, error, bound, *layer, float32_error=in_float32)
-
-
-def _exact_answer(network: nn.Module, image: torch.Tensor) -> tuple[nn.Module, Tensors]:
-    """The network in float64 and its answer; in float32 where it insists on it, or the memory is too small."""
-    exact = exact_copy(network).double()
-    try:
-        return exact, answer(exact, image.double())
-    except RuntimeError:
-        exact = exact.float()
-        return exact, answer(exact, image)
 
 
 def judge_gradients(network: nn.Module, image: torch.Tensor, target: torch.Tensor, loss_function: Callable) -> Verdict:
@@ -144,7 +135,7 @@ def distance(found: Tensors, wanted: Tensors) -> float:
         return math.inf
     worst = 0.0
     for one, right in zip(found, wanted, strict=True):
-        apart, size = (float(torch.linalg.vector_norm(part)) for part in (one.double() - right, right.double()))
+        apart, size = (float(torch.linalg.vector_norm(part.double())) for part in (one.double() - right, right))
         if apart > 0:
             worst = max(worst, apart / size) if size > 0 and math.isfinite(apart) else math.inf
         elif math.isnan(apart):
@@ -183,13 +174,13 @@ def deep_copy(network: nn.Module) -> nn.Module:
 
 
 def exact_copy(network: nn.Module, train: bool = False) -> nn.Module:
-    """The network as it is defined, without what speed.py made of it."""
+    """The network as it is defined, without what speed.py made of it, and without a library's convolutions."""
     found = quiet_copy(network, train)
     for module in found.modules():
         kind = plain_class(type(module))
         if kind is not type(module):
             module.__class__ = kind
-        if type(module) in IN_SLABS:
+        if type(module) in IN_SLABS and not train:  # their gradients would need the windows of all layers at once
             module.__class__ = IN_SLABS[type(module)]
     return found
 
@@ -217,35 +208,42 @@ class Round(torch.autograd.Function):
         return gradient.bfloat16().float()
 
 
-def _in_slabs(layer: nn.Conv2d | nn.Conv3d, image: torch.Tensor, convolve: Callable) -> torch.Tensor:
-    """A convolution that lays out at most COLUMNS bytes of windows at a time; torch's own of float64 lay out all."""
-    if layer.groups > 1 or layer.padding_mode != "zeros" or image.dtype != torch.float64 or image.is_cuda:
+def _in_slabs(layer: nn.Conv2d | nn.Conv3d, image: torch.Tensor) -> torch.Tensor:
+    """A convolution as matrix products over its windows, of which at most COLUMNS bytes are laid out at a time."""
+    if layer.groups > 1 or layer.padding_mode != "zeros":
         return layer._conv_forward(image, layer.weight, layer.bias)
+    axes, (batch, channels) = range(2, image.ndim), image.shape[:2]
     image = nn.functional.pad(image, layer._reversed_padding_repeated_twice)
     reaches = [dilation * (side - 1) + 1 for side, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
     shape = [(n - reach) // s + 1 for n, reach, s in zip(image.shape[2:], reaches, layer.stride, strict=True)]
-    plane = image.shape[0] * image.shape[1] * math.prod(layer.kernel_size) * math.prod(shape[1:]) * 8
+    plane = batch * channels * math.prod(layer.kernel_size) * math.prod(shape[1:]) * image.element_size()
     height, stride = max(1, COLUMNS // plane), layer.stride[0]
     parts = []
     for first in range(0, shape[0], height):
-        last = min(first + height, shape[0]) - 1
-        slab = image[:, :, first * stride : last * stride + reaches[0]]
-        parts.append(convolve(slab, layer.weight, layer.bias, layer.stride, 0, layer.dilation))
-    return torch.cat(parts, dim=2)
+        count = min(height, shape[0] - first)
+        windows = image.narrow(2, first * stride, (count - 1) * stride + reaches[0])
+        for axis, reach, step, dilation in zip(axes, reaches, layer.stride, layer.dilation, strict=True):
+            windows = windows.unfold(axis, reach, step)[..., ::dilation]  # B, C, places, then sides
+        columns = windows.permute(0, 1, *(axis + len(axes) for axis in axes), *axes).reshape(
+            batch, channels * math.prod(layer.kernel_size), -1
+        )
+        parts.append(torch.matmul(layer.weight.flatten(1), columns).unflatten(2, (count, *shape[1:])))
+    found = torch.cat(parts, dim=2)
+    return found if layer.bias is None else found + layer.bias.view(-1, *[1] * len(axes))
 
 
 class Slabs2d(nn.Conv2d):
-    """A 2D convolution in slabs."""
+    """A 2D convolution as matrix products."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return _in_slabs(self, image, nn.functional.conv2d)
+        return _in_slabs(self, image)
 
 
 class Slabs3d(nn.Conv3d):
-    """A 3D convolution in slabs."""
+    """A 3D convolution as matrix products."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return _in_slabs(self, image, nn.functional.conv3d)
+        return _in_slabs(self, image)
 
 
 IN_SLABS = {nn.Conv2d: Slabs2d, nn.Conv3d: Slabs3d}
@@ -364,14 +362,13 @@ def wrong_layers(
     def look(name: str, inputs: tuple, output: Any) -> None:
         if not inputs or not all(isinstance(part, torch.Tensor) for part in inputs):
             return
-        given = [part.float() if part.is_floating_point() else part for part in inputs]
-        seen = [part.to(dtype) for part, dtype in zip(given, types.get(name, []), strict=False)]
-        if len(seen) != len(given):
+        seen = [part.to(dtype) for part, dtype in zip(inputs, types.get(name, []), strict=False)]
+        if len(seen) != len(inputs):
             return
-        device = given[0].device
+        device = inputs[0].device
         wanted = tensors_of(output)
         with torch.autocast(device.type, enabled=False):
-            explained = distance(tensors_of(rounded.get_submodule(name)(*given)), wanted)
+            explained = distance(tensors_of(rounded.get_submodule(name)(*inputs)), wanted)
         with torch.autocast(device.type, torch.bfloat16):
             error = distance(tensors_of(real.get_submodule(name)(*seen)), wanted)
         found.append((name, error, FACTOR * max(UNIT, explained)))
@@ -381,7 +378,7 @@ def wrong_layers(
         for name, module in exact.named_modules()
         if name and blocks == any(True for _ in module.children())
     ]
-    answer(exact, image.to(next(exact.parameters()).dtype))
+    answer(exact, image)
     for hook in hooks:
         hook.remove()
     return found
