@@ -168,7 +168,7 @@ def _warn(network: nn.Module, verdict: Verdict) -> None:
     """One line for each layer, whatever the shapes it is wrong for; the end, where float32 is wrong as well."""
     if verdict.float32_error > MOST_FLOAT32:
         refuse(
-            f"float32 itself is wrong on this device: two kinds of kernels give answers {verdict.float32_error:.2g} apart. "
+            f"float32 itself is wrong on this device: answers of two kernels are {verdict.float32_error:.2g} apart. "
             "Nothing is computed with it. Use another --device, or another version of torch."
         )
     if verdict.layer in WARNED.setdefault(network, set()):
