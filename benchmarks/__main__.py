@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-from . import guard, inference, startup, training
+from . import guard, inference, precision, startup, training
 from .machine import machine
 from .rounds import Result
 from .table import as_markdown
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "loader": training.loader,
     "eager": training.eager,
     "arrangement": training.arrangement,
+    "precision": precision.precision,
     "inference": inference.inference,
     "first_epoch": startup.first_epoch,
     "memory": startup.memory,

@@ -342,7 +342,7 @@ def test_made_up_cases_are_all_different_so_that_no_cache_takes_one_for_another(
 
 def test_the_zoo_peer_keeps_network_loss_optimiser_and_schedule_of_the_bundle():
     zoo = yaml.safe_load((REPO / "benchmarks" / "peers" / "zoo.yaml").read_text())
-    assert {key.split("::")[0] for key in zoo} == {"network", "optimizer", "train", "validate"}
+    assert {key.split("::")[0] for key in zoo} == {"network", "amp", "optimizer", "train", "validate"}
     assert zoo["network"] == "$@network_def.to(@device)"
     assert zoo["train::dataset"]["_target_"] == "CacheDataset"
 
