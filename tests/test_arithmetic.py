@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_bundles import NAMES, PSEUDO2D, TINY, UNETR3D, as_scripts, run_bundle, scripts, write_yaml
+from helpers_bundles import PSEUDO2D, TINY, UNETR3D, as_scripts, run_bundle, scripts, write_yaml
 from helpers_distributed import ranks
 from helpers_faults import as_fault, believing, faulty_copy, plant, target_of
 from monai.inferers import SimpleInferer
@@ -57,11 +57,6 @@ def cache(tmp_path, monkeypatch) -> Path:
     """Verdicts of this test alone."""
     monkeypatch.setenv("GLIOBUNDLE_CACHE", str(tmp_path / "verdicts"))
     return tmp_path / "verdicts"
-
-
-@pytest.fixture(params=NAMES)
-def inferers(request, monkeypatch, cache):
-    return believing(scripts(request.param, "inferers"), monkeypatch)
 
 
 @pytest.fixture
@@ -199,10 +194,10 @@ def test_a_compiled_network_is_compared_as_a_whole(ours):
 
 
 @pytest.mark.parametrize("kind", ["WrongForward", "NotANumber"])
-def test_an_inferer_says_so_in_one_line_and_goes_on_in_float32(inferers, kind, capsys):
+def test_an_inferer_says_so_in_one_line_and_goes_on_in_float32(ours, kind, capsys):
     network = plant(made("segresnet"), kind).eval()
     image = image_of(network)
-    inferer = inferers.MixedPrecision(SimpleInferer())
+    inferer = ours.MixedPrecision(SimpleInferer())
     with torch.no_grad():
         found = [inferer(image, network) for _ in range(2)]
         assert torch.equal(found[0], network(image)) and torch.equal(found[1], found[0])
@@ -212,17 +207,17 @@ def test_an_inferer_says_so_in_one_line_and_goes_on_in_float32(inferers, kind, c
     assert "float32 from here on" in line and inferer.report()["used"] == "float32"
 
 
-def test_a_function_in_a_networks_place_is_computed_in_float32(inferers):
-    inferer = inferers.MixedPrecision(SimpleInferer())
+def test_a_function_in_a_networks_place_is_computed_in_float32(ours):
+    inferer = ours.MixedPrecision(SimpleInferer())
     layer = nn.Conv2d(1, 2, 3)
     assert torch.equal(inferer(torch.ones(1, 1, 8, 8), lambda image: layer(image)), layer(torch.ones(1, 1, 8, 8)))
     assert inferer.report()["used"] == "float32"
 
 
-def test_force_computes_in_bfloat16_whatever_it_answers(inferers, capsys):
+def test_force_computes_in_bfloat16_whatever_it_answers(ours, capsys):
     network = plant(made("segresnet"), "WrongForward").eval()
     image = image_of(network)
-    inferer = inferers.MixedPrecision(SimpleInferer(), "force")
+    inferer = ours.MixedPrecision(SimpleInferer(), "force")
     with torch.no_grad():
         assert not torch.allclose(inferer(image, network), network(image), atol=0.1)
     assert capsys.readouterr().err == "" and inferer.report() == {
@@ -231,9 +226,9 @@ def test_force_computes_in_bfloat16_whatever_it_answers(inferers, capsys):
     }
 
 
-def test_a_right_network_runs_in_bfloat16_and_the_report_says_what_was_measured(inferers, capsys):
+def test_a_right_network_runs_in_bfloat16_and_the_report_says_what_was_measured(ours, capsys):
     network = made("segresnet").eval()
-    inferer = inferers.MixedPrecision(SimpleInferer())
+    inferer = ours.MixedPrecision(SimpleInferer())
     assert inferer.report() == {}
     with torch.no_grad():
         assert not torch.equal(inferer(image_of(network), network), network(image_of(network)))

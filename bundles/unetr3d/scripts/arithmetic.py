@@ -8,8 +8,9 @@ network therefore answer one real input:
     real      under autocast, arranged and compiled as it will run
 
 bfloat16 is right if `real` is at most FACTOR times as far from `exact` as `rounded` is. Both distances come from as
-many roundings of the same size, so that their quotient is near 1 for right kernels: 1.00 to 1.22 for UNETR, SegResNet, DynUNet,
-Swin UNETR and pseudo2d's U-Net, fresh, on a processor with AMX. A wrong layer is off by a hundred times as much.
+many roundings of the same size, so that their quotient is near 1 for right kernels: 1.00 to 1.22 for fresh UNETR,
+SegResNet, DynUNet, Swin UNETR and pseudo2d's U-Net on a processor with AMX. A wrong layer is off by a hundred times as
+much.
 
 Nothing of the network changes, and no random number is drawn. This file is the same in every bundle of the project; a
 test compares the copies.
