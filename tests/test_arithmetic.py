@@ -19,7 +19,7 @@ from torch import nn
 
 from autoconf.doctor import examine
 from autoconf.doctor.catalogue import CHECKS
-from autoconf.doctor.checks import FAIL, Subject
+from autoconf.doctor.checks import FAIL, PASS, Subject
 
 arithmetic, speed, verdicts = (scripts("unetr3d", name) for name in ("arithmetic", "speed", "verdicts"))
 NETWORKS = {
@@ -454,3 +454,11 @@ def test_the_doctor_fails_by_the_layers_name(kind, volumes_bundle, tmp_path, vol
     subject = Subject(str(tmp_path), bundle=str(volumes_bundle), **paths)
     (result,) = examine(subject, [check for check in CHECKS if check.name == "same answer in every precision"])
     assert result.verdict == FAIL and "layer encoder1.layer.conv2.conv is" in result.measured
+
+
+def test_the_doctor_passes_fresh_weights_on_right_arithmetic(tmp_path, volumes):
+    plan = write_yaml(tmp_path / "plan.yaml", {"patch_size": [32, 32, 32], "target_spacing": [5.0, 5.0, 5.0]})
+    paths = {"datalist": str(volumes.datalist), "work": str(volumes.work), "plan": str(plan)}
+    subject = Subject(str(tmp_path), bundle=str(UNETR3D), **paths)
+    (result,) = examine(subject, [check for check in CHECKS if check.name == "same answer in every precision"])
+    assert result.verdict == PASS, result
