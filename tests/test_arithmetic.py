@@ -330,6 +330,10 @@ def kind(request) -> str:
     return request.param
 
 
+# For what needs no gradient: masks, and the doctor, which compares answers.
+FORWARD = pytest.mark.parametrize("kind", ["WrongForward"], indirect=True)
+
+
 @pytest.fixture(scope="module")
 def volumes_bundle(kind, tmp_path_factory) -> Path:
     return faulty_copy(UNETR3D, tmp_path_factory.mktemp(kind), kind)
@@ -379,12 +383,9 @@ def test_a_training_whose_verdict_is_known_is_the_same_to_the_bit(trained, volum
     assert all(torch.equal(ours[key], again[key]) for key in again)
 
 
+@FORWARD
 @pytest.mark.parametrize("run_id", ["inferring", "evaluating"])
-def test_segmenting_notices_the_fault_and_writes_the_masks_of_float32(
-    kind, run_id, trained, volumes_bundle, volumes, small
-):
-    if kind == "WrongBackward":
-        pytest.skip("masks need no gradient")
+def test_segmenting_notices_the_fault_and_writes_the_masks_of_float32(run_id, trained, volumes_bundle, volumes, small):
     _, home = trained
     config = {"inferring": "inference.yaml", "evaluating": "evaluate.yaml"}[run_id]
     for amp in (True, False):
@@ -446,9 +447,8 @@ def test_monai_labels_way_notices_it(kind, cache, monkeypatch, capsys):
     assert bool(capsys.readouterr().err) is (kind == "WrongForward")
 
 
-def test_the_doctor_fails_by_the_layers_name(kind, volumes_bundle, tmp_path, volumes):
-    if kind == "WrongBackward":
-        pytest.skip("the doctor compares answers")
+@FORWARD
+def test_the_doctor_fails_by_the_layers_name(volumes_bundle, tmp_path, volumes):
     plan = write_yaml(tmp_path / "plan.yaml", {"patch_size": [32, 32, 32], "target_spacing": [5.0, 5.0, 5.0]})
     paths = {"datalist": str(volumes.datalist), "work": str(volumes.work), "plan": str(plan)}
     subject = Subject(str(tmp_path), bundle=str(volumes_bundle), **paths)
