@@ -254,6 +254,15 @@ def test_a_bias_field_is_smooth_and_leaves_what_lies_outside_the_head(axes):
     assert torch.allclose(along, wanted, atol=1e-5)
 
 
+@BOTH
+def test_a_bias_field_is_linear_between_its_points_along_each_axis(axes):
+    field = torch.rand(2, 4, *range(2, 2 + axes))
+    found = augment.uneven(torch.ones(2, 4, *SIZES[axes]), field, brightness=0.0) - 1
+    mode = {2: "bilinear", 3: "trilinear"}[axes]
+    wanted = torch.nn.functional.interpolate(field, SIZES[axes], mode=mode, align_corners=True)
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
 def lone(place: int, value: float) -> tuple[torch.Tensor, torch.Tensor]:
     """A sample of one value, with a square mask of 3 x 3 pixels at (place, place)."""
     label = torch.zeros(1, 1, 20, 20, dtype=torch.uint8)

@@ -97,6 +97,14 @@ def test_a_steep_step_is_cut_to_the_norm_and_none_at_infinity(bundle):
     assert steep_step(bundle, float("inf")) > 100
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_the_norm_is_that_of_all_gradients_as_torch_has_it(order):
+    gradients = [torch.randn(6, 3, 5, 5).to(memory_format=order), torch.randn(7), torch.randn(2, 3)]
+    norm = scripts("unetr3d", "handlers").total_norm
+    assert norm(gradients) == pytest.approx(float(torch.nn.utils.get_total_norm(gradients)), rel=1e-6)
+    assert norm([*gradients, torch.tensor([torch.nan])]).isnan() and norm([torch.tensor([torch.inf])]).isinf()
+
+
 # Several processes
 
 shares = st.tuples(st.integers(1, 12), st.integers(1, 5), st.integers(1, 6), st.integers(0, 9))

