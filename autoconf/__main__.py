@@ -1,4 +1,5 @@
-"""The command line: `python -m autoconf VERB ...`. One verb is one module (or folder) of the same name.
+"""The command line: `python -m autoconf VERB ...`. One verb is one module (or folder) of the same name, in
+`autoconf.experiments` if it is one.
 
 Words are checked here, before anything runs, so that a mistake is one line; Fire then converts and calls.
 """
@@ -26,7 +27,6 @@ VERBS = {  # in the order of use
     "phantom": "make synthetic cases, to try everything before any download",
     "inspect": "read a data folder: check every file, split by patient, measure",
     "plan": "choose spacing, patch and batch for the data and the memory, with reasons",
-    "explain": "show a plan's values, reasons and rejected alternatives",
     "tune": "search for better settings with short trainings, and confirm what it finds",
     "crossval": "train each fold, score all out-of-fold predictions together, make an ensemble",
     "efficiency": "Dice against the number of labelled patients, with and without a pre-training",
@@ -34,13 +34,13 @@ VERBS = {  # in the order of use
     "doctor": "check metrics, data, training and model for what would make a score a lie",
     "report": "one HTML page about a run: scores, curves, overlays, plan, audit",
     "view": "HTML pages of masks that have no truth, drawn over their scans",
-    "bump": "a new version of a bundle, in its metadata and its page",
     "pack": "one archive of a bundle, plan and weights inside, with sums",
     "fetch": "a bundle from elsewhere, checked before anything of it runs",
     "layout": "a data folder as a datastore for MONAI Label (label/README.md)",
     "submit": "run one of these as several jobs of a cluster that share its work",
     "env": "print what a bug report needs: versions, processor, memory, GPU",
 }
+EXPERIMENTS = ("tune", "crossval", "efficiency")
 FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a verb needs
 REST = "command"  # a verb with a parameter of this name takes all words after `--`, as they are
 OF_EVERY_VERB = ("--debug", "--log-json")
@@ -84,7 +84,7 @@ def run(words: list[str]) -> None:
         return
     if verb not in VERBS:
         raise AutoconfError(f"no verb '{verb}'. {_nearest(verb, list(VERBS))}")
-    function = getattr(importlib.import_module(f"autoconf.{verb}"), verb)
+    function = function_of(verb)
     if any(word in HELP[:2] for word in itertools.takewhile(lambda word: word != "--", rest)):
         print(help_of(verb, function))
         return
@@ -95,6 +95,12 @@ def run(words: list[str]) -> None:
     parsers = {name: parser for name, parser in parsers.items() if parser}
     function = fire.decorators.SetParseFns(**parsers)(function)
     fire.Fire(function, command=[f"--{name}={value}" for name, value in flags.items()], name=f"autoconf {verb}")
+
+
+def function_of(verb: str) -> Callable[..., None]:
+    """The function that is called for a verb."""
+    room = "autoconf.experiments" if verb in EXPERIMENTS else "autoconf"
+    return getattr(importlib.import_module(f"{room}.{verb}"), verb)
 
 
 def overview() -> str:

@@ -13,7 +13,7 @@ class AutoconfError(Exception):
 class DataError(AutoconfError):
     """One file of a data set that cannot be used; `inspect` leaves its case out and goes on.
 
-    kind: a key of `autoconf.inspect.problems.KINDS`.
+    kind: a key of `autoconf.data.problems.KINDS`.
     """
 
     def __init__(self, kind: str, message: str) -> None:

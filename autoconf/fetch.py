@@ -17,9 +17,9 @@ from typing import IO
 
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out
-from autoconf.share import archive
-from autoconf.share.audit import audit
-from autoconf.share.contents import NUMBER, About, as_numbers, read_about, split
+from autoconf.packaging import archive
+from autoconf.packaging.audit import audit
+from autoconf.packaging.contents import NUMBER, About, as_numbers, read_about, split
 
 HUB = "hub"
 HUB_ADDRESS = "https://huggingface.co"  # unless HF_ENDPOINT names another
@@ -165,7 +165,7 @@ def _copy(source: IO[bytes], file: IO[bytes], address: str, most: int) -> int:
 
 def _accepted(folder: Path, name: str, allow_code: bool) -> About:
     """Look at what was unpacked; returns what it says of itself. Raises AutoconfError."""
-    from autoconf.share.weights import check_all
+    from autoconf.packaging.weights import check_all
 
     about = read_about(str(folder))
     wanted, version = split(name.rpartition("/")[2])
@@ -240,8 +240,7 @@ def _say(about: About, target: Path, sha256: str, aside: Path | None) -> None:
 
 
 def _check(target: Path) -> None:
-    from autoconf.pack import ANSWER
-    from autoconf.share.probe import compare, probe
+    from autoconf.packaging.probe import ANSWER, compare, probe
 
     path = target / ANSWER
     if not path.exists():

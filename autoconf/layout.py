@@ -16,15 +16,14 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from autoconf.data.brats import CONTRASTS, SCHEMES, CaseError, nothing_found
+from autoconf.data.convert import as_readable, to_nifti
+from autoconf.data.labels import SCHEMES as LABEL_SCHEMES
+from autoconf.data.labels import Scheme, choose_scheme, choose_schemes
+from autoconf.data.layouts import find_scans
+from autoconf.data.scans import Found, Scan
+from autoconf.data.volumes import check_same_grid, read_channels, read_grid, read_volume
 from autoconf.errors import AutoconfError, DataError
-from autoconf.inspect.brats import CONTRASTS, SCHEMES, CaseError, nothing_found
-from autoconf.inspect.convert import as_readable, to_nifti
-from autoconf.inspect.labels import SCHEMES as LABEL_SCHEMES
-from autoconf.inspect.labels import Scheme, choose_scheme
-from autoconf.inspect.layouts import find_scans
-from autoconf.inspect.scans import Found, Scan
-from autoconf.inspect.sets import choose_schemes
-from autoconf.inspect.volumes import check_same_grid, read_channels, read_grid, read_volume
 from autoconf.output import check_out, progress
 
 ENDS = dict(zip(CONTRASTS, SCHEMES["BraTS 2018-2021"], strict=False))

@@ -12,14 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from autoconf.bundle.overrides import read
+from autoconf.bundle.settings import check_plan, read_bundle
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, write_files
-from autoconf.plan.bundle import check_plan, read_bundle
-from autoconf.plan.file import read
-from autoconf.share import archive, freeze
-from autoconf.share.contents import METADATA, WEIGHTS, About, collect, read_about, split
+from autoconf.packaging import archive, freeze
+from autoconf.packaging.contents import METADATA, WEIGHTS, About, collect, read_about, split
+from autoconf.packaging.probe import ANSWER
 
-ANSWER = os.path.join("docs", "answer.json")  # what the network answered when it was packed
 PLAN = os.path.join("docs", "plan.yaml")
 TWINS = ("train", "evaluate", "inference")
 
@@ -28,7 +28,7 @@ def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str =
     """Make one archive of a bundle, with sums, that fetches and runs elsewhere.
 
     Files of a bundle alone get in (configs, scripts, pages, models/model.pt); all else is named and stays behind. The
-    same files give the same bytes. Packed again after a change, a version is refused: bump it.
+    same files give the same bytes. Packed again after a change, a version is refused: raise it.
 
     bundle: folder of the bundle; it is not changed.
     out: folder for NAME_vVERSION.zip, model_info.json, SHA256SUMS, and with --source large_files.yml.
@@ -47,7 +47,7 @@ def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str =
         print(f"left behind: {stranger}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / about.name
-        _copy(bundle, kept, folder, weights)
+        _copy(kept, folder, weights)
         if plan:
             _freeze(bundle, plan, folder)
         if json_twins:
@@ -63,12 +63,12 @@ def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str =
     _say(path, sha256, has_weights, len(names))
 
 
-def _copy(bundle: str, kept: list[str], folder: Path, weights: str) -> None:
-    from autoconf.share.weights import check
+def _copy(kept: dict[str, str], folder: Path, weights: str) -> None:
+    from autoconf.packaging.weights import check
 
-    for name in kept:
+    for name, path in kept.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(os.path.join(bundle, name), folder / name)
+        shutil.copyfile(path, folder / name)
     if weights:
         if not os.path.isfile(weights):
             raise AutoconfError(f"--weights {weights}: no such file. Give the model.pt of a training.")
@@ -109,7 +109,7 @@ def _write_twins(folder: Path) -> None:
 
 def _check(folder: Path, about: About, has_weights: bool) -> None:
     """Network, windows and metadata must agree; what the network answers is recorded beside them."""
-    from autoconf.share.probe import probe
+    from autoconf.packaging.probe import probe
 
     found = probe(str(folder))
     window, image = found.pop("window"), found["image"][2:]
@@ -144,7 +144,7 @@ def _publish(made: Path, path: Path, folder: Path, about: About, source: str, ha
     if path.exists() and archive.digest(path) != sha256:
         raise AutoconfError(
             f"{path} is there with other content. Somebody may have fetched it: give this one a new version with "
-            f"`autoconf bump BUNDLE patch --note ...`, or remove the file."
+            f"`python -m tools.bump BUNDLE patch --note ...`, or remove the file."
         )
     base = source.rstrip("/") + "/" if source else ""
     info = _read_info(path.with_name("model_info.json"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -46,3 +47,8 @@ def in_order(
         finally:  # the reader stopped, or a case failed: do not begin what nobody waits for
             for future in ahead:
                 future.cancel()
+
+
+def usable_cores() -> int:
+    """Of this process: a container or `taskset` may leave it fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -34,12 +34,12 @@ def work(what: str, data: str, cache: str) -> dict[str, float]:
     sys.path[0] = str(ROOT)  # in place of this folder, whose inspect.py would hide Python's own
     from isal import igzip
 
-    from autoconf.inspect.brats import CONTRASTS, find_cases
-    from autoconf.inspect.cache import Cache
-    from autoconf.inspect.counts import Intensities
+    from autoconf.data.brats import CONTRASTS, find_cases
+    from autoconf.data.cache import Cache
+    from autoconf.data.counts import Intensities
+    from autoconf.data.gz import CHUNK
+    from autoconf.data.measure import measure_cases
     from autoconf.inspect.fingerprint import fingerprint
-    from autoconf.inspect.gz import CHUNK
-    from autoconf.inspect.measure import measure_cases
 
     cases = find_cases(data)
     files = [path for case in cases for path in (*case.image, case.label) if path]

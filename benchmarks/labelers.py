@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from autoconf.inspect.brats import CaseError, find_cases
+from autoconf.data.brats import CaseError, find_cases
 from autoconf.output import progress
 from autoconf.score.metrics import overlap
 from autoconf.score.references import flair_threshold

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from autoconf.bundle.settings import Bundle, read_bundle  # noqa: E402
 from autoconf.output import by, table, to_json  # noqa: E402
-from autoconf.plan.bundle import Bundle, read_bundle  # noqa: E402
 from autoconf.plan.memory import build_network, count_step, kept_bytes  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]

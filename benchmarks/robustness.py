@@ -25,7 +25,7 @@ import nibabel
 import numpy as np
 import torch
 
-from autoconf.inspect.brats import Case, CaseError, find_cases
+from autoconf.data.brats import Case, CaseError, find_cases
 from autoconf.output import progress, to_json
 from autoconf.score.metrics import overlap
 from autoconf.score.summary import intervals

@@ -45,7 +45,7 @@ def main() -> None:
 def predict(data: str, folder: str) -> int:
     """Write a mask per case; returns how many."""
     sys.path[0] = str(ROOT)
-    from autoconf.inspect.brats import find_cases
+    from autoconf.data.brats import find_cases
 
     os.mkdir(folder)
     cases = [case for case in find_cases(data) if case.label]

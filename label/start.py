@@ -102,8 +102,17 @@ def make_app(studies: Path, bundles: list[Path]) -> Path:
         for path in bundle.iterdir():
             if path.name not in ("models", "eval", "__pycache__"):
                 _replace(path, copy / path.name)
+        take_shared(bundle, copy)
         take_weights(bundle / "models" / "model.pt", copy / "models")
     return app
+
+
+def take_shared(bundle: Path, copy: Path) -> None:
+    """Copy what a bundle of a checkout shares with others; one that was packed holds it already."""
+    if (copy / "scripts" / "errors.py").exists():
+        return
+    for path in (bundle.resolve().parent / "shared" / "scripts").glob("*.py"):
+        shutil.copyfile(path, copy / "scripts" / path.name)
 
 
 def take_weights(source: Path, models: Path) -> None:

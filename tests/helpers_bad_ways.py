@@ -98,7 +98,7 @@ def made(kind: Kind, data: Path, before: str) -> Iterator[None]:
 
 def _inspect(kind: Kind, data: Path, tmp: Path, promise: Promise) -> Outcome:
     case = promise.expected.get("case", case_of(kind))
-    with made(kind, data, "autoconf.inspect.measure.in_order"):
+    with made(kind, data, "autoconf.data.measure.in_order"):
         before = sorted(os.listdir(tmp))
         status, line, peak, shown = command("inspect", str(data), "--out", str(tmp / "work"), as_user=kind.as_user)
     if promise.end == "refused":

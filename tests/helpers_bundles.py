@@ -7,6 +7,7 @@ import gzip
 import importlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Any
 
 import yaml
 from helpers_processes import ALONE, run_module
+
+from autoconf.packaging.contents import collect
 
 REPO = Path(__file__).resolve().parents[1]
 BUNDLES = REPO / "bundles"
@@ -49,7 +52,8 @@ def scripts(bundle: str, module: str) -> ModuleType:
 @contextlib.contextmanager
 def as_scripts(bundle: str) -> Iterator[None]:
     """Inside, `scripts.x` means that bundle's, as it does to MONAI when a config is resolved."""
-    names = [path.stem for path in (BUNDLES / bundle / "scripts").glob("*.py") if path.stem != "__init__"]
+    folders = (BUNDLES / bundle / "scripts", BUNDLES / "shared" / "scripts")
+    names = [path.stem for folder in folders for path in folder.glob("*.py") if path.stem != "__init__"]
     modules = {f"scripts.{name}": scripts(bundle, name) for name in names}
     modules["scripts"] = sys.modules[f"{bundle}_scripts"]
     sys.modules.update(modules)
@@ -58,6 +62,15 @@ def as_scripts(bundle: str) -> Iterator[None]:
     finally:
         for name in modules:
             del sys.modules[name]
+
+
+def copy_bundle(bundle: Path, copy: Path, *left: str) -> Path:
+    """What `pack` hands out of a bundle, as a folder, without those of its folders that are `left`."""
+    for name, path in collect(str(bundle))[0].items():
+        if Path(name).parts[0] not in left:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy / name)
+    return copy
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

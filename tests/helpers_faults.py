@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from helpers_bundles import copy_bundle
 from torch import nn
 
 # Appended to the scripts of a bundle's copy, whose network then has a wrong layer on any machine.
@@ -114,8 +114,7 @@ def faulty_copy(bundle: Path, folder: Path, kind: str, rank: int | None = None) 
 
     rank: the one of several processes that has the fault; None: all.
     """
-    copy = folder / bundle.name
-    shutil.copytree(bundle, copy, ignore=shutil.ignore_patterns("models", "eval", "__pycache__"))
+    copy = copy_bundle(bundle, folder / bundle.name, "models")
     for name, text in PLANT.items():
         path = copy / "scripts" / name
         path.write_text(path.read_text() + text.format(tests=str(Path(__file__).parent), kind=kind, rank=rank))

@@ -26,11 +26,12 @@ from helpers_volumes import (
 from PIL import Image
 from test_layouts import bids, decathlon, four, nnunet, npy
 
+from autoconf.data import traits
+from autoconf.data.convert import to_nifti
+from autoconf.data.images import pair_up
+from autoconf.data.scans import Scan
 from autoconf.errors import AutoconfError, DataError
-from autoconf.inspect import inspect, traits
-from autoconf.inspect.convert import to_nifti
-from autoconf.inspect.images import pair_up
-from autoconf.inspect.scans import Scan
+from autoconf.inspect import inspect
 
 volume_items = scripts("unetr3d", "datalist")
 

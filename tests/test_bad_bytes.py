@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
+from autoconf.data.volumes import read_grid, read_volume
 from autoconf.errors import AutoconfError
-from autoconf.inspect.volumes import read_grid, read_volume
 from autoconf.score.pairs import find_pairs
 
 nifti = scripts("unetr3d", "nifti")

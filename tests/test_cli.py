@@ -50,8 +50,8 @@ def test_help_lists_the_verbs_in_the_order_of_use(words: list[str], capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     verbs = [line.split()[0] for line in lines if line.startswith("  ")]
     assert verbs == [
-        *("phantom", "inspect", "plan", "explain", "tune", "crossval", "efficiency"),
-        *("score", "doctor", "report", "view", "bump", "pack", "fetch", "layout", "submit", "env"),
+        *("phantom", "inspect", "plan", "tune", "crossval", "efficiency"),
+        *("score", "doctor", "report", "view", "pack", "fetch", "layout", "submit", "env"),
     ]
 
 

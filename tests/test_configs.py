@@ -86,22 +86,16 @@ def merged(bundle: str, run: str) -> ConfigParser:
     return parser
 
 
-# Copies
+# What both bundles use
 
 
-SHARED = ("__init__", "errors", "checks", "inferers", "handlers", "history", "overlays")
-SHARED += ("export", "exported", "augment", "batches", "checkpoints", "ensemble", "speed", "pretrained")
-SHARED += ("labelers", "label_rules", "fusion", "label_audit", "files", "provenance")
-COPIES = [f"scripts/{name}.py" for name in SHARED]
-
-
-@pytest.mark.parametrize("name", ["LICENSE", "configs/logging.conf", *COPIES])
+@pytest.mark.parametrize("name", ["LICENSE", "configs/logging.conf", "scripts/__init__.py"])
 def test_both_bundles_carry_the_same_copy(name):
     assert (BUNDLES / "unetr3d" / name).read_bytes() == (BUNDLES / "pseudo2d" / name).read_bytes()
 
 
 def test_the_bundle_finds_cases_as_inspect_does():
-    assert (REPO / "autoconf/inspect/brats.py").read_bytes() == (BUNDLES / "unetr3d/scripts/brats.py").read_bytes()
+    assert (REPO / "autoconf/data/brats.py").read_bytes() == (BUNDLES / "unetr3d/scripts/brats.py").read_bytes()
 
 
 REPEATED = {

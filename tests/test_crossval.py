@@ -26,7 +26,7 @@ from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, run_bu
 from helpers_processes import hears_ctrl_c, run_module, wait_for
 
 from autoconf.__main__ import main
-from autoconf.jobs.places import Place
+from autoconf.workers.places import Place
 
 GOES_ON = pytest.mark.promise("Resume", "A killed cross-validation goes on where it was")
 ALL = [0, 1, 2, 3, 4]

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
-from autoconf.report.read import read_progress
+from autoconf.bundle.progress import read_progress
 
 distributed, lost = (scripts("unetr3d", name) for name in ("distributed", "lost"))
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for the ranks of a job in /proc")

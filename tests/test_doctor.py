@@ -16,11 +16,11 @@ import torch
 from helpers_bundles import PSEUDO2D, UNETR3D, as_scripts, read_yaml, write_yaml
 from helpers_volumes import assert_refused, autoconf, forked
 
+from autoconf.data import traits
 from autoconf.doctor import bundle_model, bundle_training, data, examine, opened, paired, prepare, processes, samples
 from autoconf.doctor.catalogue import CHECKS
 from autoconf.doctor.checks import FAIL, PASS, SKIPPED, Check, Result, Subject, ask
 from autoconf.errors import AutoconfError
-from autoconf.inspect import traits
 from autoconf.score import cases, summary
 
 NAMED = {check.name: check for check in CHECKS}

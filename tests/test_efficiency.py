@@ -28,9 +28,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoconf.__main__ import main
-from autoconf.efficiency import draw
-from autoconf.efficiency.masks import dice_of_masks
-from autoconf.efficiency.result import paired, words
+from autoconf.experiments.efficiency import draw
+from autoconf.experiments.efficiency.masks import dice_of_masks
+from autoconf.experiments.efficiency.result import paired, words
 
 STARTS = ("scratch", "pseudo", "mae")
 
@@ -319,7 +319,7 @@ def idle(monkeypatch) -> None:
     def began(*_: object) -> None:
         raise AssertionError("it began")
 
-    monkeypatch.setattr("autoconf.efficiency.work.do_parts", began)
+    monkeypatch.setattr("autoconf.experiments.efficiency.work.do_parts", began)
 
 
 def refused(capsys, said: str, *given: object) -> None:

@@ -19,12 +19,12 @@ from helpers_share import INFERENCE, served, weights, write_bundle
 from helpers_volumes import assert_refused, autoconf
 from test_pack import Harm
 
-from autoconf.bump import bump
 from autoconf.errors import AutoconfError
 from autoconf.fetch import fetch
 from autoconf.pack import pack
-from autoconf.share import archive, probe
-from autoconf.share.audit import audit, doubt_of
+from autoconf.packaging import archive, probe
+from autoconf.packaging.audit import audit, doubt_of
+from tools.bump import bump
 
 PROMISE = pytest.mark.promise(
     "Security", "Another hash, or a download cut short, is refused before anything is unpacked"

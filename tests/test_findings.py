@@ -12,8 +12,8 @@ import pytest
 from helpers_volumes import SHAPE, scan, store, tilted_affine, tumour, write_case
 from test_layouts import npy
 
+from autoconf.data.problems import KINDS
 from autoconf.inspect import inspect
-from autoconf.inspect.problems import KINDS
 
 CUBES = np.eye(4)  # voxels of 1 mm, RAS+
 FAULTY = "BraTS2021_00002"

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from helpers_volumes import BRAIN_SHAPE, SHAPE, TUMOUR, real_data, scan, store, write_case, write_cases
 
+from autoconf.data import measure as measuring
+from autoconf.data.brats import CONTRASTS, find_cases
+from autoconf.data.cache import Cache
+from autoconf.data.counts import Counts, Intensities, Pool, count
+from autoconf.data.gz import Memory, gunzip
+from autoconf.data.volumes import read_grid, read_volume
 from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect import inspect
-from autoconf.inspect import measure as measuring
-from autoconf.inspect.brats import CONTRASTS, find_cases
-from autoconf.inspect.cache import Cache
-from autoconf.inspect.counts import Counts, Intensities, Pool, count
 from autoconf.inspect.fingerprint import fingerprint
-from autoconf.inspect.gz import Memory, gunzip
-from autoconf.inspect.volumes import read_grid, read_volume
 from autoconf.pool import in_order
 from autoconf.score import cases
 
@@ -321,7 +321,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError("disk full")
 
     data = write_cases(tmp_path / "data")
-    monkeypatch.setattr("autoconf.inspect.cache.os.replace", fail)
+    monkeypatch.setattr("autoconf.data.cache.os.replace", fail)
     measured(data, cache=Cache(str(tmp_path / "cache")))
     assert os.listdir(tmp_path / "cache") == []
 

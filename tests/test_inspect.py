@@ -34,11 +34,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from autoconf.data import brats
+from autoconf.data.brats import CaseError, find_cases, nothing_found, patient_of, require_complete, scheme_of
+from autoconf.data.counts import Intensities
+from autoconf.data.images import find_images
 from autoconf.errors import AutoconfError
-from autoconf.inspect import brats, inspect
-from autoconf.inspect.brats import CaseError, find_cases, nothing_found, patient_of, require_complete, scheme_of
-from autoconf.inspect.counts import Intensities
-from autoconf.inspect.images import find_images
+from autoconf.inspect import inspect
 
 
 def read(folder: Path, name: str) -> dict:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from helpers_processes import wait_for
 
+from autoconf.bundle import runs
 from autoconf.errors import AutoconfError
-from autoconf.jobs import places, runs
-from autoconf.jobs.places import Place, TakenOver
+from autoconf.workers import places
+from autoconf.workers.places import Place, TakenOver
 
 
 def dead_owner(place: Place, attempt: int = 1) -> None:
@@ -175,7 +176,7 @@ def test_what_the_watcher_raises_ends_the_run_and_all_that_it_started(tmp_path):
 def test_when_the_watcher_is_killed_its_run_ends_too(tmp_path):
     """Otherwise the next worker and the orphan would write into one folder."""
     child = "import os, time; open('child', 'w').write(str(os.getpid())); time.sleep(60)"
-    code = f"from pathlib import Path; from autoconf.jobs.runs import run; run(['-c', {child!r}], Path('log.txt'))"
+    code = f"from pathlib import Path; from autoconf.bundle.runs import run; run(['-c', {child!r}], Path('log.txt'))"
     home = str(Path(runs.__file__).parents[2])
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": home})
     wait_for(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())

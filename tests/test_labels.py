@@ -2,8 +2,8 @@
 
 import pytest
 
+from autoconf.data.labels import FAMILIES, SCHEMES, choose_scheme, scheme_of_names
 from autoconf.errors import AutoconfError
-from autoconf.inspect.labels import FAMILIES, SCHEMES, choose_scheme, scheme_of_names
 
 
 @pytest.mark.parametrize(

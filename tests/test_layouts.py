@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from helpers_volumes import SHAPE, odd_copies, plain_affine, scan, store, tumour, write_case
 
+from autoconf.data.brats import CONTRASTS, CaseError
+from autoconf.data.layouts import LAYOUTS, find_scans
+from autoconf.data.scans import Found, contrast_of
 from autoconf.errors import AutoconfError
 from autoconf.inspect import inspect
-from autoconf.inspect.brats import CONTRASTS, CaseError
-from autoconf.inspect.layouts import LAYOUTS, find_scans
-from autoconf.inspect.scans import Found, contrast_of
 
 
 def only(root: Path, layout: str = "auto") -> Found:

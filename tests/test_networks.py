@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 from monai.losses import DiceCELoss
 
+from autoconf.bundle.settings import read_bundle
 from autoconf.explain import explain
 from autoconf.plan import plan
-from autoconf.plan.bundle import read_bundle
 from autoconf.plan.memory import network_step
 
 NETWORKS = sorted(path.stem for path in (UNETR3D / "configs" / "networks").glob("*.yaml"))

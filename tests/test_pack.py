@@ -17,11 +17,11 @@ from helpers_bundles import BUNDLES, NAMES
 from helpers_share import INFERENCE, weights, write_bundle
 from helpers_volumes import assert_refused, autoconf
 
-from autoconf.bump import bump, in_metadata, raised
 from autoconf.errors import AutoconfError
 from autoconf.pack import pack
-from autoconf.share import freeze, probe
-from autoconf.share.contents import collect
+from autoconf.packaging import freeze, probe
+from autoconf.packaging.contents import collect
+from tools.bump import bump, in_metadata, raised
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_version_never_changes_and_two_lie_side_by_side(tiny: Path, tmp_path: 
     pack(str(tiny), str(tmp_path / "dist"))
     before = (tmp_path / "dist" / "tiny_v0.1.0.zip").read_bytes()
     torch.save(weights(1), tiny / "models" / "model.pt")
-    with pytest.raises(AutoconfError, match="is there with other content.*autoconf bump"):
+    with pytest.raises(AutoconfError, match="is there with other content.*tools.bump"):
         pack(str(tiny), str(tmp_path / "dist"))
     assert (tmp_path / "dist" / "tiny_v0.1.0.zip").read_bytes() == before
     bump(str(tiny), "minor", "other weights")
@@ -280,7 +280,8 @@ def test_an_empty_changelog_gets_its_first_line() -> None:
 
 def test_a_bump_without_a_note_or_of_no_part_is_refused(tiny: Path) -> None:
     before = (tiny / "configs" / "metadata.json").read_text()
-    assert_refused(autoconf("bump", tiny, "patch", "--note", " "), "--note is empty")
+    with pytest.raises(AutoconfError, match="--note is empty"):
+        bump(str(tiny), "patch", " ")
     with pytest.raises(AutoconfError, match="patch, minor, major"):
         bump(str(tiny), "tiny", "x")
     assert (tiny / "configs" / "metadata.json").read_text() == before

@@ -1,4 +1,4 @@
-"""The verbs `plan` and `explain`: the whole choice, the override file, and the command line as a user meets it."""
+"""The verb `plan`: the whole choice, the override file, and the command line as a user meets it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from helpers_volumes import assert_refused, autoconf, forked, odd_copies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoconf.bundle.overrides import Choice, parse, render
+from autoconf.bundle.settings import check_override, parse_set, read_bundle
 from autoconf.errors import AutoconfError
-from autoconf.explain import explain
-from autoconf.plan import _check_fingerprint, _count, rules
-from autoconf.plan.bundle import check_override, parse_set, read_bundle
+from autoconf.plan import _check_fingerprint, _count, rules, show_plan
 from autoconf.plan.choose import TIME_SHARE, USABLE, Cases, Limit, _clock, _voxels, choose, task
-from autoconf.plan.file import parse, render
 from autoconf.plan.images import choose_2d, image_size
 from autoconf.plan.machine import Machine, Speed
 from autoconf.plan.memory import StepMemory, count_step
-from autoconf.plan.rules import Choice
 
 BUNDLE = read_bundle(str(UNETR3D))
 TWO_D = read_bundle(str(PSEUDO2D))
@@ -431,7 +429,7 @@ def test_a_plan_is_read_back_with_its_reasons_as_it_was_written(plan):
 
 def test_a_file_written_by_hand_is_explained_as_far_as_it_goes(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text("seed: 3 # mine\npatch_size:\n- 32\n- 32\n- 32\namp: false\n")
-    explain(str(tmp_path / "mine.yaml"))
+    show_plan(str(tmp_path / "mine.yaml"))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
     assert rows == [["seed", "3", "mine"], ["patch_size", "[32,", "32,", "32]"], ["amp", "false"]]
 
@@ -516,7 +514,7 @@ def test_a_plan_is_plain_yaml_with_a_reason_for_each_key(volumes, tmp_path):
     assert second.startswith("# for cpu with 4.0 GB")
     json.dumps(content)  # nothing but numbers, texts and lists
     assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
-    explained = autoconf("explain", out)
+    explained = autoconf("plan", out, "--show")
     assert explained.returncode == 0 and explained.stdout.split("\n\n")[1].strip() in done.stdout
     for choice in parse(out.read_text(), "plan.yaml")[1].values():
         assert choice.reason and choice.reason in explained.stdout
@@ -572,7 +570,7 @@ def test_what_cannot_be_planned_is_refused_in_one_line(volumes, slices, tmp_path
     assert_refused(plan(volumes.work, out, "--time", "2"), "2h, 90min or 1.5d")
     assert_refused(autoconf("plan", volumes.work, "--bundle", PSEUDO2D, "--out", out), "needs 2D images")
     assert_refused(autoconf("plan", volumes.work, "--bundle", tmp_path, "--out", out), "is no bundle")
-    assert_refused(autoconf("explain", out), "is not there", "autoconf plan")
+    assert_refused(autoconf("plan", out, "--show"), "is not there", "autoconf plan")
     assert not out.exists()
 
 
@@ -580,15 +578,15 @@ def test_what_cannot_be_planned_is_refused_in_one_line(volumes, slices, tmp_path
 def test_what_is_no_plan_is_not_explained(text, tmp_path):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(AutoconfError, match="Give a file that plan wrote"):
-        explain(str(tmp_path / "x.yaml"))
+        show_plan(str(tmp_path / "x.yaml"))
 
 
 def test_keys_that_are_merged_from_elsewhere_are_not_explained(tmp_path):
     (tmp_path / "x.yaml").write_text("seed: 3\n<<: {amp: false}\n")
     with pytest.raises(AutoconfError, match="x.yaml: line 2 merges keys with `<<`. Write them one by one."):
-        explain(str(tmp_path / "x.yaml"))
+        show_plan(str(tmp_path / "x.yaml"))
     (tmp_path / "x.yaml").write_text("'<<': 3\n")
-    explain(str(tmp_path / "x.yaml"))
+    show_plan(str(tmp_path / "x.yaml"))
 
 
 @pytest.mark.parametrize("items", [[None], None, {"a": 1}, [["fold"]]])

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from autoconf.bundle.overrides import Choice
 from autoconf.errors import AutoconfError
 from autoconf.plan import rules
 from autoconf.plan.patch import SLACK, coverage, fit_patch, legal_patches, min_side
-from autoconf.plan.rules import Choice
 
 brains = st.tuples(*[st.integers(20, 260)] * 3)
 jitters = st.tuples(*[st.integers(-3, 3)] * 3)

@@ -23,18 +23,18 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from autoconf.__main__ import main
+from autoconf.bundle.progress import read_progress
 from autoconf.errors import AutoconfError
+from autoconf.pages.chart import Scale, thin
+from autoconf.pages.html import Section, escape, shell
+from autoconf.pages.overlays import Case, encode
+from autoconf.pages.planes import Scan, outline, stacks
 from autoconf.report import report
 from autoconf.report.cases import chosen, limits
-from autoconf.report.chart import Scale, thin
 from autoconf.report.details import split_sizes
 from autoconf.report.figures import unused
-from autoconf.report.html import Section, escape, shell
-from autoconf.report.overlays import encode
 from autoconf.report.page import SECTIONS, page
-from autoconf.report.planes import Scan, outline, stacks
-from autoconf.report.read import Row, find, read_progress
-from autoconf.report.scans import Case
+from autoconf.report.read import Row, find
 from autoconf.score import score
 
 NASTY = """BraTS<script>alert(1)</script>"'&<b>\u202e"""

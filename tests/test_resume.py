@@ -13,7 +13,7 @@ import torch
 from helpers_bundles import UNETR3D, assert_refused, run_bundle, scripts, write_yaml
 from helpers_processes import start_module
 
-from autoconf.report.read import read_progress
+from autoconf.bundle.progress import read_progress
 
 checkpoints = scripts("unetr3d", "checkpoints")
 EPOCHS = 3

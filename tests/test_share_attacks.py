@@ -24,12 +24,12 @@ from monai.bundle import ConfigParser
 from test_fetch import files_of, sha256
 from test_pack import Harm
 
-from autoconf.bump import bump
 from autoconf.errors import AutoconfError
 from autoconf.fetch import fetch
 from autoconf.pack import pack
-from autoconf.share import freeze, probe
-from autoconf.share.audit import audit
+from autoconf.packaging import freeze, probe
+from autoconf.packaging.audit import audit
+from tools.bump import bump
 
 # Configs. RAN is a file; the config makes it when `x` is asked for.
 RUNS = {

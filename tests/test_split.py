@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoconf.data.split import FOLDS, TESTING, _in_turn, _take, join, kin, quartiles, split
 from autoconf.errors import AutoconfError
-from autoconf.inspect.split import FOLDS, TESTING, _in_turn, _take, join, kin, quartiles, split
 
 sizes = st.lists(st.integers(1, 6), min_size=3, max_size=60)  # cases per patient
 seeds = st.integers(0, 10**6)

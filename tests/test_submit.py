@@ -16,8 +16,8 @@ from helpers_bundles import REPO, STAND_IN, UNETR3D, read_yaml, write_yaml
 
 from autoconf.__main__ import check_words, main
 from autoconf.errors import AutoconfError
-from autoconf.jobs.cluster import Worker, parse_options
 from autoconf.submit import submit
+from autoconf.workers.cluster import Worker, parse_options
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_words_after_two_dashes_reach_the_command_as_they_are(monkeypatch):
 
 
 def test_flags_of_every_verb_are_no_typing_errors_of_a_command(tmp_path, monkeypatch):
-    from autoconf.jobs import cluster
+    from autoconf.workers import cluster
 
     given = []
     monkeypatch.setattr(cluster, "submit_workers", lambda command, *_: given.append(command) or [])
@@ -167,7 +167,7 @@ def test_slurm_gets_its_options_under_its_own_names_and_a_worker_that_can_be_ask
     """Up to the file that sbatch would read; there is no Slurm here."""
     import submitit
 
-    from autoconf.jobs import cluster
+    from autoconf.workers import cluster
 
     monkeypatch.setattr(submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
     texts = []

@@ -10,11 +10,11 @@ from helpers_bundles import PSEUDO2D, UNETR3D, write_yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoconf.bundle.settings import read_bundle
 from autoconf.errors import AutoconfError
-from autoconf.plan.bundle import read_bundle
-from autoconf.tune import tune
-from autoconf.tune.space import Param, read_space
-from autoconf.tune.study import grid_point
+from autoconf.experiments.tune import tune
+from autoconf.experiments.tune.space import Param, read_space
+from autoconf.experiments.tune.study import grid_point
 
 RATE = {"low": 1e-4, "high": 1e-2, "log": True}
 

@@ -8,14 +8,23 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from helpers_bundles import TINY, UNETR3D, assert_refused, cut_short, run_bundle, scalars, without, write_yaml
+from helpers_bundles import (
+    TINY,
+    UNETR3D,
+    assert_refused,
+    copy_bundle,
+    cut_short,
+    run_bundle,
+    scalars,
+    without,
+    write_yaml,
+)
 from scipy import ndimage
 
 
@@ -170,12 +179,8 @@ sys.meta_path.insert(0, Blocked())
 """
 
 
-def test_a_zipped_bundle_runs_elsewhere_without_autoconf(volumes, small, trained, predicted, tmp_path):
-    with zipfile.ZipFile(tmp_path / "unetr3d.zip", "w") as archive:
-        for path in UNETR3D.rglob("*"):
-            if path.is_file() and path.relative_to(UNETR3D).parts[0] in ("configs", "scripts", "docs", "LICENSE"):
-                archive.write(path, Path("moved") / path.relative_to(UNETR3D))
-    zipfile.ZipFile(tmp_path / "unetr3d.zip").extractall(tmp_path)
+def test_a_bundle_that_was_handed_out_runs_elsewhere_without_autoconf(volumes, small, trained, predicted, tmp_path):
+    copy_bundle(UNETR3D, tmp_path / "moved", "models")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(BLOCKED)
     env = {"PYTHONPATH": str(tmp_path / "site")}
@@ -192,6 +197,18 @@ def test_a_zipped_bundle_runs_elsewhere_without_autoconf(volumes, small, trained
     written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert "provenance.json" in written and written.pop("provenance.json")
     assert written == {f"{case}.nii.gz": (predicted / f"{case}.nii.gz").read_bytes() for case in cases_to_test(volumes)}
+
+
+def test_a_bundle_that_was_copied_by_hand_says_how_to_make_a_whole_copy(volumes, small, tmp_path):
+    for folder in ("configs", "scripts"):
+        shutil.copytree(UNETR3D / folder, tmp_path / "mine" / folder)
+    done = run_bundle(
+        *(tmp_path / "mine", "training", ["train.yaml", small], "--datalist", volumes.datalist),
+        *("--output_dir", tmp_path / "run"),
+        expect=1,
+    )
+    assert_refused(done, "mine", "is not whole", "autoconf pack BUNDLE --out FOLDER")
+    assert not (tmp_path / "run").exists()
 
 
 # Geometry

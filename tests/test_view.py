@@ -23,7 +23,7 @@ from helpers_volumes import (
 )
 
 from autoconf.errors import AutoconfError
-from autoconf.report.planes import outline, stacks
+from autoconf.pages.planes import outline, stacks
 from autoconf.view import view
 from autoconf.view.cases import find, read
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers_bundles import BUNDLES, NAMES, TINY, TINY_2D, read_yaml
+from helpers_bundles import BUNDLES, NAMES, TINY, TINY_2D, copy_bundle, read_yaml
 from helpers_exports import Done, assert_done, monai_bundle
 from helpers_processes import run_module
 from monai.bundle import ConfigParser
@@ -182,8 +182,7 @@ class Verified:
 
 def in_zoo(bundle: str, home: Path) -> Path:
     """A copy in `home/models` whose weights lie elsewhere, with a large_files.yml; the schema is there already."""
-    root = home / "models" / bundle
-    shutil.copytree(BUNDLES / bundle, root, ignore=shutil.ignore_patterns("eval", "models", "__pycache__"))
+    root = copy_bundle(BUNDLES / bundle, home / "models" / bundle, "models")
     weights = home / "weights.pt"
     shutil.copyfile(BUNDLES / bundle / "models" / "model.pt", weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -52,6 +52,7 @@ def small_bundle(name: str, folder: Path) -> Path:
     """A copy of a bundle with a small network and random weights."""
     copy = folder / name
     shutil.copytree(REPO / "bundles" / name, copy, ignore=shutil.ignore_patterns("models", "__pycache__", "eval"))
+    shutil.copytree(REPO / "bundles" / "shared", folder / "shared", dirs_exist_ok=True)  # as in a checkout
     for config in ("train.yaml", "inference.yaml"):
         text = (copy / "configs" / config).read_text()
         for knob, value in SMALL[name].items():

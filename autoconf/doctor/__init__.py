@@ -59,7 +59,7 @@ def doctor(
 
 def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
     """Refuse paths that are not there, and a plan for another bundle, before anything is made."""
-    from autoconf.plan.bundle import read_bundle
+    from autoconf.bundle.settings import read_bundle
 
     if bundle:
         read_bundle(bundle)
@@ -76,8 +76,8 @@ def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
 
 def _check_plan(bundle: str, plan: str) -> None:
     """Refuse an override file with keys or values that the bundle does not have. Raises AutoconfError."""
-    from autoconf.plan.bundle import check_plan, read_bundle
-    from autoconf.plan.file import read
+    from autoconf.bundle.overrides import read
+    from autoconf.bundle.settings import check_plan, read_bundle
 
     choices = read(plan)[1]
     network = choices["network_name"].value if "network_name" in choices else ""
@@ -86,9 +86,9 @@ def _check_plan(bundle: str, plan: str) -> None:
 
 def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, quick: bool) -> Subject:
     """What is to be examined; where a bundle has no data, a phantom is made for it. Raises AutoconfError."""
+    from autoconf.bundle.settings import read_bundle
     from autoconf.doctor.checks import Subject
     from autoconf.doctor.lists import read_list
-    from autoconf.plan.bundle import read_bundle
 
     paths = {name: os.path.abspath(path) for name, path in (("bundle", bundle), ("work", work)) if path}
     paths |= {name: os.path.abspath(path) for name, path in (("plan", plan), ("checkpoint", checkpoint)) if path}

@@ -15,10 +15,10 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
+from autoconf.data.scans import contrast_of
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.opened import config, image_format, is_3d, small
 from autoconf.doctor.samples import crooked, sample
-from autoconf.inspect.scans import contrast_of
 from autoconf.score.metrics import bounding_box, overlap
 
 LOGIT = 20.0  # its sigmoid is 1 to nine digits

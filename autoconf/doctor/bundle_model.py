@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
+from autoconf.data.scans import contrast_of
 from autoconf.doctor.bundle_data import items
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.lists import read_cases
 from autoconf.doctor.opened import config, image_format
 from autoconf.doctor.paired import ENOUGH, Gain, gain
 from autoconf.doctor.samples import sample
-from autoconf.inspect.scans import contrast_of
 from autoconf.score.metrics import overlap
 from autoconf.score.references import flair_threshold
 

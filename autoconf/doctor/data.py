@@ -12,10 +12,10 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from autoconf.data import audit, traits
+from autoconf.data.brats import CONTRASTS, patient_of
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.lists import Listed, measured, read_cases, read_list, root_of, scan_of
-from autoconf.inspect import audit, traits
-from autoconf.inspect.brats import CONTRASTS, patient_of
 
 FLAIR = CONTRASTS.index("flair")
 MIRRORS = [axes for count in (1, 2, 3) for axes in itertools.combinations(range(3), count)]
@@ -73,7 +73,7 @@ def copies_apart(subject: Subject) -> Outcome:
     elif subject.quick and len(cases) > QUICK_IMAGES:
         return Outcome(f"decoding {len(cases)} images takes too long for --quick", None)
     else:
-        from autoconf.inspect.images import Image, copies, read_images
+        from autoconf.data.images import Image, copies, read_images
 
         root = root_of(subject, read_list(subject))
         images = [image for image in read_images(root, names) if isinstance(image, Image)]

@@ -8,11 +8,11 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from autoconf.data.brats import CONTRASTS
+from autoconf.data.scans import Scan
+from autoconf.data.split import TESTING
 from autoconf.doctor.checks import Subject
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import CONTRASTS
-from autoconf.inspect.scans import Scan
-from autoconf.inspect.split import TESTING
 
 UNLABELLED = "unlabelled"
 SECTIONS = ("training", TESTING, UNLABELLED)
@@ -88,8 +88,8 @@ def measured(subject: Subject) -> list[Any]:
 
 @functools.lru_cache(maxsize=2)
 def _measured(subject: Subject) -> tuple[Any, ...]:
-    from autoconf.inspect.cache import Cache
-    from autoconf.inspect.measure import measure_cases
+    from autoconf.data.cache import Cache
+    from autoconf.data.measure import measure_cases
 
     folder = os.path.join(subject.work or subject.scratch, ".cache")
     if not os.path.isdir(folder):

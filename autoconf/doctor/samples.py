@@ -15,10 +15,10 @@ import nibabel
 import numpy as np
 from PIL import Image
 
+from autoconf.data.split import TESTING
 from autoconf.doctor.checks import Subject
 from autoconf.doctor.lists import read_list
 from autoconf.doctor.opened import config, is_3d
-from autoconf.inspect.split import TESTING
 
 RAS_SHAPE = (26, 34, 22)  # voxels of the crooked case, in RAS+ order
 RAS_SPACING = (1.0, 1.5, 2.0)  # mm

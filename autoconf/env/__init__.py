@@ -13,6 +13,7 @@ from pathlib import Path
 
 from autoconf import __version__
 from autoconf.output import table
+from autoconf.pool import usable_cores
 
 PROJECT = "gliobundle"
 CORE = ("torch", "monai", "numpy", "scipy", "nibabel", "pytorch-ignite")  # where the project is not installed
@@ -73,11 +74,6 @@ def described(cpuinfo: str) -> str:
     flags = set(found.get("flags", found.get("Features", "")).split())
     sets = [name for name, any_of in INSTRUCTION_SETS.items() if flags.intersection(any_of)]
     return found.get("model name", platform.machine()) + (f" with {', '.join(sets)}" if sets else "")
-
-
-def usable_cores() -> int:
-    """Of this process: a container or `taskset` may leave it fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def packages() -> list[str]:

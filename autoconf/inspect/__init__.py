@@ -1,14 +1,8 @@
 """`autoconf inspect`: from a data folder to a datalist with a fixed split, a fingerprint and a list of problems.
 
-layouts/        which files make a scan          labels.py       which label values are tumour
-sets.py         the steps for volumes            convert.py      arrays and .mha become NIfTI
-volumes.py      one NIfTI file, checked          measure.py      sizes and intensities of each case
-gz.py           gzip, decompressed fast          counts.py       how often each value occurs
-fingerprint.py  the same of all cases            datalist.py     what is written for the bundles
-cache.py        what is known of unchanged files traits.py       what tells one scan from another
-audit.py        what is odd, across cases        problems.py     the findings as a table
-images.py       2D images, masks, copies         split.py        who trains, validates, tests
-report.py       the tables on the screen
+autoconf/data reads, measures and splits. Here:
+sets.py         the steps for volumes            fingerprint.py  sizes and intensities of all cases
+datalist.py     what is written for the bundles  report.py       the tables on the screen
 """
 
 from __future__ import annotations
@@ -17,18 +11,18 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from autoconf.data.brats import CONTRASTS, CaseError, nothing_found, walk_files
+from autoconf.data.cache import Cache
+from autoconf.data.problems import LEFT_OUT, Problem, as_csv
+from autoconf.data.scans import Found, Scan
+from autoconf.data.split import FOLDS, TEST_SHARE, TESTING
 from autoconf.errors import AutoconfError, DataError
-from autoconf.inspect.brats import CONTRASTS, CaseError, nothing_found, walk_files
-from autoconf.inspect.cache import Cache
 from autoconf.inspect.datalist import contrasts_of, head, image_item, sections, volume_sections
-from autoconf.inspect.problems import LEFT_OUT, Problem, as_csv
-from autoconf.inspect.scans import Found, Scan
 from autoconf.inspect.sets import Options, Sides
-from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING
 from autoconf.output import check_out, progress, to_json, write_files
 
 if TYPE_CHECKING:
-    from autoconf.inspect.images import Image
+    from autoconf.data.images import Image
 
 IMAGE_LAYOUTS = ("classes", "pairs")
 
@@ -75,8 +69,8 @@ def inspect(
 
 def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
     """The one layout of volumes, or the paths of 2D images. Raises AutoconfError if that is not clear."""
-    from autoconf.inspect.images import find_images
-    from autoconf.inspect.layouts import LAYOUTS, find_scans
+    from autoconf.data.images import find_images
+    from autoconf.data.layouts import LAYOUTS, find_scans
 
     recognised = find_scans(data, layout) if layout not in IMAGE_LAYOUTS else []
     images = find_images(data) if layout in ("auto", *IMAGE_LAYOUTS) else []
@@ -107,8 +101,9 @@ def _deeper(data: str) -> str:
 
 
 def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache: Cache) -> None:
-    from autoconf.inspect import audit, report, sets
-    from autoconf.inspect.convert import forget_others
+    from autoconf.data import audit
+    from autoconf.data.convert import forget_others
+    from autoconf.inspect import report, sets
     from autoconf.inspect.fingerprint import fingerprint as summarise
 
     problems = [Problem("layout", "", note) for note in found.notes] + found.problems
@@ -158,9 +153,9 @@ def _measure(
 ) -> tuple[list[Scan], list[Any], dict, list[Any]]:
     """Convert what must be, then measure: the scans that can be read, what was measured of each, the intensities of all
     together, and the problems. Only rows and traits are kept of a case, so memory does not grow with the counts."""
-    from autoconf.inspect.convert import to_nifti
-    from autoconf.inspect.counts import Intensities
-    from autoconf.inspect.measure import measure_cases
+    from autoconf.data.convert import to_nifti
+    from autoconf.data.counts import Intensities
+    from autoconf.data.measure import measure_cases
 
     problems: list[Problem] = []
     readable: list[Scan] = []
@@ -191,8 +186,8 @@ def _sides_of(
     scans: list[Scan], rows: list[Any], pairs: list[tuple[int, int]], found: Found, options: Options
 ) -> tuple[list[str], Sides]:
     """What must stay together with each scan, and its side: None without a mask."""
+    from autoconf.data.split import join, quartiles
     from autoconf.inspect import sets
-    from autoconf.inspect.split import join, quartiles
 
     groups = join([scan.patient for scan in scans], pairs)
     labelled = [index for index, row in enumerate(rows) if row["tumour_voxels"]]
@@ -207,10 +202,10 @@ def _sides_of(
 
 
 def _inspect_images(data: str, paths: list[str], out: str, layout: str, options: Options) -> None:
-    from autoconf.inspect import images as pictures
+    from autoconf.data import images as pictures
+    from autoconf.data.audit import audit_sides
+    from autoconf.data.split import join
     from autoconf.inspect import report
-    from autoconf.inspect.audit import audit_sides
-    from autoconf.inspect.split import join
 
     masks, wanted, orphans = _masks_of(data, paths, layout)
     images, problems = _read_images(data, wanted, masks, options)
@@ -240,7 +235,7 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
 
 def _masks_of(data: str, paths: list[str], layout: str) -> tuple[dict[str, str], list[str], list[str]]:
     """Image -> mask, the images to read, and the masks that belong to none. Raises AutoconfError."""
-    from autoconf.inspect.images import is_mask, pair_up
+    from autoconf.data.images import is_mask, pair_up
 
     masks = pair_up(paths) if layout != "classes" else {}
     if layout == "pairs" and not masks:
@@ -262,7 +257,7 @@ def _read_images(
     data: str, wanted: list[str], masks: dict[str, str], options: Options
 ) -> tuple[list[Image], list[Problem]]:
     """The images that can be used, and what is wrong with the others."""
-    from autoconf.inspect.images import read_images
+    from autoconf.data.images import read_images
 
     images, problems = [], []
     for case, one in zip(
@@ -281,8 +276,8 @@ def _read_images(
 
 def _sides_of_images(images: list[Image], groups: list[str], paired: bool, options: Options) -> Sides:
     """The side of each image: None without a mask, where some have masks; otherwise all will get pseudo-masks."""
+    from autoconf.data.split import quartiles
     from autoconf.inspect import sets
-    from autoconf.inspect.split import quartiles
 
     labelled = [index for index, image in enumerate(images) if not paired or image.foreground is not None]
     strata: list[Any] = [images[i].group for i in labelled]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from autoconf.inspect.brats import CONTRASTS
-from autoconf.inspect.scans import Found, Scan
-from autoconf.inspect.sets import Sides, commonest
-from autoconf.inspect.split import TESTING, kin
+from autoconf.data.brats import CONTRASTS
+from autoconf.data.labels import commonest
+from autoconf.data.scans import Found, Scan
+from autoconf.data.split import TESTING, kin
+from autoconf.inspect.sets import Sides
 
 
 def image_item(image: Any, group: str, masks: dict[str, str]) -> dict[str, Any]:

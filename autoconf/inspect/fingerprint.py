@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from autoconf.inspect.counts import Intensities
+from autoconf.data.counts import Intensities
 
 
 def fingerprint(rows: list[dict[str, Any]], intensities: dict[str, Intensities]) -> dict[str, Any]:

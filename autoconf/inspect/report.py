@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from autoconf.inspect.images import Image
-from autoconf.inspect.layouts import LAYOUTS
-from autoconf.inspect.problems import LEFT_OUT, Problem, grouped
-from autoconf.inspect.scans import Found
+from autoconf.data.images import Image
+from autoconf.data.layouts import LAYOUTS
+from autoconf.data.problems import LEFT_OUT, Problem, grouped
+from autoconf.data.scans import Found
 from autoconf.output import by, table
 
 MOST_CLASSES = 12  # more than these are summed up

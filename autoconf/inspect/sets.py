@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autoconf.data.brats import CONTRASTS
+from autoconf.data.labels import SCHEMES, Scheme, choose_scheme
+from autoconf.data.problems import Problem
+from autoconf.data.scans import Scan
+from autoconf.data.split import FOLDS, TEST_SHARE, TESTING, split
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import CONTRASTS
-from autoconf.inspect.labels import SCHEMES, Scheme, choose_scheme
-from autoconf.inspect.problems import Problem
-from autoconf.inspect.scans import Found, Scan
-from autoconf.inspect.split import FOLDS, TEST_SHARE, TESTING, split
 
 Sides = list[int | str | None]  # of each case: a fold, testing, or None without a mask
 MISSING = ("error", "drop", "zero")
@@ -67,23 +66,6 @@ def keep_complete(scans: Sequence[Scan], missing: str) -> tuple[list[Scan], list
     return kept, problems
 
 
-def choose_schemes(
-    scans: Sequence[Scan], rows: Sequence[dict[str, Any]], found: Found, wanted: str, flag: str = "--labels"
-) -> dict[str, Scheme]:
-    """The label scheme of each family of scans. What a dataset.json says wins, unless a scheme is wanted.
-
-    rows: of each scan, with the values of its mask as `labels`. flag: that names the wanted scheme, for errors.
-    """
-    values: dict[str, list[set[int]]] = {scan.family: [] for scan in scans}
-    for scan, row in zip(scans, rows, strict=True):
-        if row["labels"]:
-            values[scan.family].append(set(row["labels"]))
-    if found.regions and wanted == "auto":
-        said = Scheme("dataset.json", found.meaning or {}, {name: tuple(v) for name, v in found.regions.items()})
-        return dict.fromkeys(values, said)
-    return {family: choose_scheme(family, masks, wanted, flag) for family, masks in values.items()}
-
-
 def count_tumour(row: dict[str, Any], scheme: Scheme) -> dict[str, Any]:
     """The row with tumour_voxels and tumour_ml of the labels that are tumour: a cavity is none."""
     if not row.get("label_voxels"):
@@ -110,9 +92,3 @@ def deal(groups: Sequence[str], strata: Sequence[Any], named: Sequence[str], opt
     for index, side in zip(free, dealt, strict=True):
         sides[index] = side
     return sides
-
-
-def commonest(schemes: Sequence[Scheme]) -> Scheme:
-    """The scheme that most of the scans have."""
-    names = Counter(scheme.name for scheme in schemes)
-    return next(scheme for scheme in schemes if scheme.name == names.most_common(1)[0][0])

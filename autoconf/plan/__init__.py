@@ -10,26 +10,27 @@ import shlex
 from collections import Counter
 from typing import Any
 
+from autoconf.arguments import parse_time
+from autoconf.bundle.overrides import Choice, as_table, read, render
+from autoconf.bundle.runs import listed
+from autoconf.bundle.settings import Bundle, check_override, parse_set, read_bundle
 from autoconf.errors import AutoconfError
-from autoconf.jobs.runs import listed
 from autoconf.output import check_out_file, write_files
-from autoconf.plan.bundle import Bundle, check_override, parse_set, read_bundle
 from autoconf.plan.choose import Cases, Limit, choose, task
-from autoconf.plan.file import as_table, render
 from autoconf.plan.images import choose_2d
-from autoconf.plan.machine import Machine, measure_speed, parse_time, read_machine
-from autoconf.plan.rules import Choice
+from autoconf.plan.machine import Machine, measure_speed, read_machine
 
 
 def plan(
     work: str,
-    bundle: str,
+    bundle: str = "",
     network: str = "",
     memory: str = "auto",
     time: str = "",
     out: str = "plan.yaml",
     device: str = "auto",
     set: tuple[str, ...] = (),  # noqa: A002 - the flag is called --set
+    show: bool = False,
 ) -> None:
     """Choose spacing, patch, batch and schedule for the data, the memory and the time, with reasons.
 
@@ -43,7 +44,13 @@ def plan(
     --device   cpu, cuda, or auto: what is there. On a CPU the voxels are made coarser, until a patch that a
                CPU can train shows enough of the brain.
     --set      key=value of the bundle, which goes into the plan as it is; may be given several times
+    --show     print the plan whose file is given as WORK: each value with its reason and what was rejected
     """
+    if show:
+        show_plan(work)
+        return
+    if not bundle:
+        raise AutoconfError("plan needs --bundle, such as bundles/unetr3d.")
     fingerprint = _read_json(work, "fingerprint.json", "kind", "cases")
     _check_fingerprint(work, fingerprint)
     to = read_bundle(bundle, network)
@@ -65,6 +72,12 @@ def plan(
     write_files(os.path.dirname(os.path.abspath(out)), {os.path.basename(out): text})
     print(as_table(choices))
     print(f"\nwrote  {out}\nnext   {_next(to, work, out)}")
+
+
+def show_plan(path: str) -> None:
+    """Print each key of an override file with its value, its reason and what was rejected. Raises AutoconfError."""
+    heading, choices = read(path)
+    print("\n".join([*heading, "", as_table(choices)]) if heading else as_table(choices))
 
 
 def decide(

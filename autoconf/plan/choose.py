@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from autoconf.bundle.overrides import Choice
+from autoconf.bundle.settings import Bundle
 from autoconf.errors import AutoconfError
 from autoconf.output import by
 from autoconf.plan import rules
-from autoconf.plan.bundle import Bundle
 from autoconf.plan.machine import Machine, Speed
 from autoconf.plan.memory import StepMemory, correction, count_step, network_step
 from autoconf.plan.patch import coverage, fit_patch, min_side
-from autoconf.plan.rules import Choice, Vec3
+from autoconf.plan.rules import Vec3
 
 USABLE = 0.9  # of the memory: the rest is for the library's workspace and fragmentation
 TIME_SHARE = 0.8  # of the time: the rest is for starting, metrics, logs and a machine that does other things too

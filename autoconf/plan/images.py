@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from autoconf.bundle.overrides import Choice
+from autoconf.bundle.settings import Bundle
 from autoconf.errors import AutoconfError
 from autoconf.plan import rules
-from autoconf.plan.bundle import Bundle
 from autoconf.plan.choose import USABLE
 from autoconf.plan.machine import Machine
 from autoconf.plan.memory import StepMemory, count_step, network_step
-from autoconf.plan.rules import Choice
 
 MAX_BATCH_2D = 32  # larger batches leave too few optimiser steps of some thousand images
 CPU_IMAGE_SIZE = 224  # the study's; a larger image takes a CPU longer by the square

@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autoconf.env import usable_cores
+from autoconf.bundle.settings import Bundle
 from autoconf.errors import AutoconfError
-from autoconf.plan.bundle import Bundle
 from autoconf.plan.memory import build_network
+from autoconf.pool import usable_cores
 
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 TIMED_STEPS = 2  # after one that is not timed, which also chooses algorithms
 
 
@@ -77,14 +76,6 @@ def parse_memory(text: str) -> float:
     if not match or float(match[1]) == 0:
         raise AutoconfError(f"--memory is '{text}'. Write an amount such as 8GB or 24GiB, or auto.")
     return float(match[1]) * UNITS[match[2].upper()]
-
-
-def parse_time(text: str, flag: str = "--time") -> float:
-    """`2h`, `90min`, `1.5 d` -> seconds. flag: that holds it, for errors. Raises AutoconfError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*", text, re.IGNORECASE)
-    if not match or float(match[1]) == 0:
-        raise AutoconfError(f"{flag} is '{text}'. Write a time such as 2h, 90min or 1.5d.")
-    return float(match[1]) * SECONDS[match[2].lower()]
 
 
 def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str, amp: bool = True) -> Speed:

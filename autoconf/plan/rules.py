@@ -7,10 +7,10 @@ Nat. Methods 18, 203-211 (2021). Where ours differ, docs/decisions/0005 says why
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from autoconf.bundle.overrides import Choice
 from autoconf.errors import AutoconfError
 
 Vec3 = tuple[int, int, int]
@@ -32,15 +32,6 @@ CUT_SECONDS_PER_VOXEL = 2.5e-9  # to cut a crop out of a prepared case
 AUGMENT_SECONDS_PER_VOXEL = 8e-8  # to vary it there
 MAX_CONTRAST_DROPOUT = 0.5  # half of the crops, at least, keep all contrasts that their case has
 OVERLAP, CPU_OVERLAP = 0.5, 0.25  # of neighbouring windows: nnU-Net's; MONAI's default
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A value, why it was chosen, and what else was looked at (`what: why not`)."""
-
-    value: object
-    reason: str
-    rejected: tuple[str, ...] = ()
 
 
 def target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[float, float, float]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoconf.report.chart import WIDTH, Scale, axes, line, plain, scale, svg, text
-from autoconf.report.files import number
-from autoconf.report.html import Section, counted, escape, missing, more, paragraph, table
+from autoconf.pages.chart import WIDTH, Scale, axes, line, plain, scale, svg, text
+from autoconf.pages.html import Section, counted, escape, missing, more, paragraph, table
+from autoconf.reading import number
 from autoconf.report.read import Found, Row, Scores
 from autoconf.report.verdict import score_command
 from autoconf.report.words import METRICS, region_name, size, unit

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from autoconf.report.chart import curve
-from autoconf.report.files import at, number
-from autoconf.report.html import Section, counted, facts, missing, more, paragraph, table
+from autoconf.pages.chart import curve
+from autoconf.pages.html import Section, counted, facts, missing, more, paragraph, table
+from autoconf.reading import at, number
 from autoconf.report.read import Found
 
 MOST_LINES = 200  # of the table below the curves

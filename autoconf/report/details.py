@@ -10,12 +10,12 @@ from collections import Counter
 from typing import Any
 
 from autoconf import __version__
+from autoconf.bundle.overrides import flow, parse
+from autoconf.data.problems import SEVERITIES
 from autoconf.errors import AutoconfError
-from autoconf.inspect.problems import SEVERITIES
 from autoconf.output import by
-from autoconf.plan.file import flow, parse
-from autoconf.report.files import at, items, number
-from autoconf.report.html import Section, bullets, code, counted, escape, facts, missing, more, paragraph, shell, table
+from autoconf.pages.html import Section, bullets, code, counted, escape, facts, missing, more, paragraph, shell, table
+from autoconf.reading import at, items, number
 from autoconf.report.read import Found
 
 MOST_KEYS = 200  # of one plan

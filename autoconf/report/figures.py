@@ -6,14 +6,13 @@ import io
 import re
 from typing import Any
 
+from autoconf.pages.chart import thin
+from autoconf.pages.overlays import Case
+from autoconf.pages.planes import PREDICTION, TRUTH, Stack, stacks
 from autoconf.report.cases import limits, volumes
-from autoconf.report.chart import thin
 from autoconf.report.overlays import read_cases
-from autoconf.report.planes import Stack, stacks
 from autoconf.report.read import Found, Scores
-from autoconf.report.scans import Case
 from autoconf.report.words import METRICS, region_name, size, unit
-from autoconf.score.overlay import PREDICTION, TRUTH
 
 BLUE, VERMILION = "#0072B2", "#D55E00"  # of Okabe and Ito: safe for all colour sight
 

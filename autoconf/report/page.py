@@ -1,17 +1,16 @@
-"""Put the sections together into one file that needs nothing else: no network, no font, no script of others."""
+"""The sections of a run's page, in their order."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+from autoconf.pages.document import document
+from autoconf.pages.html import Section
 from autoconf.report.cases import cases
 from autoconf.report.curves import curves
 from autoconf.report.details import audit, doctor, environment, plan
-from autoconf.report.html import Section, escape
 from autoconf.report.overlays import overlays
 from autoconf.report.probabilities import probabilities
 from autoconf.report.read import Found
@@ -29,40 +28,9 @@ SECTIONS: tuple[Callable[[Found], Section], ...] = (
     doctor,
     environment,
 )
-HERE = Path(__file__).parent
 
 
 def page(found: Found, sections: tuple[Callable[[Found], Section], ...] = SECTIONS) -> str:
     """The whole HTML file."""
     name = "/".join(Path(os.path.abspath(found.run)).parts[-2:]).lstrip("/")  # `run` alone says little
     return document("Run", name, [section(found) for section in sections])
-
-
-def document(kind: str, name: str, parts: Sequence[Section]) -> str:
-    """A page of sections that needs nothing else. kind: what it is about, "Run"; name: which one."""
-    links = "".join(f'<li><a href="#{part.ident}">{escape(part.title)}</a></li>' for part in parts)
-    body = "".join(
-        f'<section id="{part.ident}" aria-labelledby="{part.ident}-heading">'
-        f'<h2 id="{part.ident}-heading">{escape(part.title)}</h2>{part.body}</section>'
-        for part in parts
-    )
-    style, script = ((HERE / file).read_text(encoding="utf-8") for file in ("page.css", "page.js"))
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{kind} {escape(name)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        '<a class="skip" href="#main">Skip to the report</a>\n'
-        f'<header><h1>{kind} <span class="name">{escape(name)}</span></h1>'
-        '<button type="button" id="theme" hidden>Dark</button></header>\n'
-        f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n<main id="main" tabindex="-1">{body}</main>\n'
-        f"<script>{script}</script>\n</body>\n</html>\n"
-    )
-
-
-def _policy(style: str, script: str) -> str:
-    """Nothing may be loaded, and nothing may run but our own script: no text of a file can become one."""
-    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    allowed = f"style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'"
-    return f"default-src 'none'; img-src data:; {allowed}; base-uri 'none'; form-action 'none'"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from autoconf.report.chart import LEFT, RIGHT, TOP, WIDTH, Scale, axes, curve, line, polyline, svg, thin
-from autoconf.report.files import items, number
-from autoconf.report.html import Section, missing, paragraph, table
+from autoconf.pages.chart import LEFT, RIGHT, TOP, WIDTH, Scale, axes, curve, line, polyline, svg, thin
+from autoconf.pages.html import Section, missing, paragraph, table
+from autoconf.reading import items, number
 from autoconf.report.read import Found, Scores
 from autoconf.report.verdict import score_command
 

@@ -7,22 +7,11 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from autoconf.bundle.progress import Epoch, read_progress
 from autoconf.errors import AutoconfError
-from autoconf.report.files import at, read_dict, read_json, read_lines, read_table, read_text
+from autoconf.reading import at, read_dict, read_json, read_table
 
-PROGRESS = ("epoch", "seconds", "learning_rate", "loss", "validation_dice")
 TEXT_COLUMNS = ("case", "patient", "region")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """A line of progress.csv. dice: of the validation, None in epochs without one."""
-
-    number: int
-    seconds: float
-    rate: float
-    loss: float
-    dice: float | None
 
 
 @dataclass(frozen=True)
@@ -114,34 +103,6 @@ def find(run: str, scores: str = "", doctor: str = "") -> Found:
         read_table(_in(work, "problems.csv")),
         _doctor(doctor, [run, beside, os.path.join(beside, "doctor")]),
     )
-
-
-def read_progress(path: str) -> tuple[list[Epoch], int]:
-    """The epochs of a progress.csv and the number of lines that could not be read: half a last line, say.
-
-    Nothing where there is no file. Raises AutoconfError for a table of something else.
-    """
-    text = read_text(path)
-    if not text:
-        return [], 0
-    whole, newline, rest = text.rpartition("\n")  # who writes a line ends it
-    lines = read_lines(path, whole if newline else text)
-    if not lines:
-        return [], 0
-    if not set(PROGRESS) <= set(lines[0]):
-        raise AutoconfError(f"{path}: has no columns {', '.join(PROGRESS)}. Give the folder that a training wrote.")
-    epochs, damaged = [], int(bool(rest) and bool(newline))
-    for line in lines[1:]:
-        try:
-            row = dict(zip(lines[0], line, strict=True))
-            dice = float(row["validation_dice"]) if row["validation_dice"] else None
-            seconds, rate, loss = (float(row[name]) for name in ("seconds", "learning_rate", "loss"))
-            epochs.append(
-                Epoch(int(row["epoch"]), seconds, rate, loss, dice if dice is None or math.isfinite(dice) else None)
-            )
-        except ValueError:
-            damaged += 1
-    return epochs, damaged
 
 
 def _work(record: dict[str, Any] | None, beside: str) -> str | None:

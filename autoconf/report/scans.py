@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,17 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from autoconf.data.volumes import Volume, check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError
-from autoconf.inspect.volumes import Volume, check_same_grid, read_channels, read_volume
-from autoconf.report.files import at, items
-from autoconf.report.planes import Scan
+from autoconf.pages.overlays import Case, tilt
+from autoconf.pages.planes import Scan
+from autoconf.reading import at, items
 from autoconf.report.read import Found, Scores
 from autoconf.report.words import size
 from autoconf.score.masks import Labels, decide, read_prediction, read_truth
 from autoconf.score.pairs import Pair, find_pairs
 
 PREFERRED = (("FLAIR", 3), ("T2", 2), ("T1c", 1), ("T1", 0))  # a tumour is plainest on the first; places in a datalist
-TILTED = 5.0  # degrees between grid and body from which on the page says so
-
-
-@dataclass(frozen=True)
-class Case:
-    """One case to show. place: "worst", "median", "best". contrast: what the picture is; tilt: degrees, see TILTED."""
-
-    case: str
-    place: str
-    dice: float
-    scan: Scan
-    contrast: str
-    tilt: float = 0.0
 
 
 def chosen_pairs(found: Found, scores: Scores) -> list[tuple[str, float, Pair]]:
@@ -110,12 +97,6 @@ def _check_sizes(
         if key in values and abs(now - values[key]) > 1e-3 + 1e-4 * now:
             was = f"but {values[key]:.4g} when it was scored"
             raise AutoconfError(f"{path}: holds {now:.4g} {size(scores)[2]} now, {was}. Score it again.")
-
-
-def tilt(affine: np.ndarray) -> float:
-    """The largest angle in degrees between an array axis and the body axis nearest to it. affine: (4, 4)."""
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return float(np.degrees(np.arccos(np.clip(np.abs(directions).max(axis=0), 0, 1)).max()))
 
 
 def _image(found: Found, pair: Pair) -> tuple[str, Volume | None]:

@@ -6,8 +6,8 @@ import os
 import shlex
 from typing import Any
 
-from autoconf.report.files import at, number, texts
-from autoconf.report.html import Section, bullets, counted, escape, facts, missing, more, paragraph, table
+from autoconf.pages.html import Section, bullets, counted, escape, facts, missing, more, paragraph, table
+from autoconf.reading import at, number, texts
 from autoconf.report.read import Found, Scores
 from autoconf.report.words import METRICS, REFERENCES, patients, region_name, unit
 

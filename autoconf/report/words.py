@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoconf.report.html import counted
+from autoconf.pages.html import counted
 from autoconf.report.read import Scores
 
 REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}

@@ -58,7 +58,7 @@ def score(
 
     docs/scoring.md explains each score.
     """
-    from autoconf.env import usable_cores
+    from autoconf.pool import usable_cores
     from autoconf.score.pairs import find_pairs
     from autoconf.score.report import print_comparison, print_scores
 

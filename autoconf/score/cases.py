@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from autoconf.data.volumes import check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError, DataError
-from autoconf.inspect.volumes import check_same_grid, read_channels, read_volume
 from autoconf.pool import in_order
 from autoconf.score.masks import WT, Labels, Meaning, read_prediction, read_truth
 from autoconf.score.metrics import METRICS, score_masks

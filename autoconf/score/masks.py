@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import nibabel
 import numpy as np
 
+from autoconf.data.labels import REGIONS, SCHEMES, choose_scheme
+from autoconf.data.volumes import Volume, check_same_grid, read_volume
 from autoconf.errors import AutoconfError
-from autoconf.inspect.labels import REGIONS, SCHEMES, choose_scheme
-from autoconf.inspect.volumes import Volume, check_same_grid, read_volume
 from autoconf.score.pairs import Pair, Regions
 
 READINGS = ("auto", "binary", "brats2023", "truth")
@@ -189,7 +189,7 @@ def _read_image(path: str) -> np.ndarray:
     """(height, width) uint8 of 0 and 1."""
     from PIL import Image
 
-    from autoconf.inspect.images import BOMBS, bombs_refused
+    from autoconf.data.images import BOMBS, bombs_refused
 
     try:
         with bombs_refused(), Image.open(path) as image:

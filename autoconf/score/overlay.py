@@ -8,11 +8,11 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from autoconf.inspect.volumes import check_same_grid, read_volume
+from autoconf.data.volumes import check_same_grid, read_volume
+from autoconf.pages.planes import PREDICTION, TRUTH
 from autoconf.score.masks import Meaning, read_prediction, read_truth
 from autoconf.score.pairs import Pair
 
-TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: safe for all colour sight
 WHITE_AT = 99.5  # percentile of the brain that is shown white, so that a few bright voxels do not darken the rest
 
 

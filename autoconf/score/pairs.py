@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from autoconf.data.brats import CaseError, find_cases, patient_of, walk_files
+from autoconf.data.images import find_images
+from autoconf.data.layouts.brats import family_of
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import CaseError, find_cases, patient_of, walk_files
-from autoconf.inspect.images import find_images
-from autoconf.inspect.layouts.brats import family_of
 
 NIFTI = (".nii.gz", ".nii")
 FLAIR = 3  # its place in a case's images
@@ -30,7 +30,7 @@ class Pair:
     flair: str | None = None
     patient: str = ""
     regions: Regions | None = None  # what the true mask's values mean; None: not said, the values decide
-    family: str = ""  # a key of autoconf.inspect.labels.FAMILIES, for values that nobody explained
+    family: str = ""  # a key of autoconf.data.labels.FAMILIES, for values that nobody explained
 
     @property
     def probability(self) -> str | None:

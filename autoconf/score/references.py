@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-from autoconf.inspect.volumes import check_same_grid, read_volume
+from autoconf.data.volumes import check_same_grid, read_volume
 from autoconf.score.metrics import bounding_box, overlap
 from autoconf.score.pairs import Pair
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ def submit(
     set: key=value for the jobs: timeout_min (default: a day), mem_gb, cpus_per_task, gpus_per_node, name; and what
       else submitit knows of Slurm: partition, account, qos, constraint, ... May be given several times.
     """
-    from autoconf.jobs.cluster import EXECUTORS, parse_options, submit_workers
+    from autoconf.workers.cluster import EXECUTORS, parse_options, submit_workers
 
     if workers < 1:
         raise AutoconfError(f"--workers is {workers}. It must be at least 1.")
@@ -52,13 +51,13 @@ def submit(
 
 def _check_command(command: list[str]) -> None:
     """Refuse a mistyped command now, not hours later in a job."""
-    from autoconf.__main__ import OF_EVERY_VERB, VERBS, check_words
+    from autoconf.__main__ import OF_EVERY_VERB, VERBS, check_words, function_of
 
     verb, *words = [word for word in command if word not in OF_EVERY_VERB] or [""]
     known = [name for name in VERBS if name != "submit"]
     if verb not in known:
         raise AutoconfError(f"no verb '{verb}' to submit. Write one after `--`: {', '.join(known)}.")
-    check_words(verb, getattr(importlib.import_module(f"autoconf.{verb}"), verb), words)
+    check_words(verb, function_of(verb), words)
 
 
 def _wait(jobs: list[Any]) -> None:

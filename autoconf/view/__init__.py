@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
+from autoconf.data.brats import CONTRASTS
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import CONTRASTS
 from autoconf.output import check_out, progress, write_files
 
 INDEX = "index.html"
@@ -29,7 +29,7 @@ def view(masks: str, scans: str, out: str, contrast: str = "flair") -> None:
         raise AutoconfError(f"--contrast {contrast}: no such contrast. There are: {', '.join(CONTRASTS)}.")
     check_out(out)
 
-    from autoconf.report.html import counted
+    from autoconf.pages.html import counted
     from autoconf.view.cases import find, read
     from autoconf.view.page import case_page, index_page
 

@@ -12,12 +12,12 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from autoconf.data.brats import CONTRASTS, CaseError
+from autoconf.data.layouts import find_scans
+from autoconf.data.volumes import Volume, check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError
-from autoconf.inspect.brats import CONTRASTS, CaseError
-from autoconf.inspect.layouts import find_scans
-from autoconf.inspect.volumes import Volume, check_same_grid, read_channels, read_volume
-from autoconf.report.planes import Scan
-from autoconf.report.scans import Case, tilt
+from autoconf.pages.overlays import Case, tilt
+from autoconf.pages.planes import Scan
 from autoconf.score.pairs import masks_in
 
 BEST = ("flair", "t2", "t1c", "t1")  # where a tumour is plainest, first

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from autoconf.report.html import Section, bullets, counted, escape, facts, paragraph
-from autoconf.report.overlays import encode, how_to_read, pictures, shown_on
-from autoconf.report.page import document
-from autoconf.report.planes import stacks
+from autoconf.pages.document import document
+from autoconf.pages.html import Section, bullets, counted, escape, facts, paragraph
+from autoconf.pages.overlays import encode, how_to_read, pictures, shown_on
+from autoconf.pages.planes import stacks
 from autoconf.view.cases import Facts, Shown
 
 REGION_NAMES = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}

@@ -1,1 +1,17 @@
-"""What the configs of this bundle cannot say in one line. Nothing here imports autoconf."""
+"""What the configs of this bundle cannot say in one line. Nothing here imports autoconf.
+
+What both bundles use lies once, in bundles/shared/scripts; a bundle that is handed out holds it itself.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]  # the bundle, wherever a module of this package lies
+SHARED = ROOT.parent / "shared" / "scripts"
+
+if not (ROOT / "scripts" / "errors.py").is_file():
+    if not (SHARED / "errors.py").is_file():
+        raise SystemExit(
+            f"{ROOT.name}: {ROOT} was copied without {SHARED}, and is not whole. Make a copy that is: "
+            "python -m autoconf pack BUNDLE --out FOLDER"
+        )
+    __path__.append(str(SHARED))

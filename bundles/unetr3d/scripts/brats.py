@@ -1,7 +1,7 @@
 """Find BraTS cases in a folder tree: which four contrasts and which mask belong to which case and patient.
 
 Standard library only, and nothing of this project, so that a bundle can carry its own copy: the files
-`autoconf/inspect/brats.py` and `bundles/unetr3d/scripts/brats.py` are the same, byte for byte (a test compares them).
+`autoconf/data/brats.py` and `bundles/unetr3d/scripts/brats.py` are the same, byte for byte (a test compares them).
 
 Two naming schemes, as `.nii`, `.nii.gz` or `.mha` (which autoconf converts, and the bundle refuses to read), in any
 nesting, also side by side in one tree:

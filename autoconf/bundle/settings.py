@@ -1,0 +1,144 @@
+"""What a plan may set: the keys that the bundle's own train.yaml defines, each with a value of its kind."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from autoconf.bundle.overrides import Choice
+from autoconf.errors import AutoconfError
+
+POSITIVE = {  # knobs of the bundles for which 0 makes no sense
+    *("max_epochs", "learning_rate", "batch_size", "patch_size", "target_spacing", "image_size", "max_grad_norm"),
+    *("crops_per_case", "val_interval", "accumulation_steps"),
+}
+SHARES = {"dice_weight", "cache_rate", "contrast_dropout"}
+BELOW_1 = {"overlap", "dropout", "ema_decay"}  # of 1 nothing would be left
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle folder as far as planning needs it."""
+
+    name: str
+    configs: tuple[str, ...]  # paths of configs/train.yaml and, on top of it, one of configs/networks
+    config: dict[str, Any]  # what they hold together
+    channels: int  # of the network's input
+
+    @property
+    def is_3d(self) -> bool:
+        return "patch_size" in self.config
+
+
+def read_bundle(folder: str, network: str = "") -> Bundle:
+    """Read configs/train.yaml, configs/metadata.json and, if one is named, configs/networks/NETWORK.yaml.
+
+    Raises AutoconfError if the folder is no bundle or has no such network.
+    """
+    configs = [os.path.join(folder, "configs", "train.yaml")]
+    if network:
+        configs.append(_overlay(folder, network))
+    try:
+        config: dict[str, Any] = {}
+        for path in configs:
+            with open(path, encoding="utf-8") as stream:
+                config |= yaml.safe_load(stream)
+        with open(os.path.join(folder, "configs", "metadata.json"), encoding="utf-8") as stream:
+            metadata = json.load(stream)
+        channels = metadata["network_data_format"]["inputs"]["image"]["num_channels"]
+    except FileNotFoundError as error:
+        raise AutoconfError(
+            f"{folder} is no bundle: {error.filename} is not there. Give --bundle bundles/unetr3d."
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise AutoconfError(f"{folder}: its configs cannot be read ({type(error).__name__}: {error}).") from None
+    return Bundle(os.path.basename(os.path.abspath(folder)), tuple(configs), config, channels)
+
+
+def _overlay(folder: str, network: str) -> str:
+    """Path of a network's config file. Raises AutoconfError with the nearest name, or all there are."""
+    networks = os.path.join(folder, "configs", "networks")
+    known = (
+        sorted(name[:-5] for name in os.listdir(networks) if name.endswith(".yaml")) if os.path.isdir(networks) else []
+    )
+    if network in known:
+        return os.path.join(networks, f"{network}.yaml")
+    near = difflib.get_close_matches(network, known, n=1)
+    there = f"It has: {', '.join(known)}." if known else "It has its own only: leave --network out."
+    hint = f"Did you mean '{near[0]}'?" if near else there
+    raise AutoconfError(f"bundle '{os.path.basename(os.path.abspath(folder))}' has no network '{network}'. {hint}")
+
+
+def check_override(bundle: Bundle, key: str, value: Any) -> None:
+    """Refuse a key that the bundle does not define, or a value of another kind than its own."""
+    if key not in bundle.config:
+        near = difflib.get_close_matches(key, bundle.config, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"It has: {', '.join(bundle.config)}."
+        raise AutoconfError(f"bundle '{bundle.name}' has no '{key}' to override. {hint}")
+    own = bundle.config[key]
+    if key == "network_name" and value != own:
+        raise AutoconfError(f"'{key}' only names the network. Choose it with --network {value}.")
+    kinds: dict[type, Any] = {bool: bool, int: int, float: (int, float), str: str, list: list, dict: dict}
+    expected = kinds.get(type(own))
+    if isinstance(own, str) and own.startswith(("$", "@")) or expected is None:
+        return
+    if not isinstance(value, expected) or isinstance(value, bool) is not isinstance(own, bool):
+        raise AutoconfError(f"'{key}' of bundle '{bundle.name}' is {own!r}; {value!r} is no value of that kind.")
+    if isinstance(own, list) and len(own) != len(value):
+        raise AutoconfError(f"'{key}' of bundle '{bundle.name}' has {len(own)} values; {value!r} has {len(value)}.")
+    _check_range(key, value)
+
+
+def check_plan(bundle: Bundle, plan: Mapping[str, Choice]) -> None:
+    """The same for a plan; a path such as `network_def::dropout_rate` is left to the bundle itself."""
+    for key, choice in plan.items():
+        if "::" not in key:
+            check_override(bundle, key, choice.value)
+
+
+def _check_range(key: str, value: Any) -> None:
+    """Refuse numbers that no training could use. The bundle checks its own ranges again, more closely, when it runs."""
+    low, high, said = 0.0, math.inf, "0 or more"
+    if key in POSITIVE:
+        low, said = sys.float_info.min, "above 0"
+    elif key in SHARES:
+        high, said = 1.0, "from 0 to 1"
+    elif key in BELOW_1:
+        high, said = math.nextafter(1.0, 0.0), "from 0 to below 1"
+    for number in value if isinstance(value, list) else [value]:
+        if key in POSITIVE and isinstance(value, list) and not isinstance(number, (int, float)):
+            raise AutoconfError(f"'{key}' is {value!r}. It must hold numbers.")
+        if number in (math.inf, -math.inf):
+            raise AutoconfError(f"'{key}' is {value!r}. It must be a finite number.")
+        if isinstance(number, (int, float)) and not isinstance(number, bool) and not low <= number <= high:
+            raise AutoconfError(f"'{key}' is {value!r}. It must be {said}.")
+
+
+def parse_set(bundle: Bundle, words: tuple[str, ...]) -> dict[str, Any]:
+    """`key=value` words as checked overrides; values are YAML, and 3e-4 is a number here."""
+    overrides = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise AutoconfError(f"--set {word}: no value. Write --set {word}=VALUE.")
+        if key.partition("::")[0] in bundle.config and "::" in key:
+            raise AutoconfError(f"--set {word}: only whole keys can be set here. Write '{key}' into the plan's file.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise AutoconfError(f"--set {word}: '{text}' is no YAML. Write numbers, or lists as [1,2,3].") from None
+        if isinstance(value, str) and isinstance(bundle.config.get(key), float):
+            with contextlib.suppress(ValueError):  # YAML 1.1 reads 3e-4 as text
+                value = float(value)
+        check_override(bundle, key, value)
+        overrides[key] = value
+    return overrides

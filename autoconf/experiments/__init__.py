@@ -1,0 +1,1 @@
+"""Runs of a bundle on datalists, compared: tune, crossval, efficiency."""

@@ -1,0 +1,110 @@
+"""All out-of-fold masks scored together, once, by whoever finished last."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from autoconf.experiments.crossval.files import write_files_of
+from autoconf.experiments.crossval.settings import Job
+from autoconf.workers.places import BEAT_EVERY, Claim, Place, TakenOver, write_json
+from autoconf.workers.sealed import MASKS
+
+SCORED = "scored.json"
+
+
+def score_once(job: Job) -> bool:
+    """Score all folds that were asked for, unless that is done; print the table. False: another worker is at it."""
+    claim = Place(job.home / "scoring").take()
+    if claim is None:
+        return False
+    try:
+        with _beating(claim):
+            results = {str(fold): job.place(fold).result() for fold in job.folds}
+            found = _known(job, results)
+            if found is None:
+                found = {"folds": results, **_score(job)}
+                write_json(job.home / SCORED, found)
+        write_files_of(job, found)
+    finally:
+        claim.leave()  # not `finish`: a fold that is done again is scored again
+    return True
+
+
+@contextlib.contextmanager
+def _beating(claim: Claim) -> Iterator[None]:
+    """Say that we live, from a thread, while the scores are computed."""
+    over = threading.Event()
+
+    def beat() -> None:
+        with contextlib.suppress(TakenOver, OSError):  # two that score write the same
+            while not over.wait(BEAT_EVERY):
+                claim.beat()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _known(job: Job, results: dict[str, Any]) -> dict[str, Any] | None:
+    """What was found before, if it was of these folds as they are now."""
+    try:
+        found = json.loads((job.home / SCORED).read_text(encoding="utf-8"))
+        return found if found["folds"] == results else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _score(job: Job) -> dict[str, Any]:
+    """Gather, let the referee score, and read what it says of each case and of all."""
+    from autoconf.score import score
+
+    predictions, scores = job.home / "predictions", job.home / "scores"
+    _gather(job, predictions)
+    (job.home / SCORED).unlink(missing_ok=True)
+    shutil.rmtree(scores, ignore_errors=True)  # nothing may stay there of other folds, or of probabilities
+    score(str(predictions), _truth(job), str(scores), split="training")
+    summary = json.loads((scores / "summary.json").read_text(encoding="utf-8"))
+    spread = {region: found["dice"] for region, found in summary["regions"].items()}
+    return {"patients": summary["patients"], "dice": spread}
+
+
+def _gather(job: Job, predictions: Path) -> None:
+    """The masks of these folds and no others, in one folder, with probabilities if they are asked for.
+
+    Of one file where the disk allows it, else copied.
+    """
+    partial = predictions.with_name("predictions.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for fold in job.folds:
+        for name in [name for case in job.cases(fold) for name in job.written(case)]:
+            target = partial / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(job.masks(fold) / name, target)
+            except OSError:
+                shutil.copyfile(job.masks(fold) / name, target)
+    shutil.rmtree(predictions, ignore_errors=True)
+    os.replace(partial, predictions)
+
+
+def _truth(job: Job) -> str:
+    """What the masks are scored against: a datalist of exactly these cases, or the folder of pseudo-masks."""
+    if MASKS in job.choices:
+        return os.path.abspath(str(job.choices[MASKS].value))
+    cases = [item for item in job.content["training"] if item["fold"] in job.folds]
+    # Without folds: the referee takes fold 0 of a datalist for validation, all else for training.
+    training = [{key: value for key, value in item.items() if key != "fold"} for item in cases]
+    path = job.home / "truth.json"
+    write_json(path, job.content | {"training": training})
+    return str(path)
