@@ -25,7 +25,7 @@ import nibabel
 import numpy as np
 import torch
 
-from autoconf.data.brats import Case, CaseError, find_cases
+from autoconf.data.brats import BratsCase, CaseError, find_cases
 from autoconf.output import progress, to_json
 from autoconf.score.metrics import overlap
 from autoconf.score.summary import intervals
@@ -53,7 +53,7 @@ Row = dict[str, Any]
 # Segment
 
 
-def measure(cases: Sequence[Case], device: str) -> Row:
+def measure(cases: Sequence[BratsCase], device: str) -> Row:
     """case -> kind -> label -> Dice; the unchanged scan is the kind "unchanged" with the label ""."""
     steps = progress(steps_of(cases, device), len(cases) * (1 + len(KINDS)), "robustness")
     found: Row = {}
@@ -62,14 +62,14 @@ def measure(cases: Sequence[Case], device: str) -> Row:
     return found
 
 
-def steps_of(cases: Sequence[Case], device: str) -> Iterator[tuple[str, str, dict[str, float]]]:
+def steps_of(cases: Sequence[BratsCase], device: str) -> Iterator[tuple[str, str, dict[str, float]]]:
     for case in cases:
         scan = read(case)
         for kind, changes in {"unchanged": {"": unchanged}, **KINDS}.items():
             yield case.case, kind, dice_after(scan, changes, f"{case.case} {kind}", device)
 
 
-def read(case: Case) -> Scan:
+def read(case: BratsCase) -> Scan:
     """The voxels as they are stored."""
     images = [nibabel.load(path) for path in case.image]  # type: ignore[arg-type]
     truth = np.asarray(nibabel.load(case.label).dataobj) > 0  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def mask_of(path: Path) -> np.ndarray:
     return np.asarray(nibabel.load(path).dataobj) > 0
 
 
-def chosen(cases: Sequence[Case], most: int) -> list[Case]:
+def chosen(cases: Sequence[BratsCase], most: int) -> list[BratsCase]:
     """So many cases, evenly taken from the list; 0: all."""
     if not most or most >= len(cases):
         return list(cases)

@@ -28,6 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoconf.__main__ import main
+from autoconf.data.datalist import Case, Datalist, read_datalist
 from autoconf.experiments.efficiency import draw
 from autoconf.experiments.efficiency.masks import dice_of_masks
 from autoconf.experiments.efficiency.result import paired, words
@@ -114,8 +115,8 @@ def done(volumes, small, tmp_path_factory) -> tuple[Work, str]:
 
 
 @pytest.fixture(scope="module")
-def content(volumes) -> dict:
-    return json.loads(volumes.datalist.read_text())
+def data(volumes) -> Datalist:
+    return read_datalist(str(volumes.datalist))
 
 
 def test_the_mask_of_a_converted_case_is_found_by_its_absolute_path(tmp_path):
@@ -123,21 +124,19 @@ def test_the_mask_of_a_converted_case_is_found_by_its_absolute_path(tmp_path):
         (tmp_path / name).mkdir()
     store(tumour(), tmp_path / "elsewhere" / "a-seg.nii.gz")
     store((tumour() > 0).astype(np.uint8), tmp_path / "marked" / "a.nii.gz")
-    item = {"case": "a", "label": str(tmp_path / "elsewhere" / "a-seg.nii.gz"), "fold": 0}
-    job = SimpleNamespace(content={"dataset_dir": str(tmp_path / "data"), "training": [item]})
+    case = Case("a", "a", (), fold=0, label=str(tmp_path / "elsewhere" / "a-seg.nii.gz"))
+    job = SimpleNamespace(data=Datalist("d", "volumes", str(tmp_path / "data"), (case,)))
     assert dice_of_masks(job, tmp_path / "marked") == {"a": 1.0}
 
 
 # Who keeps his labels
 
 
-def listed(scans: list[int], folds: list[int]) -> dict:
+def listed(scans: list[int], folds: list[int]) -> Datalist:
     """Patient number k has scans[k] scans, all in folds[k]."""
     pairs = enumerate(zip(scans, folds, strict=True))
-    cases = [
-        {"case": f"p{k}-{n}", "patient": f"p{k}", "fold": fold} for k, (count, fold) in pairs for n in range(count)
-    ]
-    return {"training": cases}
+    cases = [Case(f"p{k}-{n}", f"p{k}", ("x",), fold=fold) for k, (count, fold) in pairs for n in range(count)]
+    return Datalist("d", "volumes", "/", tuple(cases))
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 2)), min_size=2, max_size=12), st.integers(0, 99))
@@ -147,11 +146,11 @@ def test_draws_are_nested_whole_patients_outside_the_fold(patients, seed):
     before: set[str] = set()
     for size in range(1, len(there) + 1):
         cases = draw.drawn(some, 0, seed, size)
-        names = {item["patient"] for item in cases}
-        assert before < names and len(names) == size and all(item["fold"] != 0 for item in cases)
-        assert len(cases) == sum(item["patient"] in names for item in some["training"])
+        names = {case.patient for case in cases}
+        assert before < names and len(names) == size and all(case.fold != 0 for case in cases)
+        assert len(cases) == sum(case.patient in names for case in some.training)
         before = names
-    shuffled = {"training": random.Random(seed).sample(some["training"], len(some["training"]))}
+    shuffled = some.with_cases(random.Random(seed).sample(some.training, len(some.training)))
     assert draw.order(shuffled, 0, seed) == there
 
 
@@ -160,10 +159,10 @@ def test_another_seed_draws_others():
     assert len({tuple(draw.order(some, 0, seed)[:4]) for seed in range(1, 6)}) == 5
 
 
-def test_no_run_is_shown_a_label_that_it_may_not_have(done, content):
+def test_no_run_is_shown_a_label_that_it_may_not_have(done, data):
     work, _ = done
-    folds = {item["case"]: item["fold"] for item in content["training"]}
-    tested = {item["case"] for item in content["testing"]}
+    folds = {case.name: case.fold for case in data.training}
+    tested = {case.name for case in data.testing}
     lists = [path for path in work.out.rglob("datalist.json") if path.parent != work.out]
     assert len(lists) == 2 + 2 * (2 + 6)  # pseudo-masks before and after; of each seed, pre-trainings and points
     for path in lists:
@@ -180,12 +179,13 @@ def test_no_run_is_shown_a_label_that_it_may_not_have(done, content):
         assert {item["case"]: item["side"] for item in pseudo["unlabelled"]} == {
             case: of for case, of in folds.items() if case not in held
         }
-        assert all(str(work.out / "pseudo-masks") in item["label"] for item in pseudo["unlabelled"])
+        root = Path(pseudo["dataset_dir"])
+        assert all(str(work.out / "pseudo-masks") in str(root / item["label"]) for item in pseudo["unlabelled"])
         for size in (2, 4):
             for start in STARTS:
                 shown = work.read(f"seed-{seed}", f"{size}-{start}", "datalist.json")
                 cases = {item["case"] for item in shown["training"]}
-                expected = {item["case"] for item in draw.drawn(content, fold, seed, size)}
+                expected = {case.name for case in draw.drawn(data, fold, seed, size)}
                 assert cases == expected | held and not expected & held and shown["unlabelled"] == []
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 import yaml
+from autoconf.explain import explain
 from helpers_bundles import UNETR3D, as_scripts, read_yaml, scripts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,6 @@ from monai.bundle import ConfigParser
 from monai.losses import DiceCELoss
 
 from autoconf.bundle.settings import read_bundle
-from autoconf.explain import explain
 from autoconf.plan import plan
 from autoconf.plan.memory import network_step
 

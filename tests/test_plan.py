@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from autoconf.bundle.overrides import Choice, parse, render
 from autoconf.bundle.settings import check_override, parse_set, read_bundle
+from autoconf.data.datalist import Case, Datalist
 from autoconf.errors import AutoconfError
-from autoconf.plan import _check_fingerprint, _count, rules, show_plan
+from autoconf.plan import _check_fingerprint, count_cases, rules, show_plan
 from autoconf.plan.choose import TIME_SHARE, USABLE, Cases, Limit, _clock, _voxels, choose, task
 from autoconf.plan.images import choose_2d, image_size
 from autoconf.plan.machine import Machine, Speed
@@ -283,14 +284,19 @@ def test_the_order_of_the_cases_does_not_matter(cases, random):
 
 # Missing contrasts
 
+
+def listed(*cases: Case) -> Datalist:
+    return Datalist("d", "volumes", "/", cases, modalities=("t1", "t2", "x"))
+
+
 LACKING = Cases(14, 3, {"t1c": 1, "t2": 2})
 
 
 def test_cases_are_counted_by_fold_and_by_the_contrasts_that_they_lack():
-    images = [["a", None, "c"], [None, None, "c"], "4d.nii.gz"]
-    items = [{"fold": fold, "image": image} for fold, image in enumerate(images)]
-    datalist = {"contrasts": ["t1", "t2", "x"], "training": items, "testing": [{"image": [None, "b", "c"]}]}
-    assert _count(datalist, fold=0) == Cases(2, 1, {"t1": 1, "t2": 2})
+    images = [("a", None, "c"), (None, None, "c"), ("4d.nii.gz",)]
+    cases = [Case(str(fold), "p", image, fold=fold, stacked=len(image) == 1) for fold, image in enumerate(images)]
+    testing = Case("t", "p", (None, "b", "c"), section="testing")
+    assert count_cases(listed(*cases, testing), fold=0) == Cases(2, 1, {"t1": 1, "t2": 2})
 
 
 def test_data_without_a_missing_contrast_leave_its_dropout_to_the_bundle():
@@ -589,15 +595,9 @@ def test_keys_that_are_merged_from_elsewhere_are_not_explained(tmp_path):
     show_plan(str(tmp_path / "x.yaml"))
 
 
-@pytest.mark.parametrize("items", [[None], None, {"a": 1}, [["fold"]]])
-def test_whatever_stands_in_a_datalist_in_place_of_cases_is_one_line(items):
-    with pytest.raises(AutoconfError, match="datalist.json is not what inspect writes"):
-        _count({"training": items}, 1)
-
-
 def test_a_set_without_training_cases_is_refused():
     with pytest.raises(AutoconfError, match="no training case outside fold 1.*--set fold=N"):
-        _count({"training": [{"fold": 1}, {"fold": 1}]}, 1)
+        count_cases(listed(*(Case(name, name, ("x",), fold=1, stacked=True) for name in "ab")), 1)
 
 
 def test_a_patch_that_the_network_does_not_take_is_refused_with_one_that_it_takes():

@@ -24,11 +24,12 @@ from PIL import Image
 
 from autoconf.__main__ import main
 from autoconf.bundle.progress import read_progress
+from autoconf.data.datalist import Case, Datalist
 from autoconf.errors import AutoconfError
 from autoconf.pages.chart import Scale, thin
 from autoconf.pages.html import Section, escape, shell
-from autoconf.pages.overlays import Case, encode
-from autoconf.pages.planes import Scan, outline, stacks
+from autoconf.pages.overlays import PicturedCase, encode
+from autoconf.pages.planes import PicturedScan, outline, stacks
 from autoconf.report import report
 from autoconf.report.cases import chosen, limits
 from autoconf.report.details import split_sizes
@@ -208,8 +209,8 @@ def test_plan_data_checks_and_commands_are_shown(whole: Path) -> None:
 
 
 def test_the_split_is_counted_in_cases_and_in_patients() -> None:
-    learned = [{"case": c, "patient": p, "fold": f} for c, p, f in (("a", "1", 0), ("b", "2", 1), ("c", "2", 4))]
-    datalist = {"training": learned, "testing": [{"case": "d"}], "unlabelled": []}
+    learned = [Case(c, p, ("x",), fold=f) for c, p, f in (("a", "1", 0), ("b", "2", 1), ("c", "2", 4))]
+    datalist = Datalist("d", "volumes", "/", (*learned, Case("d", "d", ("x",), section="testing")))
     assert split_sizes(datalist) == [("training", 2, 1), ("validation (fold 0)", 1, 1), ("testing", 1, 1)]
 
 
@@ -437,7 +438,7 @@ def test_thousands_of_cases_stay_below_ten_megabytes(tmp_path: Path) -> None:
 def test_pictures_that_are_too_large_lose_quality_and_slices_and_the_page_says_so() -> None:
     noise = np.random.default_rng(0).integers(1, 255, (40, 40, 40), np.uint8)
     mask = noise > 250
-    case = Case("a", "worst", 0.5, Scan(noise, {"wt": (mask, mask)}, (1.0, 1.0, 1.0)), "FLAIR")
+    case = PicturedCase("a", "worst", 0.5, PicturedScan(noise, {"wt": (mask, mask)}, (1.0, 1.0, 1.0)), "FLAIR")
     sizes, notes = [], []
     for most in (10**9, 200_000, 50_000):
         drawn, note = encode([(case, stacks(case.scan))], most)
@@ -512,7 +513,7 @@ def test_the_letters_say_where_the_patients_sides_are() -> None:
     image = np.zeros((4, 5, 6), np.uint8)
     image[0, 0, 0] = 9  # so that nothing is cropped
     image[3, 4, 5] = 250
-    scan = Scan(image, {"wt": (image > 100, image > 100)}, (1.0, 1.0, 1.0))
+    scan = PicturedScan(image, {"wt": (image > 100, image > 100)}, (1.0, 1.0, 1.0))
     for stack in stacks(scan):
         number, row, column = np.argwhere(stack.grey == 250)[0]
         left, right, top, bottom = stack.sides

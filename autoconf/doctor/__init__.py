@@ -97,7 +97,7 @@ def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, qu
     if bundle and not work:
         datalist = _make_phantom(scratch, not is_3d)
     subject = Subject(scratch, datalist=datalist, quick=quick, **paths)
-    if bundle and (read_list(subject)["kind"] == "volumes") is not is_3d:
+    if bundle and read_list(subject).is_3d is not is_3d:
         kind = "volumes" if is_3d else "images"
         raise AutoconfError(f"{work}: its datalist is not of {kind}, which {bundle} needs. Give another --work.")
     return subject

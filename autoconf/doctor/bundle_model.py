@@ -159,7 +159,7 @@ def _image_size(subject: Subject) -> dict[str, Any]:
 def ready(subject: Subject, parser: ConfigParser, which: str) -> list[Ready]:
     """The prepared cases of a dataset (`train` or `validate`), on the network's own voxels."""
     prepare = parser.get_parsed_content("validate#preprocessing")
-    patients = {listed.case: listed.patient for listed in read_cases(subject)}
+    patients = {case.name: case.patient for case in read_cases(subject)}
     found = []
     for item in items(parser, f"{which}#dataset"):
         done = prepare(dict(item))

@@ -13,11 +13,11 @@ import nibabel
 import numpy as np
 
 from autoconf.data import audit, traits
-from autoconf.data.brats import CONTRASTS, patient_of
+from autoconf.data.brats import patient_of
+from autoconf.data.datalist import Case, Datalist, Regions
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.lists import Listed, measured, read_cases, read_list, root_of, scan_of
+from autoconf.doctor.lists import measured, read_cases, read_list, scan_of
 
-FLAIR = CONTRASTS.index("flair")
 MIRRORS = [axes for count in (1, 2, 3) for axes in itertools.combinations(range(3), count)]
 QUICK_CASES, QUICK_IMAGES = 8, 5000  # so many are read by --quick
 SHELL = 3  # voxels around a mask
@@ -27,9 +27,9 @@ BETTER = 0.03  # by which a mirror image must fit better: less may be chance; on
 def patients_apart(subject: Subject) -> Outcome:
     """A patient is who the datalist says, and who the case's name says: either may show a leak."""
     cases = read_cases(subject)
-    names, sides = [case.case for case in cases], [case.side for case in cases]
+    names, sides = [case.name for case in cases], [case.side for case in cases]
     found: dict[str, Any] = {}
-    for groups in ([case.patient for case in cases], [_patient_in(case.case) for case in cases]):
+    for groups in ([case.patient for case in cases], [_patient_in(case.name) for case in cases]):
         problems = audit.audit_sides(names, groups, sides)
         found |= {problem.case: problem.finding for problem in problems if problem.kind == "two-sides"}
     count = len({case.patient for case in cases})
@@ -48,76 +48,77 @@ def _patient_in(case: str) -> str:
 def files_apart(subject: Subject) -> Outcome:
     """SHA-256 of each image file: the same content under another name is the same image."""
     cases = read_cases(subject)
-    where: dict[bytes, list[tuple[Listed, str]]] = defaultdict(list)
+    where: dict[bytes, list[tuple[Case, str]]] = defaultdict(list)
     for case in cases:
         for path in case.files:
             where[_digest(path)].append((case, path))
     found: dict[str, str] = {}
     for uses in where.values():
-        first: dict[int | str, tuple[Listed, str]] = {}  # of each side
+        first: dict[int | str, tuple[Case, str]] = {}  # of each side
         for case, path in uses:
             if case.side is not None:
                 first.setdefault(case.side, (case, path))
         if len(first) > 1:
             two = list(first.values())[:2]
-            found[two[0][0].case] = " and ".join(f"{os.path.basename(path)} ({_side(c.side)})" for c, path in two)
+            found[two[0][0].name] = " and ".join(f"{os.path.basename(path)} ({_side(c.side)})" for c, path in two)
     return _verdict(found, f"{sum(len(case.files) for case in cases)} files, no content on two sides", "on two sides")
 
 
 def copies_apart(subject: Subject) -> Outcome:
     """Copies that were saved anew: the same voxels, or nearly the same picture (`inspect` knows both)."""
-    cases = read_cases(subject)
-    names = [case.case for case in cases]
-    if read_list(subject)["kind"] == "volumes":
-        pairs, _ = audit.audit_copies([scan_of(case) for case in cases], measured(subject))
+    datalist = read_list(subject)
+    cases = datalist.cases
+    names = [case.name for case in cases]
+    if datalist.is_3d:
+        pairs, _ = audit.audit_copies([scan_of(datalist, case) for case in cases], measured(subject))
     elif subject.quick and len(cases) > QUICK_IMAGES:
         return Outcome(f"decoding {len(cases)} images takes too long for --quick", None)
     else:
         from autoconf.data.images import Image, copies, read_images
 
-        root = root_of(subject, read_list(subject))
-        images = [image for image in read_images(root, names) if isinstance(image, Image)]
+        images = [image for image in read_images(datalist.root, names) if isinstance(image, Image)]
         place = {name: index for index, name in enumerate(names)}
         pairs = [(place[images[a].case], place[images[b].case]) for a, b in sum(copies(images), [])]
     apart = [(cases[a], cases[b]) for a, b in pairs if None not in (cases[a].side, cases[b].side)]
-    found = {a.case: f"{a.case} ({_side(a.side)}) and {b.case} ({_side(b.side)})" for a, b in apart if a.side != b.side}
+    found = {a.name: f"{a.name} ({_side(a.side)}) and {b.name} ({_side(b.side)})" for a, b in apart if a.side != b.side}
     return _verdict(found, f"{len(pairs)} pair(s) of copies, none on two sides", "on two sides")
 
 
 def labels_known(subject: Subject) -> Outcome:
     """Every mask holds the values that the datalist's regions are made of, and some tumour."""
-    content = read_list(subject)
-    if content["kind"] == "images":
+    datalist = read_list(subject)
+    if not datalist.is_3d:
         return Outcome("images have no label values", None)
-    known = {int(value) for value in content.get("labels", {})}
+    known = {int(value) for value in datalist.meaning or {}}
     found, seen = {}, set()
-    for case, one in zip(read_cases(subject), measured(subject), strict=True):
+    for case, one in zip(datalist.cases, measured(subject), strict=True):
         if case.label is None:
             continue
         values = set(one.row["labels"] or [])
         seen |= values
-        odd = values - known - {0}.union(*case.regions.values())
-        tumour = set(case.regions.get("wt", ())) or values - {0}
+        regions = datalist.regions_of(case) or {}
+        odd = values - known - {0}.union(*regions.values())
+        tumour = set(regions.get("wt", ())) or values - {0}
         if odd:
-            found[case.case] = f"{case.case} holds the value {min(odd)}, which no region names"
+            found[case.name] = f"{case.name} holds the value {min(odd)}, which no region names"
         elif not tumour & values:
-            found[case.case] = f"{case.case} holds none of the whole tumour's values {sorted(tumour)}"
-        elif not _nested(case.regions):
-            found[case.case] = f"{case.case}: tc lies not within wt, or et not within tc"
+            found[case.name] = f"{case.name} holds none of the whole tumour's values {sorted(tumour)}"
+        elif not _nested(regions):
+            found[case.name] = f"{case.name}: tc lies not within wt, or et not within tc"
     return _verdict(found, f"values {', '.join(map(str, sorted(seen)))}", "odd mask(s)")
 
 
-def _nested(regions: dict[str, list[int]]) -> bool:
+def _nested(regions: Regions) -> bool:
     sets = [set(regions[name]) for name in ("wt", "tc", "et") if name in regions]
     return all(inner <= outer for outer, inner in itertools.pairwise(sets))
 
 
 def masks_in_head(subject: Subject) -> Outcome:
     """A mask of another scan, or one that is shifted, lies partly where all contrasts are 0."""
-    if read_list(subject)["kind"] == "images":
+    if not read_list(subject).is_3d:
         return Outcome("2D images are not skull-stripped", None)
     shares = {
-        case.case: one.row["outside_head"] / one.row["tumour_voxels"]
+        case.name: one.row["outside_head"] / one.row["tumour_voxels"]
         for case, one in zip(read_cases(subject), measured(subject), strict=True)
         if one.row["tumour_voxels"]
     }
@@ -128,16 +129,17 @@ def masks_in_head(subject: Subject) -> Outcome:
 
 def masks_not_mirrored(subject: Subject) -> Outcome:
     """A mask that was turned over still lies in the head, but no longer on the bright tissue that it marks."""
-    if read_list(subject)["kind"] == "images":
+    if not read_list(subject).is_3d:
         return Outcome("an image says not what its mask should mark", None)
-    cases = [case for case in read_cases(subject) if case.label and (case.channels or case.images[FLAIR])]
+    datalist = read_list(subject)
+    cases = [case for case in datalist.cases if case.label and datalist.file_of(case, "flair")]
     cases = cases[:QUICK_CASES] if subject.quick else cases
     found = {}
     for case in cases:
-        flair, mask = _flair(case), np.asarray(_stored(case.label)) > 0
+        flair, mask = _flair(datalist, case), np.asarray(_stored(case.label)) > 0
         better = mirror_that_fits(flair, mask)
         if better:
-            found[case.case] = f"{case.case}: mirrored along {' and '.join(f'axis {axis}' for axis in better)} it fits"
+            found[case.name] = f"{case.name}: mirrored along {' and '.join(f'axis {axis}' for axis in better)} it fits"
     return _verdict(found, f"{len(cases)} of {len(cases)} fit as they are", f"of {len(cases)} fit better mirrored")
 
 
@@ -169,10 +171,10 @@ def _fit(ranks: np.ndarray, head: np.ndarray, mask: np.ndarray) -> float:
     return float(ranks[near][mask[near]].mean()) - around
 
 
-def _flair(case: Listed) -> np.ndarray:
-    if case.channels:
-        return np.asarray(_stored(case.images[0])[..., case.channels[FLAIR]], np.float32)
-    return np.asarray(_stored(case.images[FLAIR]), np.float32)
+def _flair(datalist: Datalist, case: Case) -> np.ndarray:
+    path, channel = datalist.file_of(case, "flair") or (None, None)
+    stored = _stored(path)
+    return np.asarray(stored if channel is None else stored[..., channel], np.float32)
 
 
 def _stored(path: str | None) -> Any:
@@ -183,14 +185,14 @@ def _stored(path: str | None) -> Any:
 
 def contrasts_as_named(subject: Subject) -> Outcome:
     """Two files of a case with each other's names: seen from how the contrasts of the other cases agree."""
-    if read_list(subject)["kind"] == "images":
+    if not read_list(subject).is_3d:
         return Outcome("an image has one channel", None)
     agreements = [one.agreement for one in measured(subject)]
     known = sum(agreement is not None for agreement in agreements)
     if known < traits.FEWEST_CASES:
         return Outcome(f"{known} complete cases: fewer than {traits.FEWEST_CASES} say nothing", None)
     cases = read_cases(subject)
-    found = {cases[i].case: f"{cases[i].case}: {a} and {b} look exchanged" for i, a, b in traits.swapped(agreements)}
+    found = {cases[i].name: f"{cases[i].name}: {a} and {b} look exchanged" for i, a, b in traits.swapped(agreements)}
     return _verdict(found, f"{known} cases look as named", "case(s) look exchanged", note="half of T2-FLAIR swaps show")
 
 

@@ -5,16 +5,18 @@ A sample is the overrides that point a config at it: `datalist`, and `mask_dir` 
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import nibabel
 import numpy as np
 from PIL import Image
 
+from autoconf.data.brats import CONTRASTS
+from autoconf.data.datalist import IMAGES, VOLUMES, Case, Datalist
 from autoconf.data.split import TESTING
 from autoconf.doctor.checks import Subject
 from autoconf.doctor.lists import read_list
@@ -31,43 +33,43 @@ def sample(subject: Subject, training: int, validation: int = 1, **size: Any) ->
     The cases of fold 0 are its `testing` section too, so that inference reads the cases that validate.
     size: overrides that masks depend on, where they must be made.
     """
-    content = read_list(subject)
-    root = content.get("dataset_dir") or os.path.dirname(os.path.abspath(subject.datalist))
-    labelled = [item for item in content["training"] if item.get("label") or content.get("layout") == "classes"]
-    fold = _in_order([item for item in labelled if item.get("fold") == 0])[:validation]
-    rest = _in_order([item for item in labelled if item.get("fold") != 0])[:training]
+    datalist = read_list(subject)
+    fold, rest = (
+        _in_order([case for case in cases if case.label or datalist.layout == "classes"])
+        for cases in (datalist.validating(), datalist.learning())
+    )
+    fold, rest = fold[:validation], rest[:training]
     if not fold or not rest:
         raise ValueError("the datalist needs a case with a mask in fold 0 and one in another fold")
-    chosen = content | {"training": fold + rest, TESTING: fold, "unlabelled": [], "dataset_dir": root}
+    chosen = datalist.with_cases([*fold, *rest, *(replace(case, section=TESTING) for case in fold)])
     overrides = {"datalist": _write(subject, chosen), "dataset_dir": "", "fold": 0}
-    if not is_3d(subject) and not all(item.get("label") for item in fold + rest):
+    if not is_3d(subject) and not all(case.label for case in fold + rest):
         overrides["mask_dir"] = _pseudo_masks(subject, str(overrides["datalist"]), size)
     return overrides
 
 
-def _in_order(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _in_order(cases: list[Case]) -> list[Case]:
     """One case of each patient first, because further scans of a patient say little that is new."""
     seen: Counter[str] = Counter()
     ranked = []
-    for item in sorted(listed, key=_spread):
-        patient = item.get("patient") or item["case"]
-        ranked.append((seen[patient], item))
-        seen[patient] += 1
-    return [item for _, item in sorted(ranked, key=lambda pair: pair[0])]
+    for case in sorted(cases, key=_spread):
+        ranked.append((seen[case.patient], case))
+        seen[case.patient] += 1
+    return [case for _, case in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _spread(item: dict[str, Any]) -> str:
+def _spread(case: Case) -> str:
     """Cases in an order that has nothing to do with their names, so that a few are of several classes."""
     import hashlib
 
-    return hashlib.sha256(item["case"].encode()).hexdigest()
+    return hashlib.sha256(case.name.encode()).hexdigest()
 
 
-def _write(subject: Subject, content: dict[str, Any]) -> str:
+def _write(subject: Subject, datalist: Datalist) -> str:
     folder = tempfile.mkdtemp(dir=subject.scratch)
     path = os.path.join(folder, "datalist.json")
     with open(path, "w", encoding="utf-8") as stream:
-        json.dump(content, stream)
+        stream.write(datalist.text())
     return path
 
 
@@ -126,10 +128,11 @@ def _crooked_volume(subject: Subject, folder: str) -> str:
     for name, array in zip(names, [*contrasts, mask], strict=True):
         stored = np.ascontiguousarray(array[::-1].transpose(2, 0, 1))
         nibabel.save(nibabel.Nifti1Image(stored, crooked_affine()), os.path.join(folder, name))
-    item = {"case": case, "patient": case, "image": names[:4], "label": names[4]}
-    regions = {"wt": [1, 2, 4], "tc": [1, 4], "et": [4]}
-    head = {"kind": "volumes", "dataset_dir": folder, "contrasts": ["t1", "t1c", "t2", "flair"], "regions": regions}
-    return _write(subject, head | {"training": [item | {"fold": 0}], TESTING: [item]})
+    images = tuple(os.path.join(folder, name) for name in names[:4])
+    crooked_case = Case(case, case, images, fold=0, label=os.path.join(folder, names[4]))
+    regions = {"wt": (1, 2, 4), "tc": (1, 4), "et": (4,)}
+    datalist = Datalist("crooked", VOLUMES, folder, (), modalities=CONTRASTS, regions=regions)
+    return _write(subject, datalist.with_cases([crooked_case, replace(crooked_case, section=TESTING)]))
 
 
 def _crooked_image(subject: Subject, folder: str) -> str:
@@ -142,7 +145,7 @@ def _crooked_image(subject: Subject, folder: str) -> str:
     for name, array in (("images", picture), ("masks", mask)):
         os.mkdir(os.path.join(folder, name))
         Image.fromarray(array).save(os.path.join(folder, name, "crooked.png"))
-    item = {"case": "images/crooked.png", "patient": "crooked", "image": "images/crooked.png"}
-    item |= {"label": "masks/crooked.png"}
-    head = {"kind": "images", "dataset_dir": folder, "layout": "pairs"}
-    return _write(subject, head | {"training": [item | {"fold": 0}], TESTING: [item]})
+    image, label = (os.path.join(folder, name, "crooked.png") for name in ("images", "masks"))
+    crooked_case = Case("images/crooked.png", "crooked", (image,), fold=0, label=label)
+    datalist = Datalist("crooked", IMAGES, folder, (), layout="pairs")
+    return _write(subject, datalist.with_cases([crooked_case, replace(crooked_case, section=TESTING)]))

@@ -17,7 +17,7 @@ from autoconf.data.problems import LEFT_OUT, Problem, as_csv
 from autoconf.data.scans import Found, Scan
 from autoconf.data.split import FOLDS, TEST_SHARE, TESTING
 from autoconf.errors import AutoconfError, DataError
-from autoconf.inspect.datalist import contrasts_of, head, image_item, sections, volume_sections
+from autoconf.inspect.datalist import of_images, of_volumes
 from autoconf.inspect.sets import Options, Sides
 from autoconf.output import check_out, progress, to_json, write_files
 
@@ -136,16 +136,16 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
         raise AutoconfError(f"{error}{left_out}") from None
     problems += copies + audit.audit_sides([scan.case for scan in scans], groups, sides)
 
-    datalist = head(data, "volumes", options.seed) | {"layout": found.layout, "contrasts": contrasts_of(found)}
-    datalist |= volume_sections(data, scans, rows, [schemes[scan.family] for scan in scans], sides, groups)
+    of_scans = [schemes[scan.family] for scan in scans]
+    datalist = of_volumes(data, found, options.seed, scans, rows, of_scans, sides, groups)
     fingerprint = summarise(rows, intensities)
-    files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
+    files = {"datalist.json": datalist.text(), "fingerprint.json": to_json(fingerprint)}
     write_files(out, files | {"problems.csv": as_csv(problems)})
     forget_others(os.path.join(out, "converted"), {scan.case for scan in found.scans if scan.convert})
     report.print_volumes(data, found, datalist, fingerprint, problems, unused=_unused_volumes(data, found))
     plan = report.quoted(os.path.join(out, "plan.yaml"))
     command = f"python -m autoconf plan {report.quoted(out)} --bundle bundles/unetr3d --memory 8GB --out {plan}"
-    report.print_next(out, command if datalist["training"] else "")
+    report.print_next(out, command if datalist.training else "")
 
 
 def _measure(
@@ -219,11 +219,9 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
     ]
     problems += [Problem("alike", images[b].case, f"nearly the same image as {images[a].case}.") for a, b in alike]
 
-    items = [image_item(image, group, masks) for image, group in zip(images, groups, strict=True)]
-    datalist = head(data, "images", options.seed) | {"layout": "pairs" if masks else "classes"}
-    datalist |= sections(items, sides, groups)
+    datalist = of_images(data, "pairs" if masks else "classes", options.seed, images, masks, sides, groups)
     fingerprint = pictures.fingerprint(images, exact, alike)
-    files = {"datalist.json": to_json(datalist), "fingerprint.json": to_json(fingerprint)}
+    files = {"datalist.json": datalist.text(), "fingerprint.json": to_json(fingerprint)}
     write_files(out, files | {"problems.csv": as_csv(problems)})
     report.print_images(data, images, len(wanted), datalist, fingerprint, problems)
     where = f"--datalist {report.quoted(os.path.join(out, 'datalist.json'))}"

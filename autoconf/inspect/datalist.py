@@ -1,28 +1,80 @@
-"""Build the datalist: plain data, as both bundles read it."""
+"""Build the datalist of what was found."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from autoconf.data.brats import CONTRASTS
-from autoconf.data.labels import commonest
+from autoconf.data.datalist import IMAGES, TRAINING, UNLABELLED, VOLUMES, Case, Datalist, Side
+from autoconf.data.images import Image
+from autoconf.data.labels import Scheme, commonest
 from autoconf.data.scans import Found, Scan
 from autoconf.data.split import TESTING, kin
-from autoconf.inspect.sets import Sides
 
 
-def image_item(image: Any, group: str, masks: dict[str, str]) -> dict[str, Any]:
-    """The entry of one 2D image. group: what must stay on one side with it. masks: image -> mask."""
-    item = {"case": image.case, "patient": group} | ({"class": image.group} if image.group else {})
-    item["image"] = image.case
-    return item | ({"label": masks[image.case]} if image.case in masks else {})
+def of_volumes(
+    data: str,
+    found: Found,
+    seed: int,
+    scans: Sequence[Scan],
+    rows: Sequence[Mapping[str, Any]],
+    schemes: Sequence[Scheme],
+    sides: Sequence[Side],
+    groups: Sequence[str],
+) -> Datalist:
+    """rows, schemes, sides, groups: of each scan what was measured, its label scheme, its side, and who is its kin.
+
+    `regions` are those of most scans; a scan of another scheme has its own. A mask without tumour is not listed.
+    """
+    usual = commonest(schemes)
+    cases = []
+    for scan, row, scheme in zip(scans, rows, schemes, strict=True):
+        images = scan.files[:1] if scan.channels else scan.image
+        case = Case(
+            name=scan.case,
+            patient=scan.patient,
+            images=tuple(os.path.abspath(path) if path else None for path in images),
+            stacked=bool(scan.channels),
+            label=os.path.abspath(scan.label) if scan.label and row["tumour_voxels"] else None,
+            regions=scheme.regions if row["tumour_voxels"] and scheme.regions != usual.regions else None,
+        )
+        cases.append(case)
+    names = {str(value): name for value, name in sorted(usual.meaning.items()) if name}
+    datalist = _empty(data, VOLUMES, seed, found.layout, contrasts_of(found))
+    datalist = replace(datalist, meaning={"0": "background", **names}, regions=usual.regions)
+    return datalist.with_cases(assigned(cases, sides, groups))
 
 
-def head(data: str, kind: str, seed: int) -> dict[str, Any]:
-    """What the datalist is of; relative paths start from `dataset_dir`."""
-    folder = os.path.abspath(data)
-    return {"name": os.path.basename(folder), "kind": kind, "dataset_dir": folder, "seed": seed}
+def of_images(
+    data: str,
+    layout: str,
+    seed: int,
+    images: Sequence[Image],
+    masks: Mapping[str, str],
+    sides: Sequence[Side],
+    groups: Sequence[str],
+) -> Datalist:
+    """masks: image -> mask. groups: what must stay on one side with each image; they stand for its patient."""
+    root = os.path.abspath(data)
+    cases = [
+        Case(
+            name=image.case,
+            patient=group,
+            images=(os.path.join(root, image.case),),
+            group=image.group,
+            label=os.path.join(root, masks[image.case]) if image.case in masks else None,
+        )
+        for image, group in zip(images, groups, strict=True)
+    ]
+    return _empty(data, IMAGES, seed, layout, ()).with_cases(assigned(cases, sides, groups))
+
+
+def _empty(data: str, kind: str, seed: int, layout: str, modalities: Sequence[str]) -> Datalist:
+    root = os.path.abspath(data)
+    return Datalist(os.path.basename(root), kind, root, (), seed, layout, tuple(modalities))
 
 
 def contrasts_of(found: Found) -> list[str]:
@@ -36,54 +88,18 @@ def contrasts_of(found: Found) -> list[str]:
     return names
 
 
-def volume_sections(
-    data: str, scans: list[Scan], rows: list[Any], schemes: list[Any], sides: Sides, groups: list[str]
-) -> dict[str, Any]:
-    """`regions` of most scans, then the sections; a scan of another scheme has regions of its own."""
-    usual = commonest(schemes)
-    items = []
-    for scan, row, scheme in zip(scans, rows, schemes, strict=True):
-        item: dict[str, Any] = {"case": scan.case, "patient": scan.patient, "image": _image_of(data, scan)}
-        if row["tumour_voxels"]:
-            item["label"] = _relative(data, scan.label or "")
-            item |= {"regions": _listed(scheme)} if scheme.regions != usual.regions else {}
-        items.append(item)
-    labels = {"labels": {"0": "background", **{str(v): name for v, name in sorted(usual.meaning.items()) if name}}}
-    return labels | {"regions": _listed(usual)} | sections(items, sides, groups)
+def assigned(cases: Sequence[Case], sides: Sequence[Side], groups: Sequence[str]) -> list[Case]:
+    """The cases in their sections: training with a fold, testing, or unlabelled, whose side is None.
 
-
-def _listed(scheme: Any) -> dict[str, list[int]]:
-    return {region: list(values) for region, values in scheme.regions.items()}
-
-
-def _image_of(data: str, scan: Scan) -> list[str | None] | str:
-    if scan.channels:
-        return _relative(data, scan.files[0])
-    return [_relative(data, path) if path else None for path in scan.image]
-
-
-def _relative(data: str, path: str) -> str:
-    """Below the data folder relative to it, "/" between folders; a converted file lies elsewhere and is absolute."""
-    relative = os.path.relpath(path, data).replace(os.sep, "/")
-    return os.path.abspath(path) if relative.startswith("../") else relative
-
-
-def sections(items: list[dict[str, Any]], sides: Sides, groups: list[str]) -> dict[str, Any]:
-    """`training`, each item with its fold, `testing`, and `unlabelled`, whose side is None.
-
-    An unlabelled item of a patient who has labelled ones says on which `side` those are, testing or a fold: whoever
+    An unlabelled case of a patient who has labelled ones says on which side those are, testing or a fold: whoever
     learns from unlabelled scans must leave it out where that side is held out.
     """
-    both = list(zip(items, sides, strict=True))
-    training = [
-        {"case": item["case"], "patient": item["patient"], "fold": side} | item
-        for item, side in both
-        if side not in (TESTING, None)
-    ]
-    testing = [item for item, side in both if side == TESTING]
-    unlabelled = [
-        item | ({} if of_kin is None else {"side": of_kin})
-        for (item, side), of_kin in zip(both, kin(groups, sides), strict=True)
-        if side is None
-    ]
-    return {"training": training, "testing": testing, "unlabelled": unlabelled}
+    found = []
+    for case, side, of_kin in zip(cases, sides, kin(groups, sides), strict=True):
+        if side is None:
+            found.append(replace(case, section=UNLABELLED, patient_side=of_kin))
+        elif isinstance(side, int):
+            found.append(replace(case, section=TRAINING, fold=side))
+        else:
+            found.append(replace(case, section=TESTING))
+    return found

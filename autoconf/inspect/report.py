@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from autoconf.data.datalist import Case, Datalist
 from autoconf.data.images import Image
 from autoconf.data.layouts import LAYOUTS
 from autoconf.data.problems import LEFT_OUT, Problem, grouped
@@ -22,7 +23,7 @@ MOST_CLASSES = 12  # more than these are summed up
 def print_volumes(
     data: str,
     found: Found,
-    datalist: dict[str, Any],
+    datalist: Datalist,
     measured: dict[str, Any],
     problems: list[Problem],
     unused: list[str],
@@ -40,16 +41,16 @@ def print_volumes(
         ("spacing", _counted(" x ".join(f"{mm:.4g}" for mm in row["spacing"]) for row in rows) + "   mm"),
         ("brain", f"median {brain} voxels, {by(round(mm) for mm in measured['median_brain_mm'])} mm"),
     ]
-    if datalist["training"]:
-        regions = (f"{region} {', '.join(map(str, v))}" for region, v in datalist["regions"].items())
+    if datalist.training:
+        regions = (f"{region} {', '.join(map(str, v))}" for region, v in (datalist.regions or {}).items())
         facts += [
             ("tumour", f"{min(volumes):.1f} / {np.median(volumes):.1f} / {max(volumes):.1f} mL   min / median / max"),
             ("labels", _counted(", ".join(map(str, row["labels"])) for row in rows if row["labels"])),
             ("tumour is", ";  ".join(regions)),
             *_split_facts(datalist),
         ]
-    if datalist["unlabelled"]:
-        facts.append(("no mask", f"{len(datalist['unlabelled'])} cases, kept apart: {_some(datalist['unlabelled'])}"))
+    if datalist.unlabelled:
+        facts.append(("no mask", f"{len(datalist.unlabelled)} cases, kept apart: {_some(datalist.unlabelled)}"))
     if unused:
         facts.append(("not used", f"{len(unused)} volumes that fit no naming scheme, e.g. {unused[0]}"))
     print(table(facts))
@@ -71,7 +72,7 @@ def print_images(
     data: str,
     images: list[Image],
     total: int,
-    datalist: dict[str, Any],
+    datalist: Datalist,
     measured: dict[str, Any],
     problems: list[Problem],
 ) -> None:
@@ -124,12 +125,12 @@ def quoted(path: str) -> str:
     return shlex.quote(path)
 
 
-def _split_facts(datalist: dict[str, Any]) -> list[tuple[str, str]]:
+def _split_facts(datalist: Datalist) -> list[tuple[str, str]]:
     """How many cases each side has; one line per fact."""
-    folds = Counter(item["fold"] for item in datalist["training"])
+    folds = Counter(case.fold or 0 for case in datalist.training)
     dealt = " + ".join(str(folds[fold]) for fold in sorted(folds))
     text = f"training {dealt} (folds {min(folds, default=0)}-{max(folds, default=0)}; fold 0 validates first)"
-    return [("split", f"{text}, testing {len(datalist['testing'])}; by patient and copies, seed {datalist['seed']}")]
+    return [("split", f"{text}, testing {len(datalist.testing)}; by patient and copies, seed {datalist.seed}")]
 
 
 def _counted(kinds: Iterable[str]) -> str:
@@ -140,6 +141,6 @@ def _counted(kinds: Iterable[str]) -> str:
     )
 
 
-def _some(items: list[dict[str, Any]]) -> str:
-    names = [item["case"] for item in items]
+def _some(cases: list[Case]) -> str:
+    names = [case.name for case in cases]
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from autoconf.pages.html import escape, paragraph
-from autoconf.pages.planes import Scan, Stack, outline
+from autoconf.pages.planes import PicturedScan, Stack, outline
 
 TILTED = 5.0  # degrees between grid and body from which on the page says so
 
@@ -51,7 +51,7 @@ class Plane:
         return next(iter(self.lines.values()))
 
 
-def pictures(drawn: list[tuple[Case, list[Plane]]], heading: Callable[[Case], str]) -> str:
+def pictures(drawn: list[tuple[PicturedCase, list[Plane]]], heading: Callable[[PicturedCase], str]) -> str:
     """All planes of all cases, and what page.js needs of them."""
     parts, number = [], 0
     for case, planes in drawn:
@@ -64,7 +64,9 @@ def pictures(drawn: list[tuple[Case, list[Plane]]], heading: Callable[[Case], st
     return "".join(parts) + '<script type="application/json" id="stacks">' + data.replace("<", "\\u003c") + "</script>"
 
 
-def encode(cases: list[tuple[Case, list[Stack]]], most: int = MOST_BYTES) -> tuple[list[tuple[Case, list[Plane]]], str]:
+def encode(
+    cases: list[tuple[PicturedCase, list[Stack]]], most: int = MOST_BYTES
+) -> tuple[list[tuple[PicturedCase, list[Plane]]], str]:
     """The best quality, and the most slices, that fit into `most` bytes; and a sentence that says which."""
     lined = [(case, [(stack, outlines(stack)) for stack in found]) for case, found in cases]
     for step, quality in STEPS:
@@ -148,7 +150,7 @@ def how_to_read(flat: bool, regions: dict[str, str], boxes: str) -> str:
     return "".join(parts)
 
 
-def shown_on(case: Case) -> str:
+def shown_on(case: PicturedCase) -> str:
     """What the outlines lie on, and how."""
     words = f"Shown on {case.contrast}." if case.contrast else "No image is known, so the outlines lie on black."
     if case.tilt > TILTED:
@@ -156,7 +158,7 @@ def shown_on(case: Case) -> str:
     return words
 
 
-def _figure(case: Case, plane: Plane, number: int) -> str:
+def _figure(case: PicturedCase, plane: Plane, number: int) -> str:
     """One plane: the first slice, its outlines, the letters of the sides, and a slider."""
     stack, first = plane.stack, plane.start
     rows, columns = stack.grey.shape[1:]
@@ -193,7 +195,7 @@ def _sides(stack: Stack) -> str:
     return f"Of the patient: {left} at the left, {right} at the right, {top} above, {bottom} below. "
 
 
-def _slider(case: Case, plane: Plane) -> str:
+def _slider(case: PicturedCase, plane: Plane) -> str:
     if len(plane.numbers) < 2:
         return ""
     return (
@@ -215,13 +217,13 @@ def _plain(plane: Plane) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Case:
+class PicturedCase:
     """One case to show. place: "worst", "median", "best". contrast: what the picture is; tilt: degrees, see TILTED."""
 
     case: str
     place: str
     dice: float
-    scan: Scan
+    scan: PicturedScan
     contrast: str
     tilt: float = 0.0
 

@@ -18,7 +18,7 @@ Turn = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Scan:
+class PicturedScan:
     """One case on its own grid, axes in the order nearest to R, A, S (images: rows, columns, one slice).
 
     image: (x, y, z) grey values, or None where no image is known. masks: region -> truth and prediction, boolean, the
@@ -71,7 +71,7 @@ class Stack:
         return len(self.grey) // 2
 
 
-def stacks(scan: Scan) -> list[Stack]:
+def stacks(scan: PicturedScan) -> list[Stack]:
     """Axial, coronal and sagittal slices, cropped to what is not 0; a 2D image is one stack of one slice.
 
     Radiological: the patient's right at the left of the picture; of sagittal slices, the front. Slices count
@@ -95,7 +95,7 @@ def stacks(scan: Scan) -> list[Stack]:
     ]
 
 
-def content_box(scan: Scan) -> tuple[slice, ...]:
+def content_box(scan: PicturedScan) -> tuple[slice, ...]:
     """The box around everything above the darkest value, or in a mask, and MARGIN around it; all of a flat image."""
     shape = scan.truth.shape
     if scan.flat:

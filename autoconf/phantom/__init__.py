@@ -11,7 +11,7 @@ from PIL import Image
 
 from autoconf.errors import AutoconfError
 from autoconf.output import progress
-from autoconf.phantom.cases import Case, make_case, make_volume
+from autoconf.phantom.cases import PhantomCase, make_case, make_volume
 from autoconf.phantom.mri import CONTRASTS
 from autoconf.phantom.slices import make_slices
 
@@ -101,7 +101,7 @@ def _write_all(folder: Path, cases: int, size: int, seed: int, slices: bool) -> 
         (_write_pictures if slices else _write_volumes)(folder, case, size)
 
 
-def _write_volumes(folder: Path, case: Case, size: int) -> None:
+def _write_volumes(folder: Path, case: PhantomCase, size: int) -> None:
     volume = make_volume(case, size)
     (folder / case.name).mkdir()
     named = dict(zip(CONTRASTS, volume.images, strict=True)) | {"seg": volume.labels}
@@ -126,7 +126,7 @@ def nifti_bytes(array: np.ndarray, affine: np.ndarray) -> bytes:
     return packed.getvalue()
 
 
-def _write_pictures(folder: Path, case: Case, size: int) -> None:
+def _write_pictures(folder: Path, case: PhantomCase, size: int) -> None:
     for label, name, picture in make_slices(case, size):
         (folder / label).mkdir(exist_ok=True)
         Image.fromarray(picture).save(folder / label / f"{name}.jpg", quality=92)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoconf.phantom.head import Head, draw_head, inside_brain, to_template
-from autoconf.phantom.mri import CONTRASTS, Scan, draw_scan, render
+from autoconf.phantom.mri import CONTRASTS, ScanSettings, draw_scan, render
 from autoconf.phantom.tumour import Tumour, draw_lesions, grow, paint
 
 FIELD_MM = 180.0  # edge of the cubic field of view: a brain of 135 x 170 x 135 mm with a margin
@@ -19,7 +19,7 @@ HEAD, LESION, OEDEMA, SCAN, NOISE, GRADE = range(6)  # random streams
 
 
 @dataclass(frozen=True)
-class Case:
+class PhantomCase:
     """One scan: seed, patient and session name it; the rest is what it shows."""
 
     seed: int
@@ -28,7 +28,7 @@ class Case:
     enhancing: bool
     head: Head
     tumour: Tumour
-    scan: Scan
+    scan: ScanSettings
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Volume:
+class Template:
     """One scan as arrays; axes LPS: they grow to the left, to the back and upwards.
 
     images: (4, n, n, n) int16 in the order of CONTRASTS, 0 outside the brain; labels: (n, n, n)
@@ -53,7 +53,7 @@ class Volume:
     affine: np.ndarray
 
 
-def make_case(seed: int, index: int) -> Case:
+def make_case(seed: int, index: int) -> PhantomCase:
     """Draw case `index` (from 0) of the data set `seed`."""
     session = int(index % EVERY_SIXTH == EVERY_SIXTH - 1)
     patient = index - (index + 1) // EVERY_SIXTH
@@ -63,7 +63,7 @@ def make_case(seed: int, index: int) -> Case:
     lesions = draw_lesions(_stream(seed, patient, LESION), head, enhancing, growth)
     tumour = grow(_stream(seed, patient, OEDEMA), head, lesions)
     scan = draw_scan(_stream(seed, patient, SCAN, session))
-    return Case(seed, patient, session, enhancing, head, tumour, scan)
+    return PhantomCase(seed, patient, session, enhancing, head, tumour, scan)
 
 
 def takes_up_contrast(seed: int, patient: int) -> bool:
@@ -75,7 +75,7 @@ def _stream(*key: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
-def make_volume(case: Case, size: int) -> Volume:
+def make_volume(case: PhantomCase, size: int) -> Template:
     """Scan a case on a `size`^3 grid, skull-stripped as BraTS is."""
     voxel = FIELD_MM / size
     affine = lps_affine(size)
@@ -91,7 +91,7 @@ def make_volume(case: Case, size: int) -> Volume:
     images[:, places] = np.clip(np.rint(values), 1, 32767)  # 0 is kept for "not brain"
     labels = np.zeros(size**3, np.uint8)
     labels[places] = found
-    return Volume(images.reshape(-1, size, size, size), labels.reshape(size, size, size), affine)
+    return Template(images.reshape(-1, size, size, size), labels.reshape(size, size, size), affine)
 
 
 def lps_affine(size: int) -> np.ndarray:

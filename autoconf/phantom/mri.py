@@ -31,7 +31,7 @@ LESION = ("oedema", "necrosis", "enhancing", "solid", "gliosis")
 
 
 @dataclass(frozen=True)
-class Scan:
+class ScanSettings:
     """How one session's scanner shows tissue.
 
     signal: (4, len(TISSUES)) raw units; bias: one field per contrast, of relative size
@@ -47,13 +47,13 @@ class Scan:
     patches: Waves
 
 
-def draw_scan(rng: np.random.Generator) -> Scan:
+def draw_scan(rng: np.random.Generator) -> ScanSettings:
     """Draw a scanner: gains, tissue values a few percent off, bias and noise per contrast."""
     table = np.array([SIGNAL[name] for name in TISSUES]).T
     spread = np.array([0.10 if name in LESION else 0.03 for name in TISSUES])
     table = table * np.exp(spread * np.clip(rng.normal(size=table.shape), -2, 2))
     gain = np.exp(rng.normal(np.log(800), 0.4, (4, 1)))  # scanners have no common unit
-    return Scan(
+    return ScanSettings(
         signal=(table * gain).astype(np.float32),
         bias=tuple(draw_waves(rng, rng.uniform(160, 260), 6) for _ in CONTRASTS),
         bias_size=rng.uniform(0.05, 0.14, 4).astype(np.float32),
@@ -63,7 +63,7 @@ def draw_scan(rng: np.random.Generator) -> Scan:
     )
 
 
-def render(rng: np.random.Generator, scan: Scan, shares: np.ndarray, points: np.ndarray) -> np.ndarray:
+def render(rng: np.random.Generator, scan: ScanSettings, shares: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Image values of the four CONTRASTS.
 
     shares: (len(TISSUES), N); points: (3, N) scanner mm, for bias and texture. Returns (4, N)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from autoconf.phantom.cases import Case
+from autoconf.phantom.cases import PhantomCase
 from autoconf.phantom.head import to_template
 from autoconf.phantom.mri import CONTRASTS, render
 from autoconf.phantom.tumour import HEALTHY_STATE, paint
@@ -19,7 +19,7 @@ MAX_SIDE = 256  # px
 LARGE_MM2 = 60.0  # a plane with less tumour than this is not shown as one
 
 
-def make_slices(case: Case, size: int) -> Iterator[tuple[str, str, np.ndarray]]:
+def make_slices(case: PhantomCase, size: int) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield (class name, picture name, picture) for one case.
 
     Pictures are (rows, columns) uint8, anterior at the top, patient's right at the left, the
@@ -37,7 +37,7 @@ def make_slices(case: Case, size: int) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def _pictures(
-    case: Case, group: str, wanted: tuple[str, ...], planes: np.ndarray, size: int
+    case: PhantomCase, group: str, wanted: tuple[str, ...], planes: np.ndarray, size: int
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield (class name, picture name, picture) for some planes of a case."""
     pixel = WIDTH_MM / min(2 * size, MAX_SIDE)
@@ -62,7 +62,7 @@ def _shape(pixel: float) -> tuple[int, int]:
     return round(HEIGHT_MM / pixel), round(WIDTH_MM / pixel)
 
 
-def _plane(case: Case, z: float, pixel: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _plane(case: PhantomCase, z: float, pixel: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scanner points (3, N) mm, labels (N,) and shares of an axial plane, rows from anterior."""
     rows, columns = _shape(pixel)
     y = pixel * ((rows - 1) / 2 - np.arange(rows))

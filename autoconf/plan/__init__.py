@@ -14,6 +14,7 @@ from autoconf.arguments import parse_time
 from autoconf.bundle.overrides import Choice, as_table, read, render
 from autoconf.bundle.runs import listed
 from autoconf.bundle.settings import Bundle, check_override, parse_set, read_bundle
+from autoconf.data.datalist import NAME, Datalist, read_datalist
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out_file, write_files
 from autoconf.plan.choose import Cases, Limit, choose, task
@@ -60,7 +61,7 @@ def plan(
     machine = read_machine(device, memory)
     check_out_file(out, "plan.yaml")
     fold = fixed.get("fold", to.config.get("fold", 0))
-    cases = _count(_read_json(work, "datalist.json", "training"), fold)
+    cases = count_cases(read_datalist(os.path.join(work, NAME)), fold)
     choices = decide(fingerprint, to, machine, cases, fixed, seconds)
     for key, choice in choices.items():
         check_override(to, key, choice.value)
@@ -130,25 +131,21 @@ def _check_kind(work: str, fingerprint: dict[str, Any], bundle: Bundle) -> None:
         )
 
 
-def _count(datalist: dict[str, Any], fold: int) -> Cases:
-    """The cases of the training list, when `fold` validates; a contrast that a case lacks is null there."""
-    items, contrasts = datalist["training"], datalist.get("contrasts")
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+def count_cases(datalist: Datalist, fold: int) -> Cases:
+    """The cases of the training list when `fold` validates, and how many lack each modality."""
+    learning = len(datalist.learning(fold))
+    if not learning:
         raise AutoconfError(
-            "datalist.json is not what inspect writes (its training is no list of cases). Run it again."
-        )
-    validation = sum(item.get("fold") == fold for item in items)
-    if len(items) == validation:
-        raise AutoconfError(
-            f"datalist.json has no training case outside fold {fold}, so there is nothing to plan for. "
+            f"{NAME} has no training case outside fold {fold}, so there is nothing to plan for. "
             "Add masks and inspect again, or choose another fold with --set fold=N."
         )
-    missing: Counter[str] = Counter()
-    for item in items:
-        if isinstance(item.get("image"), list):
-            images = zip(contrasts if isinstance(contrasts, list) else (), item["image"], strict=False)
-            missing.update(str(contrast) for contrast, path in images if path is None)
-    return Cases(len(items) - validation, validation, dict(missing))
+    missing = Counter(
+        modality
+        for case in datalist.training
+        for modality in datalist.modalities
+        if datalist.file_of(case, modality) is None
+    )
+    return Cases(learning, len(datalist.validating(fold)), dict(missing))
 
 
 def _next(bundle: Bundle, work: str, out: str) -> str:

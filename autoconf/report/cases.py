@@ -10,7 +10,7 @@ import numpy as np
 from autoconf.pages.chart import WIDTH, Scale, axes, line, plain, scale, svg, text
 from autoconf.pages.html import Section, counted, escape, missing, more, paragraph, table
 from autoconf.reading import number
-from autoconf.report.read import Found, Row, Scores
+from autoconf.report.read import Row, RunFiles, Scores
 from autoconf.report.verdict import score_command
 from autoconf.report.words import METRICS, region_name, size, unit
 
@@ -28,7 +28,7 @@ class Limits:
     high: float | None
 
 
-def cases(found: Found) -> Section:
+def cases(found: RunFiles) -> Section:
     """Strips, Bland-Altman, and a table of the worst cases, for each region."""
     scores = found.scores
     if scores is None:

@@ -7,12 +7,12 @@ import math
 from autoconf.pages.chart import curve
 from autoconf.pages.html import Section, counted, facts, missing, more, paragraph, table
 from autoconf.reading import at, number
-from autoconf.report.read import Found
+from autoconf.report.read import RunFiles
 
 MOST_LINES = 200  # of the table below the curves
 
 
-def curves(found: Found) -> Section:
+def curves(found: RunFiles) -> Section:
     """Three curves and their numbers as a table."""
     if not found.epochs:
         usual = "python -m monai.bundle run training --config_file ... --datalist FILE --output_dir " + found.run
@@ -32,7 +32,7 @@ def curves(found: Found) -> Section:
     return Section("curves", "Learning curves", "".join(body) + _numbers(found))
 
 
-def _summary(found: Found) -> str:
+def _summary(found: RunFiles) -> str:
     last, best = found.epochs[-1], found.best
     of = int(number(found.record, "max_epochs") or 0)
     bad = sum(not math.isfinite(epoch.loss) for epoch in found.epochs)
@@ -63,7 +63,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _numbers(found: Found) -> str:
+def _numbers(found: RunFiles) -> str:
     rows = [
         (e.number, duration(e.seconds), f"{e.rate:.3g}", f"{e.loss:.4f}", "" if e.dice is None else f"{e.dice:.4f}")
         for e in found.epochs[-MOST_LINES:]

@@ -11,19 +11,20 @@ from typing import Any
 
 from autoconf import __version__
 from autoconf.bundle.overrides import flow, parse
+from autoconf.data.datalist import Datalist
 from autoconf.data.problems import SEVERITIES
 from autoconf.errors import AutoconfError
 from autoconf.output import by
 from autoconf.pages.html import Section, bullets, code, counted, escape, facts, missing, more, paragraph, shell, table
-from autoconf.reading import at, items, number
-from autoconf.report.read import Found
+from autoconf.reading import at, number
+from autoconf.report.read import RunFiles
 
 MOST_KEYS = 200  # of one plan
 MOST_KINDS = 40  # of problems
 MOST_CHECKS = 300  # of the doctor
 
 
-def plan(found: Found) -> Section:
+def plan(found: RunFiles) -> Section:
     """Each override file of the training: keys, values, reasons, and what was rejected."""
     bundle = f"bundles/{at(found.record, 'bundle') or 'unetr3d'}"
     command = _autoconf("plan", found.work or "WORK", "--bundle", bundle, "--out", "plan.yaml")
@@ -35,7 +36,7 @@ def plan(found: Found) -> Section:
     return Section("plan", "Plan", "".join(_plan_file(name, content) for name, content in files.items()))
 
 
-def audit(found: Found) -> Section:
+def audit(found: RunFiles) -> Section:
     """How the data were split, what is wrong with them, and their measures."""
     command, measured = _autoconf("inspect", "DATA", "--out", found.work or "WORK"), found.fingerprint
     parts = []
@@ -48,7 +49,7 @@ def audit(found: Found) -> Section:
     return Section("audit", "Data", "".join(parts))
 
 
-def doctor(found: Found) -> Section:
+def doctor(found: RunFiles) -> Section:
     """The table of the doctor: what fails first."""
     bundle = f"bundles/{at(found.record, 'bundle') or 'unetr3d'}"
     command = _autoconf("doctor", "--bundle", bundle, "--work", found.work or "WORK", "--out", found.run)
@@ -65,7 +66,7 @@ def doctor(found: Found) -> Section:
     return Section("doctor", "Checks", body + table(rows, columns, "Checks of the doctor"))
 
 
-def environment(found: Found) -> Section:
+def environment(found: RunFiles) -> Section:
     """What is needed to repeat the run, with the exact command."""
     record = found.record
     parts = []
@@ -92,19 +93,18 @@ def environment(found: Found) -> Section:
     return Section("environment", "Environment and commands", "".join(parts))
 
 
-def split_sizes(datalist: dict[str, Any]) -> list[tuple[str, int, int]]:
+def split_sizes(datalist: Datalist) -> list[tuple[str, int, int]]:
     """(part, cases, patients) of training, validation (fold 0), testing, and unlabelled cases if there are any."""
-    learned = items(datalist, "training")
     parts = {
-        "training": [item for item in learned if item.get("fold") != 0],
-        "validation (fold 0)": [item for item in learned if item.get("fold") == 0],
-        "testing": items(datalist, "testing"),
-        "unlabelled": items(datalist, "unlabelled"),
+        "training": datalist.learning(),
+        "validation (fold 0)": datalist.validating(),
+        "testing": datalist.testing,
+        "unlabelled": datalist.unlabelled,
     }
     return [
-        (name, len(found), len({str(item.get("patient", item.get("case"))) for item in found}))
-        for name, found in parts.items()
-        if found or name != "unlabelled"
+        (name, len(cases), len({case.patient for case in cases}))
+        for name, cases in parts.items()
+        if cases or name != "unlabelled"
     ]
 
 

@@ -7,17 +7,17 @@ import re
 from typing import Any
 
 from autoconf.pages.chart import thin
-from autoconf.pages.overlays import Case
+from autoconf.pages.overlays import PicturedCase
 from autoconf.pages.planes import PREDICTION, TRUTH, Stack, stacks
 from autoconf.report.cases import limits, volumes
 from autoconf.report.overlays import read_cases
-from autoconf.report.read import Found, Scores
+from autoconf.report.read import RunFiles, Scores
 from autoconf.report.words import METRICS, region_name, size, unit
 
 BLUE, VERMILION = "#0072B2", "#D55E00"  # of Okabe and Ito: safe for all colour sight
 
 
-def figures(found: Found) -> dict[str, bytes]:
+def figures(found: RunFiles) -> dict[str, bytes]:
     """name -> PNG, of what there is: curves.png, strip.png, bland_altman.png, overlay_<case>.png."""
     files = {}
     if found.epochs:
@@ -54,7 +54,7 @@ def _png(figure: Any) -> bytes:
     return data.getvalue()
 
 
-def _curves(found: Found) -> bytes:
+def _curves(found: RunFiles) -> bytes:
     figure, panels = _figure(1, 3, 12, 3.4)
     curves = {
         "training loss": [(e.number, e.loss) for e in found.epochs],
@@ -112,7 +112,7 @@ def _bland_altman(scores: Scores) -> bytes:
     return _png(figure)
 
 
-def _overlay(case: Case) -> bytes:
+def _overlay(case: PicturedCase) -> bytes:
     planes = stacks(case.scan)
     figure, panels = _figure(1, len(planes), 4.2 * len(planes), 4.8)
     for panel, stack in zip(panels[0], planes, strict=True):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from autoconf.errors import AutoconfError
 from autoconf.pages.html import Section, escape, missing, paragraph
-from autoconf.pages.overlays import Case, encode, how_to_read, pictures, shown_on
+from autoconf.pages.overlays import PicturedCase, encode, how_to_read, pictures, shown_on
 from autoconf.pages.planes import stacks
-from autoconf.report.read import Found
+from autoconf.report.read import RunFiles
 from autoconf.report.scans import chosen_pairs, read_case
 from autoconf.report.verdict import score_command
 from autoconf.report.words import region_name
 
 
-def overlays(found: Found) -> Section:
+def overlays(found: RunFiles) -> Section:
     """The section, without pictures where masks or images are not there."""
     title = "Overlays"
     if found.scores is None:
@@ -25,13 +25,13 @@ def overlays(found: Found) -> Section:
     first = next(iter(names.values()))
     parts = [_legend(shown[0].scan.flat, names), *(paragraph(text, "missing") for text in said), paragraph(note)]
 
-    def heading(case: Case) -> str:
+    def heading(case: PicturedCase) -> str:
         return f"<h3>{escape(f'{case.place.capitalize()}: {case.case}')}</h3>" + paragraph(_about(case, first))
 
     return Section("overlays", title, "".join(parts) + pictures(drawn, heading))
 
 
-def read_cases(found: Found) -> tuple[list[Case], list[str]]:
+def read_cases(found: RunFiles) -> tuple[list[PicturedCase], list[str]]:
     """The cases that can be drawn, and one line for each thing that cannot."""
     if found.scores is None:
         return [], []
@@ -58,5 +58,5 @@ def _legend(flat: bool, regions: dict[str, str]) -> str:
     return how_to_read(flat, regions, f'<div class="toggles">{boxes}</div>')
 
 
-def _about(case: Case, region: str) -> str:
+def _about(case: PicturedCase, region: str) -> str:
     return f"{region} Dice {case.dice:.3f}. {shown_on(case)}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from autoconf.pages.chart import LEFT, RIGHT, TOP, WIDTH, Scale, axes, curve, line, polyline, svg, thin
 from autoconf.pages.html import Section, missing, paragraph, table
 from autoconf.reading import items, number
-from autoconf.report.read import Found, Scores
+from autoconf.report.read import RunFiles, Scores
 from autoconf.report.verdict import score_command
 
 MOST_ROWS = 10  # cases to look at first
 
 
-def probabilities(found: Found) -> Section:
+def probabilities(found: RunFiles) -> Section:
     """A curve over thresholds, a reliability diagram, and the cases with the highest entropy."""
     scores, title = found.scores, "Probabilities"
     if scores is None or not (scores.threshold_curve or scores.calibration or scores.triage):

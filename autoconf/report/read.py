@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autoconf.bundle.progress import Epoch, read_progress
+from autoconf.data.datalist import NAME, Datalist, read_datalist
 from autoconf.errors import AutoconfError
 from autoconf.reading import at, read_dict, read_json, read_table
 
@@ -55,7 +56,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Found:
+class RunFiles:
     """A run and what lies around it. record: run.json. work: the folder of the datalist, as far as it is known."""
 
     run: str
@@ -64,7 +65,7 @@ class Found:
     damaged: int = 0  # lines of progress.csv that could not be read
     scores: Scores | None = None
     work: str | None = None
-    datalist: dict[str, Any] | None = None
+    datalist: Datalist | None = None
     fingerprint: dict[str, Any] | None = None
     problems: list[dict[str, str]] | None = None
     doctor: list[dict[str, Any]] | None = None
@@ -75,7 +76,7 @@ class Found:
         return max((e for e in self.epochs if e.dice is not None), key=lambda e: e.dice or 0.0, default=None)
 
 
-def find(run: str, scores: str = "", doctor: str = "") -> Found:
+def find(run: str, scores: str = "", doctor: str = "") -> RunFiles:
     """Read a run's folder and what belongs to it. scores, doctor: where they lie; empty: the usual places.
 
     Raises AutoconfError if there is nothing to report, if a given place is empty, or if a file is damaged.
@@ -91,14 +92,14 @@ def find(run: str, scores: str = "", doctor: str = "") -> Found:
             f"{run}: holds no run.json, no progress.csv and no scores. Give the --output_dir of a training."
         )
     work = _work(record, beside)
-    return Found(
+    return RunFiles(
         run,
         record,
         epochs,
         damaged,
         table,
         work,
-        read_dict(_in(work, "datalist.json")),
+        read_datalist(_in(work, NAME)) if work else None,
         read_dict(_in(work, "fingerprint.json")),
         read_table(_in(work, "problems.csv")),
         _doctor(doctor, [run, beside, os.path.join(beside, "doctor")]),
@@ -109,7 +110,7 @@ def _work(record: dict[str, Any] | None, beside: str) -> str | None:
     """The folder that `inspect` wrote: where the run's datalist lies, or the run itself."""
     datalist = at(record, "datalist")
     places = [os.path.dirname(datalist)] if isinstance(datalist, str) else []
-    return next((place for place in [*places, beside] if os.path.isfile(os.path.join(place, "datalist.json"))), None)
+    return next((place for place in [*places, beside] if os.path.isfile(os.path.join(place, NAME))), None)
 
 
 def _in(folder: str | None, name: str) -> str:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 
+from autoconf.data.datalist import Case
 from autoconf.data.volumes import Volume, check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError
-from autoconf.pages.overlays import Case, tilt
-from autoconf.pages.planes import Scan
-from autoconf.reading import at, items
-from autoconf.report.read import Found, Scores
+from autoconf.pages.overlays import PicturedCase, tilt
+from autoconf.pages.planes import PicturedScan
+from autoconf.reading import at
+from autoconf.report.read import RunFiles, Scores
 from autoconf.report.words import size
 from autoconf.score.masks import Labels, decide, read_prediction, read_truth
 from autoconf.score.pairs import Pair, find_pairs
 
-PREFERRED = (("FLAIR", 3), ("T2", 2), ("T1c", 1), ("T1", 0))  # a tumour is plainest on the first; places in a datalist
+# A tumour is plainest on the first: names on the page, and in a datalist.
+PREFERRED = (("FLAIR", "flair"), ("T2", "t2"), ("T1c", "t1c"), ("T1", "t1"))
 
 
-def chosen_pairs(found: Found, scores: Scores) -> list[tuple[str, float, Pair]]:
+def chosen_pairs(found: RunFiles, scores: Scores) -> list[tuple[str, float, Pair]]:
     """(place, Dice, files) of the worst, the median and the best case; with one or two cases a place has several names.
 
     Raises AutoconfError if the masks that were scored are no longer there.
@@ -45,7 +45,7 @@ def chosen_pairs(found: Found, scores: Scores) -> list[tuple[str, float, Pair]]:
     return [(names[p], rows[p].values.get("dice", 0.0), files[rows[p].case]) for p in sorted(names)]
 
 
-def read_case(found: Found, scores: Scores, place: str, dice: float, pair: Pair) -> Case:
+def read_case(found: RunFiles, scores: Scores, place: str, dice: float, pair: Pair) -> PicturedCase:
     """The arrays of one case. Raises AutoconfError for a file that cannot be read, or that is not what was scored."""
     kind = "images" if scores.images else "volumes"
     labels = read_truth(kind, pair)
@@ -53,16 +53,16 @@ def read_case(found: Found, scores: Scores, place: str, dice: float, pair: Pair)
     if labels.affine is None:
         grey = _picture(found, pair, labels.data.shape)
         masks = {region: (truth[..., None], pred[..., None]) for region, (truth, pred) in masks.items()}
-        flat = Scan(None if grey is None else grey[..., None], masks, (1.0, 1.0, 1.0), flat=True)
-        return Case(pair.case, place, dice, flat, "the image" if grey is not None else "")
+        flat = PicturedScan(None if grey is None else grey[..., None], masks, (1.0, 1.0, 1.0), flat=True)
+        return PicturedCase(pair.case, place, dice, flat, "the image" if grey is not None else "")
     contrast, image = _image(found, pair)
     if image is not None:
         check_same_grid(image, labels.volume)
     to_ras = partial(nibabel.apply_orientation, ornt=nibabel.io_orientation(labels.affine))
     masks = {region: (to_ras(truth), to_ras(pred)) for region, (truth, pred) in masks.items()}
     x, y, z = labels.volume.grid.spacing
-    scan = Scan(None if image is None else to_ras(image.data), masks, (x, y, z))
-    return Case(pair.case, place, dice, scan, contrast, tilt(labels.affine))
+    scan = PicturedScan(None if image is None else to_ras(image.data), masks, (x, y, z))
+    return PicturedCase(pair.case, place, dice, scan, contrast, tilt(labels.affine))
 
 
 def _masks(scores: Scores, pair: Pair, truth: Labels, pred: Labels) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -99,59 +99,38 @@ def _check_sizes(
             raise AutoconfError(f"{path}: holds {now:.4g} {size(scores)[2]} now, {was}. Score it again.")
 
 
-def _image(found: Found, pair: Pair) -> tuple[str, Volume | None]:
+def _image(found: RunFiles, pair: Pair) -> tuple[str, Volume | None]:
     """(name, volume) of the best contrast that there is; ("", None) if none is."""
     if pair.flair:
         return "FLAIR", read_volume(pair.flair)
-    path_of = _datalist_paths(found)
-    item = path_of(pair.case)
-    if isinstance(item, list):
-        for name, channel in PREFERRED:
-            path = item[channel] if channel < len(item) else None
-            if path:
-                return name, read_volume(path)
-    if isinstance(item, str):
-        contrasts = [str(name).upper() for name in at(found.datalist, "contrasts") or []]
-        for name, channel in PREFERRED:
-            place = contrasts.index(name.upper()) if name.upper() in contrasts else channel
-            if len(contrasts) > place:
-                return name, read_channels(item, [place])[0]
+    case = _listed(found).get(pair.case)
+    for name, modality in PREFERRED:
+        file = found.datalist.file_of(case, modality) if found.datalist and case else None
+        if file and os.path.isfile(file[0]):
+            path, channel = file
+            return name, read_volume(path) if channel is None else read_channels(path, [channel])[0]
     return "", None
 
 
-def _datalist_paths(found: Found) -> Callable[[str], Any]:
-    """case -> path of its image, or list of paths with None for what is not there; None for an unknown case."""
-    root = at(found.datalist, "dataset_dir")
-    listed = {
-        str(item.get("case")): item.get("image")
-        for part in ("training", "testing", "unlabelled")
-        for item in items(found.datalist, part)
-    }
-
-    def there(path: Any) -> str | None:
-        full = os.path.join(root, path) if isinstance(root, str) and isinstance(path, str) else ""
-        return full if os.path.isfile(full) else None
-
-    def paths(case: str) -> Any:
-        image = listed.get(case)
-        return [there(path) for path in image] if isinstance(image, list) else there(image)
-
-    return paths
+def _listed(found: RunFiles) -> dict[str, Case]:
+    """The cases of the datalist by name; none where there is no list."""
+    return {case.name: case for case in found.datalist.cases} if found.datalist else {}
 
 
-def _picture(found: Found, pair: Pair, shape: tuple[int, ...]) -> np.ndarray | None:
+def _picture(found: RunFiles, pair: Pair, shape: tuple[int, ...]) -> np.ndarray | None:
     """The grey image of a 2D mask, at the mask's size; the mask of `class/1.jpg` may be called `class/1.jpg.png`."""
     from PIL import Image
 
-    path_of = _datalist_paths(found)
-    path = path_of(pair.case) or path_of(str(Path(pair.case).with_suffix("")))
-    if not isinstance(path, str):
+    listed = _listed(found)
+    case = listed.get(pair.case) or listed.get(str(Path(pair.case).with_suffix("")))
+    path = case.images[0] if case else None
+    if path is None or not os.path.isfile(path):
         return None
     with Image.open(path) as image:
         return np.asarray(image.convert("L").resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
-def _there(path: str, found: Found) -> str:
+def _there(path: str, found: RunFiles) -> str:
     """A path as `score` was given it, which may have been relative to the folder where the run began."""
     began = at(found.record, "folder")
     places = [path, os.path.join(began, path) if isinstance(began, str) else path]

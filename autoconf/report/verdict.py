@@ -8,14 +8,14 @@ from typing import Any
 
 from autoconf.pages.html import Section, bullets, counted, escape, facts, missing, more, paragraph, table
 from autoconf.reading import at, number, texts
-from autoconf.report.read import Found, Scores
+from autoconf.report.read import RunFiles, Scores
 from autoconf.report.words import METRICS, REFERENCES, patients, region_name, unit
 
 NOT_A_DEVICE = "Research software, not a medical device. Never use it for diagnosis or treatment."
 FEW = 30  # patients; docs/scoring.md
 
 
-def verdict(found: Found) -> Section:
+def verdict(found: RunFiles) -> Section:
     """The mean Dice with its interval, then the other numbers, the references and the warnings."""
     scores = found.scores
     body = _scored(scores) if scores else _unscored(found)
@@ -34,7 +34,7 @@ def headline(scores: Scores, region: str) -> str:
     return f"{words} ({interval}{patients(scores, count)})"
 
 
-def score_command(found: Found) -> str:
+def score_command(found: RunFiles) -> str:
     """What scores the run's masks, after making them if they are not there; with its own paths as far as known."""
     beside = os.path.dirname(os.path.abspath(found.run))
     truth = os.path.join(found.work or beside, "datalist.json")
@@ -162,7 +162,7 @@ def _comparison(scores: Scores, region: str) -> str:
     return table(rows, header, caption, "numbers")
 
 
-def _unscored(found: Found) -> str:
+def _unscored(found: RunFiles) -> str:
     best, last = found.best, found.epochs[-1] if found.epochs else None
     of = int(number(found.record, "max_epochs") or 0)
     lines = []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from autoconf.data.brats import CaseError, find_cases, patient_of, walk_files
+from autoconf.data.datalist import Case, Datalist, read_datalist
 from autoconf.data.images import find_images
 from autoconf.data.layouts.brats import family_of
 from autoconf.errors import AutoconfError
@@ -84,30 +83,28 @@ def find_pairs(pred: str, truth: str, split: str, dataset_dir: str = "") -> Pair
 def _pairs_of_datalist(pred: str, path: str, split: str, dataset_dir: str) -> Pairs:
     if split not in SPLITS:
         raise AutoconfError(f"--split {split}: no such part of the data. There are: {', '.join(SPLITS)}.")
-    datalist = _read_datalist(path)
-    held_out = [item for item in datalist["training"] if item.get("fold") == 0]
-    learned = [item for item in datalist["training"] if item.get("fold") != 0]
-    items = {"testing": datalist["testing"], "validation": held_out, "training": learned}[split]
-    if not items:
+    datalist = read_datalist(path, dataset_dir)
+    held_out, learned = datalist.validating(), datalist.learning()
+    cases = {"testing": datalist.testing, "validation": held_out, "training": learned}[split]
+    if not cases:
         raise AutoconfError(f"{path}: its {split} split lists no case. Choose another with --split.")
-    bare = next((item["case"] for item in items if not item.get("label")), None)
-    if bare and datalist["kind"] == "images":
+    bare = next((case.name for case in cases if not case.label), None)
+    if bare and not datalist.is_3d:
         raise AutoconfError(f"{path}: lists images without true masks. Give a folder of true masks instead.")
     if bare:
         raise AutoconfError(
             f"{path}: its {split} case '{bare}' has no label. Add its mask, or take it out of that list."
         )
-    root = dataset_dir or datalist["dataset_dir"]
-    pairs = sorted((_pair_of_item(item, root, datalist) for item in items), key=lambda pair: pair.case)
-    predictions = masks_in(pred) if datalist["kind"] == "volumes" else _images(pred)
+    pairs = sorted((_pair_of(case, datalist) for case in cases), key=lambda pair: pair.case)
+    predictions = masks_in(pred) if datalist.is_3d else _images(pred)
     named = {pair.case: _prediction(pair.case, predictions) for pair in pairs}
     if not any(named.values()):
         raise AutoconfError(_no_match(pred, sorted(predictions), f"the {split} split of {path}", list(named)))
     return Pairs(
-        datalist["kind"],
+        datalist.kind,
         [replace(pair, pred=named[pair.case]) for pair in pairs],
         without_truth=sorted(name for name, found in predictions.items() if found not in named.values()),
-        training=[_pair_of_item(item, root, datalist) for item in learned if item.get("label")],
+        training=[_pair_of(case, datalist) for case in learned if case.label],
     )
 
 
@@ -116,45 +113,12 @@ def _prediction(case: str, predictions: dict[str, str]) -> str | None:
     return predictions.get(case) or predictions.get(f"{case}.png")
 
 
-def _pair_of_item(item: dict[str, Any], root: str, datalist: dict[str, Any]) -> Pair:
-    """The case of a datalist entry, without a prediction."""
-    regions = item.get("regions") or datalist.get("regions")
-    return Pair(
-        item["case"],
-        None,
-        os.path.join(root, item["label"]),
-        _flair_of(item["image"], root),
-        item.get("patient") or patient_of(item["case"]),
-        {name: tuple(values) for name, values in regions.items()} if regions else None,
-    )
-
-
-def _read_datalist(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            datalist = json.load(file)
-        datalist = {key: datalist[key] for key in ("kind", "dataset_dir", "training", "testing")} | {
-            "regions": datalist.get("regions")
-        }
-        if datalist["kind"] not in ("volumes", "images"):
-            raise ValueError(f"its kind is {datalist['kind']!r:.60}")
-        for item in [*datalist["training"], *datalist["testing"]]:
-            if not all(isinstance(item.get(key, ""), str) for key in ("case", "label", "patient")):
-                raise ValueError(f"the case, patient or label of {item['case']!r:.60} is no text")
-            if not isinstance(item["case"], str) or not isinstance(item["image"], (str, list)):
-                raise ValueError(f"the image of {item['case']!r:.60} is no path and no list of paths")
-            _check_regions(item.get("regions"))
-        _check_regions(datalist["regions"])
-        if not isinstance(datalist["dataset_dir"], str):
-            raise ValueError("dataset_dir is no text")
-        return datalist
-    except FileNotFoundError:
-        raise AutoconfError(f"{path}: no such file. Make it with: python -m autoconf inspect DATA --out OUT") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise AutoconfError(
-            f"{path}: not a datalist ({type(error).__name__}: {error}). "
-            "Make it with: python -m autoconf inspect DATA --out OUT"
-        ) from error
+def _pair_of(case: Case, datalist: Datalist) -> Pair:
+    """The case of a datalist, without a prediction. Of a file with all modalities no image is taken."""
+    flair = datalist.file_of(case, "flair")
+    path = _if_there(flair[0]) if flair and not case.stacked else None
+    regions = datalist.regions_of(case)
+    return Pair(case.name, None, case.label or "", path, case.patient, dict(regions) if regions else None)
 
 
 def masks_in(folder: str) -> dict[str, str]:
@@ -174,12 +138,6 @@ def masks_in(folder: str) -> dict[str, str]:
 def _is_beside(case: str, masks: dict[str, str]) -> bool:
     """Whether a file is a probability map and the like of another one of the folder, not a mask of its own."""
     return any(case.endswith(end) and case.removesuffix(end) in masks for end in BESIDE)
-
-
-def _check_regions(regions: Any) -> None:
-    for name, values in ({} if regions is None else regions).items():
-        if not isinstance(values, list) or not all(type(value) is int for value in values) or not values:
-            raise ValueError(f"the label values of region {name!r:.60} are no list of numbers")
 
 
 def _true_masks(folder: str) -> list[Pair]:
@@ -213,12 +171,6 @@ def _no_match(pred: str, predictions: list[str], truth: str, cases: list[str]) -
         f"no prediction matches: {pred} holds {there}; {truth} holds {wanted}. "
         "Name each prediction <case>.nii.gz, or, for images, as its true mask."
     )
-
-
-def _flair_of(image: str | list[str | None], root: str) -> str | None:
-    """The path of the FLAIR image; None where it is missing, or lies in one file with the other contrasts."""
-    path = image[FLAIR] if isinstance(image, list) and len(image) > FLAIR else None
-    return _if_there(os.path.join(root, path)) if isinstance(path, str) else None
 
 
 def _if_there(path: str) -> str | None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import nibabel
 import numpy as np
 
 from autoconf.data.brats import CONTRASTS, CaseError
+from autoconf.data.datalist import read_datalist
 from autoconf.data.layouts import find_scans
 from autoconf.data.volumes import Volume, check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError
-from autoconf.pages.overlays import Case, tilt
-from autoconf.pages.planes import Scan
+from autoconf.pages.overlays import PicturedCase, tilt
+from autoconf.pages.planes import PicturedScan
 from autoconf.score.pairs import masks_in
 
 BEST = ("flair", "t2", "t1c", "t1")  # where a tumour is plainest, first
@@ -50,10 +49,10 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Drawn:
     """A case as it is drawn."""
 
-    case: Case
+    case: PicturedCase
     facts: Facts
 
 
@@ -87,29 +86,19 @@ def _images(scans: str) -> dict[str, dict[str, Image]]:
 
 
 def _listed(path: str) -> dict[str, dict[str, Image]]:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
-        root = content.get("dataset_dir") or os.path.dirname(os.path.abspath(path))
-        contrasts = [str(name) for name in content.get("contrasts") or CONTRASTS]
-        items = [item for part in ("training", "testing", "unlabelled") for item in content.get(part) or []]
-        return {str(item["case"]): _of_item(item["image"], root, contrasts) for item in items}
-    except FileNotFoundError:
-        raise AutoconfError(f"{path}: no such file. Make it with: python -m autoconf inspect DATA --out OUT") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    datalist = read_datalist(path)
+    if not datalist.is_3d:
         raise AutoconfError(
-            f"{path}: not a datalist of volumes ({type(error).__name__}: {error}). Give another, or a folder of scans."
-        ) from None
+            f"{path}: lists 2D images, and masks of volumes are drawn. Give another, or a folder of scans."
+        )
+    found: dict[str, dict[str, Image]] = {}
+    for case in datalist.cases:
+        files = {modality: datalist.file_of(case, modality) for modality in datalist.modalities}
+        found[case.name] = {modality: file for modality, file in files.items() if file}
+    return found
 
 
-def _of_item(image: Any, root: str, contrasts: list[str]) -> dict[str, Image]:
-    """image: of a datalist, a path per contrast, or one file that holds them on its last axis."""
-    if isinstance(image, str):
-        return {contrast: (os.path.join(root, image), place) for place, contrast in enumerate(contrasts)}
-    return {contrast: (os.path.join(root, path), None) for contrast, path in zip(contrasts, image, strict=True) if path}
-
-
-def read(marked: Marked, contrast: str) -> Shown:
+def read(marked: Marked, contrast: str) -> Drawn:
     """The arrays of a case. Raises AutoconfError for a file that cannot be read, or of another grid than its scan."""
     mask = read_volume(marked.mask)
     named = next((name for name in (contrast, *BEST) if name in marked.image), None)
@@ -122,9 +111,9 @@ def read(marked: Marked, contrast: str) -> Shown:
     nothing = np.zeros(mask.data.shape, bool)
     masks = {name: (to_ras(nothing), to_ras(region)) for name, region in regions.items()}
     x, y, z = mask.grid.spacing
-    scan = Scan(to_ras(image.data), masks, (x, y, z), judged=False)
-    case = Case(marked.case, "", float("nan"), scan, NAMES.get(named, named), tilt(mask.affine))
-    return Shown(case, _facts(marked.case, regions, mask.voxel_ml))
+    scan = PicturedScan(to_ras(image.data), masks, (x, y, z), judged=False)
+    case = PicturedCase(marked.case, "", float("nan"), scan, NAMES.get(named, named), tilt(mask.affine))
+    return Drawn(case, _facts(marked.case, regions, mask.voxel_ml))
 
 
 def _read_image(image: Image) -> Volume:

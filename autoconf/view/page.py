@@ -9,7 +9,7 @@ from autoconf.pages.document import document
 from autoconf.pages.html import Section, bullets, counted, escape, facts, paragraph
 from autoconf.pages.overlays import encode, how_to_read, pictures, shown_on
 from autoconf.pages.planes import stacks
-from autoconf.view.cases import Facts, Shown
+from autoconf.view.cases import Drawn, Facts
 
 REGION_NAMES = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 RESEARCH = "Made by a program for research. Not a medical device; never use it for diagnosis or treatment."
@@ -20,7 +20,7 @@ BOX = (
 )
 
 
-def case_page(shown: Shown) -> str:
+def case_page(shown: Drawn) -> str:
     """The page of one case."""
     case, of = shown.case, shown.facts
     drawn, note = encode([(case, stacks(case.scan))])

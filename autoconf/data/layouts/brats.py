@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 
-from autoconf.data.brats import Case, find_cases, scheme_of
+from autoconf.data.brats import BratsCase, find_cases, scheme_of
 from autoconf.data.labels import FAMILIES
 from autoconf.data.scans import Found, Scan, is_metaimage
 
@@ -19,17 +19,17 @@ def find(root: str) -> Found | None:
     return Found("brats", scans) if scans else None
 
 
-def _scan(case: Case, alone: bool) -> Scan:
+def _scan(case: BratsCase, alone: bool) -> Scan:
     label = _label(case, alone)
     convert = any(map(is_metaimage, (*case.image, label)))
     return Scan(case.case, case.patient, case.image, label, family=family_of(case), convert=convert)
 
 
-def _folder(case: Case) -> str:
+def _folder(case: BratsCase) -> str:
     return os.path.dirname(next(path for path in (*case.image, case.label) if path))
 
 
-def _label(case: Case, alone: bool) -> str | None:
+def _label(case: BratsCase, alone: bool) -> str | None:
     """The mask; where it is missing, a lone *_Segm.nii, as the mask of BraTS20_Training_355 was published.
 
     alone: no other case lies in the folder.
@@ -41,7 +41,7 @@ def _label(case: Case, alone: bool) -> str | None:
     return os.path.join(folder, names[0]) if len(names) == 1 else None
 
 
-def family_of(case: Case) -> str:
+def family_of(case: BratsCase) -> str:
     """brats2018-2021 by the file names, else brats-gli, brats-ped, ... by the case's name; "" where it says nothing."""
     if scheme_of(case) == "BraTS 2018-2021":
         return "brats2018-2021"

@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,8 @@ def _truth(job: Job) -> str:
     """What the masks are scored against: a datalist of exactly these cases, or the folder of pseudo-masks."""
     if MASKS in job.choices:
         return os.path.abspath(str(job.choices[MASKS].value))
-    cases = [item for item in job.content["training"] if item["fold"] in job.folds]
-    # Without folds: the referee takes fold 0 of a datalist for validation, all else for training.
-    training = [{key: value for key, value in item.items() if key != "fold"} for item in cases]
+    # Without folds: `score` takes fold 0 of a datalist for validation, all else for training.
+    cases = [replace(case, fold=None) for case in job.data.training if case.fold in job.folds]
     path = job.home / "truth.json"
-    write_json(path, job.content | {"training": training})
+    write_json(path, job.data.with_cases(cases).plain())
     return str(path)

@@ -7,11 +7,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from autoconf.arguments import check_device, check_own_folder
 from autoconf.bundle.overrides import Choice, read, render
 from autoconf.bundle.settings import Bundle, check_plan, parse_set, read_bundle
+from autoconf.data.datalist import Datalist
 from autoconf.errors import AutoconfError
 from autoconf.experiments.folds import OURS, chosen_folds, difference
 from autoconf.output import write_files
@@ -21,7 +21,7 @@ from autoconf.workers.sealed import MASKS, read_sealed
 
 @dataclass(frozen=True)
 class Job:
-    """A cross-validation. home: where all is kept. content: of the datalist, without its testing list."""
+    """A cross-validation. home: where all is kept. data: the datalist, without its testing list."""
 
     home: Path
     work: str
@@ -30,7 +30,7 @@ class Job:
     network: str
     heading: list[str]
     choices: dict[str, Choice]
-    content: dict[str, Any]
+    data: Datalist
     folds: list[int]
     device: str
     probabilities: bool
@@ -68,7 +68,7 @@ class Job:
         return [self.mask_name(case), *([f"{case}_probability.nii.gz"] if self.probabilities else [])]
 
     def cases(self, fold: int) -> list[str]:
-        return [item["case"] for item in self.content["training"] if item.get("fold") == fold]
+        return [case.name for case in self.data.validating(fold)]
 
     def configs(self, *names: str) -> list[str]:
         """Config files of a run: those of the bundle's `configs` named here, its network's, and the plan."""
@@ -98,19 +98,17 @@ def read_job(
     if probabilities and not to.is_3d:
         raise AutoconfError(f"bundle '{to.name}' writes no probabilities. Leave --probabilities out.")
     check_device(device)
-    content = read_sealed(work, to, MASKS in choices)
-    check_own_folder(out, work, content["dataset_dir"])
+    data = read_sealed(work, to, MASKS in choices)
+    check_own_folder(out, work, data.root)
     home = Path(os.path.abspath(out))
-    asked = chosen_folds(folds, sorted({item["fold"] for item in content["training"]}), work)
-    return Job(
-        home, work, os.path.abspath(bundle), to, network, heading, choices, content, asked, device, probabilities
-    )
+    asked = chosen_folds(folds, data.folds, work)
+    return Job(home, work, os.path.abspath(bundle), to, network, heading, choices, data, asked, device, probabilities)
 
 
 def remember(job: Job) -> None:
     """Write what this is into its folder; if it was begun with other settings, refuse. Raises AutoconfError."""
     values = {key: choice.value for key, choice in job.choices.items()}
-    listed = json.dumps(job.content, sort_keys=True).encode()
+    listed = json.dumps(job.data.plain(), sort_keys=True).encode()
     mine = {"bundle": job.bundle.name, "network": job.network, "values": values}
     mine |= {"datalist": hashlib.sha256(listed).hexdigest()}
     mine = json.loads(json.dumps(mine, default=str))
@@ -120,5 +118,5 @@ def remember(job: Job) -> None:
     different = difference(theirs, mine)
     if different:
         raise AutoconfError(f"{job.home} was begun with {different}. Go on with that, or give another --out.")
-    write_json(job.datalist, job.content)
+    write_json(job.datalist, job.data.plain())
     write_files(str(job.home), {"plan.yaml": render(job.heading, job.choices)})

@@ -3,68 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from dataclasses import replace
 
-Content = dict[str, Any]  # of a datalist without its testing list
-TRUTH = ("label", "soft", "ignore", "regions", "fold")  # keys of an item that a scan without a mask has not
-
-
-def patient(item: Content) -> str:
-    return str(item.get("patient", item["case"]))
+from autoconf.data.datalist import UNLABELLED, Case, Datalist
+from autoconf.data.split import TESTING
 
 
-def order(content: Content, fold: int, seed: int) -> list[str]:
+def order(data: Datalist, fold: int, seed: int) -> list[str]:
     """All labelled patients outside the fold, as a hash of seed and name orders them; the first N are a draw of N.
 
     So draws are nested, and depend on nothing but the seed and who is there.
     """
-    names = {patient(item) for item in content["training"] if item["fold"] != fold}
+    names = {case.patient for case in data.learning(fold)}
     return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
 
 
-def drawn(content: Content, fold: int, seed: int, size: int) -> list[Content]:
+def drawn(data: Datalist, fold: int, seed: int, size: int) -> list[Case]:
     """The labelled cases of a draw of `size` patients."""
-    chosen = set(order(content, fold, seed)[:size])
-    return [item for item in content["training"] if item["fold"] != fold and patient(item) in chosen]
+    chosen = set(order(data, fold, seed)[:size])
+    return [case for case in data.learning(fold) if case.patient in chosen]
 
 
-def of_fold(content: Content, fold: int) -> list[Content]:
-    """The cases that are held out and scored."""
-    return [item for item in content["training"] if item["fold"] == fold]
-
-
-def with_labels_of(content: Content, fold: int, seed: int, size: int) -> Content:
+def with_labels_of(data: Datalist, fold: int, seed: int, size: int) -> Datalist:
     """A training: the draw, and the fold that it is scored on. Nothing else is listed."""
-    return content | {"training": drawn(content, fold, seed, size) + of_fold(content, fold), "unlabelled": []}
+    return data.with_cases(drawn(data, fold, seed, size) + data.validating(fold))
 
 
-def without_labels(content: Content) -> Content:
+def without_labels(data: Datalist) -> Datalist:
     """A training on images alone: all of them, without a mask; the bundle leaves out those of the fold."""
-    training = [_bare(item) | {"fold": item["fold"]} for item in content["training"]]
-    return content | {"training": training, "unlabelled": _unlabelled(content)}
+    training = [replace(case.without_truth(), fold=case.fold) for case in data.training]
+    return data.with_cases(training + _unlabelled(data))
 
 
-def to_mark(content: Content) -> Content:
-    """Every scan as one that needs a pseudo-mask; `side` says of which fold it is."""
-    labelled = [_bare(item) | {"side": item["fold"]} for item in content["training"]]
-    return content | {"training": [], "unlabelled": labelled + _unlabelled(content)}
+def to_mark(data: Datalist) -> Datalist:
+    """Every scan as one that needs a pseudo-mask; `patient_side` says of which fold it is."""
+    labelled = [replace(case.without_truth(), section=UNLABELLED, patient_side=case.fold) for case in data.training]
+    return data.with_cases(labelled + _unlabelled(data))
 
 
-def marked(content: Content, masks: Content, fold: int) -> Content:
+def marked(data: Datalist, masks: Datalist, fold: int) -> Datalist:
     """A training on pseudo-masks: those of `masks`, what became of `to_mark`, and the fold to validate on.
 
-    Those of the fold itself are taken out, as the bundle would: by their `side`.
+    Those of the fold itself are taken out, as the bundle would: by their `patient_side`.
     """
-    return content | {
-        "training": of_fold(content, fold),
-        "unlabelled": [item for item in masks["unlabelled"] if item.get("side") != fold],
-    }
+    others = [case for case in masks.unlabelled if case.patient_side != fold]
+    return data.with_cases(data.validating(fold) + others)
 
 
-def _unlabelled(content: Content) -> list[Content]:
-    found = content.get("unlabelled") or []
-    return [_bare(item) for item in found if item.get("side") != "testing"]
-
-
-def _bare(item: Content) -> Content:
-    return {key: value for key, value in item.items() if key not in TRUTH}
+def _unlabelled(data: Datalist) -> list[Case]:
+    return [case.without_truth() for case in data.unlabelled if case.patient_side != TESTING]

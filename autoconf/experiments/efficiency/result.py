@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from autoconf.experiments.efficiency import draw
 from autoconf.experiments.efficiency.parts import MARKS, Part, marks, points
 from autoconf.experiments.efficiency.picture import curve
 from autoconf.experiments.efficiency.settings import SCRATCH, STARTS, Job
@@ -56,7 +55,7 @@ def gather(job: Job, done: Sequence[Part]) -> dict[str, Any]:
     for part in done:
         scores.setdefault((part.size, part.start), {})[part.seed] = part.place.result()["dice"]
     ordered = sorted(scores.items(), key=lambda item: (item[0][0], STARTS.index(item[0][1])))
-    patients = {str(item["case"]): draw.patient(item) for item in job.content["training"]}
+    patients = {case.name: case.patient for case in job.data.training}
     found = [{"patients": size, "start": start} | spread(of, patients) for (size, start), of in ordered]
     differences: list[dict[str, Any]] = []
     for (size, start), own in ordered:
@@ -125,7 +124,7 @@ def _masks(job: Job) -> Dice:
 
 
 def _of_fold(job: Job, masks: Dice, seed: int) -> Dice:
-    return {item["case"]: masks[item["case"]] for item in draw.of_fold(job.content, job.fold(seed))}
+    return {case.name: masks[case.name] for case in job.data.validating(job.fold(seed))}
 
 
 def _row(part: Part) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import yaml
 from autoconf.arguments import check_device, check_own_folder
 from autoconf.bundle.overrides import Choice, read, render
 from autoconf.bundle.settings import Bundle, check_plan, parse_set, read_bundle
+from autoconf.data.datalist import Datalist
 from autoconf.errors import AutoconfError
 from autoconf.experiments.efficiency.draw import order
 from autoconf.experiments.folds import OURS, chosen_folds, difference
@@ -48,7 +49,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Job:
-    """A label-efficiency curve. home: where all is kept. content: of the datalist, without its testing list.
+    """A label-efficiency curve. home: where all is kept. data: the datalist, without its testing list.
 
     choices: the plan. tuning: keys of configs/finetune.yaml. epochs: start -> epochs of its pre-training; scratch:
     of every training that is a point of the curve.
@@ -62,7 +63,7 @@ class Job:
     heading: list[str]
     choices: dict[str, Choice]
     tuning: dict[str, Any]
-    content: dict[str, Any]
+    data: Datalist
     sizes: list[int]
     starts: list[str]
     seeds: int
@@ -80,7 +81,7 @@ class Job:
 
     def crops(self, fold: int) -> int:
         """Crops of an epoch of every point: as many as if all cases outside the fold had labels."""
-        return int(self.value("crops_per_case")) * sum(item["fold"] != fold for item in self.content["training"])
+        return int(self.value("crops_per_case")) * len(self.data.learning(fold))
 
     def steps(self, fold: int) -> int:
         """Batches of every point, however few labels it has."""
@@ -113,16 +114,16 @@ def read_job(work: str, bundle: str, plan: str, asked: Asked, words: tuple[str, 
             name = "epochs" if flag == SCRATCH else f"{flag}-epochs"
             raise AutoconfError(f"--{name} is {number}. It must be at least 1, or 0 for the usual number.")
     check_device(asked.device)
-    content = read_sealed(work, to, False)
-    folds = chosen_folds(asked.folds, sorted({item["fold"] for item in content["training"]}), work)
+    data = read_sealed(work, to, False)
+    folds = chosen_folds(asked.folds, data.folds, work)
     out = asked.out or os.path.join(work, "efficiency")
-    check_own_folder(out, work, content["dataset_dir"])
+    check_own_folder(out, work, data.root)
     planned = choices["max_epochs"].value if "max_epochs" in choices else to.config["max_epochs"]
     epochs = {SCRATCH: asked.epochs[SCRATCH] or int(str(planned))}
     epochs |= {start: asked.epochs[start] or epochs[SCRATCH] for start in ("mae", "pseudo")}
     home, folder = Path(os.path.abspath(out)), os.path.abspath(bundle)
     job = Job(
-        *(home, work, folder, to, asked.network, heading, choices, tuning, content),
+        *(home, work, folder, to, asked.network, heading, choices, tuning, data),
         *(sizes, starts, asked.seeds, folds, epochs, asked.device),
     )
     _check_sizes(job)
@@ -156,7 +157,7 @@ def _sizes(words: str) -> list[int]:
 
 def _check_sizes(job: Job) -> None:
     """Refuse more labelled patients than there are outside a fold that is held out."""
-    there = {fold: len(order(job.content, fold, 1)) for fold in {job.fold(seed) for seed in range(1, job.seeds + 1)}}
+    there = {fold: len(order(job.data, fold, 1)) for fold in {job.fold(seed) for seed in range(1, job.seeds + 1)}}
     fold = min(there, key=lambda fold: (there[fold], fold))
     if job.sizes[-1] > there[fold]:
         raise AutoconfError(
@@ -192,7 +193,7 @@ def remember(job: Job) -> None:
     """
     values = {key: choice.value for key, choice in job.choices.items()} | job.tuning
     values |= {f"epochs of {start}": number for start, number in job.epochs.items()} | {"folds": job.folds}
-    listed = json.dumps(job.content, sort_keys=True).encode()
+    listed = json.dumps(job.data.plain(), sort_keys=True).encode()
     mine = {"bundle": job.bundle.name, "network": job.network, "values": values}
     mine |= {"datalist": hashlib.sha256(listed).hexdigest()}
     mine = json.loads(json.dumps(mine, default=str))
@@ -200,5 +201,5 @@ def remember(job: Job) -> None:
     different = difference(write_first(job.home / "settings.json", mine), mine)
     if different:
         raise AutoconfError(f"{job.home} was begun with {different}. Go on with that, or give another --out.")
-    write_json(job.home / "datalist.json", job.content)
+    write_json(job.home / "datalist.json", job.data.plain())
     write_files(str(job.home), {"plan.yaml": render(job.heading, job.choices)})

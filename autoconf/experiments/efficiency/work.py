@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 
 from autoconf.bundle.runs import bundle_command, drop_weights, run_again
 from autoconf.bundle.tables import Shown, last_row, read_dice
+from autoconf.data.datalist import Datalist, read_datalist
 from autoconf.errors import AutoconfError
 from autoconf.experiments.efficiency import draw
 from autoconf.experiments.efficiency.masks import dice_of_masks
@@ -34,9 +34,9 @@ def _mark(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
     """Pseudo-masks of all scans, none of whose labels is shown; then their own Dice, which learns nothing either."""
     masks = claim.folder / "masks"
     if not (masks / "pseudo_labels.csv").exists():  # the last file that is written
-        content = draw.to_mark(job.content)
-        say(part, f"marking {len(content['unlabelled'])} scans; its log: {part.log}")
-        asked: dict[str, object] = {"datalist": _listed(claim, content), "output_dir": masks}
+        data = draw.to_mark(job.data)
+        say(part, f"marking {len(data.unlabelled)} scans; its log: {part.log}")
+        asked: dict[str, object] = {"datalist": _listed(claim, data), "output_dir": masks}
         _run(part, claim, "pseudo_labelling", [job.config("pseudo_label")], asked)
     try:
         return {"dice": dice_of_masks(job, masks)}
@@ -47,11 +47,11 @@ def _mark(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
 def _pretrain(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
     """A training without a true mask, once for all points of a seed."""
     fold = job.fold(part.seed)
-    content = draw.without_labels(job.content)
+    data = draw.without_labels(job.data)
     if part.start == "pseudo":
         path = marks(job).place.folder / "masks" / "datalist.json"
-        content = draw.marked(job.content, json.loads(path.read_text(encoding="utf-8")), fold)
-    _train(job, part, claim, content, f"pretrain_{part.start}", {})
+        data = draw.marked(job.data, read_datalist(str(path)), fold)
+    _train(job, part, claim, data, f"pretrain_{part.start}", {})
     drop_weights(part.run, but=part.weights.name)
     return {"fold": fold, "epochs": job.epochs[part.start], "seconds": _seconds(part)}
 
@@ -59,14 +59,14 @@ def _pretrain(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
 def _point(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
     """Train with the labels of a draw, then score the last epoch on the fold that was held out."""
     fold = job.fold(part.seed)
-    content = draw.with_labels_of(job.content, fold, part.seed, part.size)
+    data = draw.with_labels_of(job.data, fold, part.seed, part.size)
     # A draw is run through as often as it takes: then few labels are few labels, and not a short training as well.
     values = {"train::sampler::num_samples": job.crops(fold)}
     if part.start == SCRATCH:
-        _train(job, part, claim, content, "", values)
+        _train(job, part, claim, data, "", values)
     else:
         given: dict[str, object] = {"pretrained": part.needs[0].weights}
-        _train(job, part, claim, content, "finetune", values | job.tuning, given)
+        _train(job, part, claim, data, "finetune", values | job.tuning, given)
     out = claim.folder / "evaluation"
     asked = {"datalist": claim.folder / "datalist.json", "fold": fold, "section": "validation"}
     asked |= {"checkpoint": part.weights, "output_dir": out} | _device(job)
@@ -75,12 +75,12 @@ def _point(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
         dice = read_dice(out / "dice_raw.csv")
     except AutoconfError as error:
         raise Failed(str(error)) from None
-    if dice.keys() != {item["case"] for item in draw.of_fold(job.content, fold)}:
+    if dice.keys() != {case.name for case in job.data.validating(fold)}:
         raise Failed(f"{out / 'dice_raw.csv'}: holds other cases than fold {fold}")
     drop_weights(part.run)
     for path in out.glob("*.nii.gz"):
         path.unlink()
-    cases = len(draw.drawn(job.content, fold, part.seed, part.size))
+    cases = len(draw.drawn(job.data, fold, part.seed, part.size))
     return {"fold": fold, "cases": cases, "steps": job.steps(fold), "seconds": _seconds(part), "dice": dice}
 
 
@@ -88,7 +88,7 @@ def _train(
     job: Job,
     part: Part,
     claim: Claim,
-    content: draw.Content,
+    data: Datalist,
     config: str,
     values: dict[str, Any],
     given: dict[str, object] | None = None,
@@ -103,7 +103,7 @@ def _train(
     override = claim.folder / "override.yaml"
     settings = {"max_epochs": epochs, "val_interval": epochs, "seed": part.seed, "fold": job.fold(part.seed)} | values
     override.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    words = {"datalist": _listed(claim, content), "output_dir": part.run, "resume": True} | (given or {})
+    words = {"datalist": _listed(claim, data), "output_dir": part.run, "resume": True} | (given or {})
     words |= prepared(job.work, job.bundle, job.choices, job.home) | _device(job)
     more = [job.config(config)] if config else []
     say(part, f"training; its log: {part.log}")
@@ -125,9 +125,9 @@ def _run(part: Part, claim: Claim, run_id: str, configs: Sequence[str | Path], v
         raise Failed(ended.reason)
 
 
-def _listed(claim: Claim, content: draw.Content) -> Path:
+def _listed(claim: Claim, data: Datalist) -> Path:
     path = claim.folder / "datalist.json"
-    write_json(path, content)
+    write_json(path, data.plain())
     return path
 
 

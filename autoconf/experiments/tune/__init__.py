@@ -16,7 +16,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,8 +74,9 @@ def tune(
     out: the override file, in place of the plan.
     """
     from autoconf.arguments import parse_time
-    from autoconf.experiments.tune.settings import Search, begin, check_sampler, read_content, read_search
+    from autoconf.experiments.tune.settings import Search, begin, check_fold, check_sampler, read_search
     from autoconf.experiments.tune.study import load_optuna, repair_journal
+    from autoconf.workers.sealed import MASKS, read_sealed
 
     if preset:
         sampler = "grid"
@@ -91,8 +91,9 @@ def tune(
     home = Path(os.path.abspath(folder or os.path.join(work, "tune")))
     check_out(str(home), flag="--folder")
     load_optuna()
-    search = Search(home, work, to, choices, heading, found, sampler, trials, seeds, seed, storage, {})
-    search = replace(search, content=read_content(work, to, choices, search.fold))
+    data = read_sealed(work, to, MASKS in choices)
+    search = Search(home, work, to, choices, heading, found, sampler, trials, seeds, seed, storage, data)
+    check_fold(search)
     search = begin(search, join)
     if not storage and repair_journal(home / "journal.log"):
         print("the journal had a line that was cut short; it is taken out", file=sys.stderr)

@@ -65,8 +65,7 @@ class Verdict:
 
 def other_folds(search: Search) -> list[int]:
     """The folds that did not choose: all but the one that validated the trials. Where there is no other, that one."""
-    folds = sorted({item["fold"] for item in search.content["training"]})
-    return [fold for fold in folds if fold != search.fold] or [search.fold]
+    return [fold for fold in search.data.folds if fold != search.fold] or [search.fold]
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def _judge(search: Search, scores: Sequence[dict[str, dict[str, float]]], runs: 
             kept.setdefault(case, []).append((both[DEFAULT][case], dice))
     means = np.array([np.mean(pairs, axis=0) for pairs in kept.values()])
     differences = means[:, 1] - means[:, 0]
-    named = {str(item["case"]): str(item.get("patient", item["case"])) for item in search.content["training"]}
+    named = {case.name: case.patient for case in search.data.training}
     patients = [named.get(case, case) for case in kept]
     (low,), (high,) = intervals(differences[:, None], patients)
     return Verdict(

@@ -12,10 +12,11 @@ from typing import Any
 
 from autoconf.bundle.overrides import Choice, read
 from autoconf.bundle.settings import Bundle, check_plan, parse_set, read_bundle
+from autoconf.data.datalist import Datalist
 from autoconf.errors import AutoconfError
 from autoconf.experiments.tune.space import Space, own_value, read_space
 from autoconf.workers.places import Place, write_json
-from autoconf.workers.sealed import MASKS, prepared, read_sealed
+from autoconf.workers.sealed import prepared
 
 SAMPLERS = ("tpe", "grid", "random")
 HOW_FAR = ("trials", "seeds")  # what may change between two starts of a search
@@ -41,7 +42,7 @@ class Search:
     seeds: int
     seed: int
     storage: str
-    content: dict[str, Any] = field(repr=False)  # of the datalist
+    data: Datalist = field(repr=False)  # without its testing list
 
     @property
     def datalist(self) -> Path:
@@ -115,16 +116,13 @@ def check_sampler(sampler: str, space: Space) -> None:
         raise AutoconfError(f"a grid needs values, but {', '.join(ranges)} has a range. Write {{values: [...]}} there.")
 
 
-def read_content(work: str, to: Bundle, plan: Mapping[str, Choice], fold: int) -> dict[str, Any]:
-    """The datalist without its testing list. Raises AutoconfError, also if no trial could be validated on `fold`."""
-    content = read_sealed(work, to, MASKS in plan)
-    folds = {item["fold"] for item in content["training"]}
-    if fold not in folds or folds == {fold}:
-        where = os.path.join(work, SEALED)
+def check_fold(search: Search) -> None:
+    """Raises AutoconfError if no trial could be validated on the search's fold."""
+    if search.fold not in search.data.folds or search.data.folds == [search.fold]:
+        where = os.path.join(search.work, SEALED)
         raise AutoconfError(
-            f"{where}: fold {fold} needs cases that validate and others that train. Choose --set fold=N."
+            f"{where}: fold {search.fold} needs cases that validate and others that train. Choose --set fold=N."
         )
-    return content
 
 
 def begin(search: Search, join: bool) -> Search:
@@ -138,7 +136,7 @@ def begin(search: Search, join: bool) -> Search:
     if not path.exists():
         if join:
             raise AutoconfError(f"{search.folder}: no search has begun there. Start one first, without --join.")
-        write_json(search.datalist, search.content)
+        write_json(search.datalist, search.data.plain())
         plan = "".join(f"{key}: {json.dumps(choice.value)}\n" for key, choice in search.plan.items())
         (search.folder / "plan.yaml").write_text(plan or "{}\n", encoding="utf-8")
         write_json(path, says)
@@ -164,7 +162,7 @@ def begin(search: Search, join: bool) -> Search:
 def _says(search: Search) -> dict[str, Any]:
     """What makes two searches the same one, in words that a message can name. Paths are left out: they may differ."""
     stages = [[[param.key, param.described()] for param in stage] for stage in search.space.stages]
-    data = json.dumps([search.content["training"], search.fold], sort_keys=True)
+    data = json.dumps([search.data.plain()["training"], search.fold], sort_keys=True)
     return {
         "bundle": [search.bundle.name, *map(os.path.basename, search.bundle.configs)],
         "plan": {key: choice.value for key, choice in search.plan.items()},

@@ -38,7 +38,7 @@ class CaseError(ValueError):
 
 
 @dataclass(frozen=True)
-class Case:
+class BratsCase:
     """One scan of one patient. Paths begin with the root that was searched; None marks a file that is not there."""
 
     case: str
@@ -47,7 +47,7 @@ class Case:
     label: str | None
 
 
-def find_cases(root: str) -> list[Case]:
+def find_cases(root: str) -> list[BratsCase]:
     """Every BraTS case below `root` (or `root` itself, if it is one case's folder), sorted by name.
 
     Follows links to folders, once each; ignores hidden files and `__MACOSX`. Returns [] where nothing fits.
@@ -66,7 +66,8 @@ def find_cases(root: str) -> list[Case]:
             raise CaseError(f"case '{case}': {files[role]} and {name} are the same image. Remove one.")
         files[role] = os.path.join(folder, name)
     return [
-        Case(case, patient_of(case), tuple(files[:_LABEL]), files[_LABEL]) for case, (_, files) in sorted(found.items())
+        BratsCase(case, patient_of(case), tuple(files[:_LABEL]), files[_LABEL])
+        for case, (_, files) in sorted(found.items())
     ]
 
 
@@ -97,7 +98,7 @@ def patient_of(case: str) -> str:
     return case
 
 
-def scheme_of(case: Case) -> str:
+def scheme_of(case: BratsCase) -> str:
     """The key of SCHEMES that the case's files are named by."""
     stem, _ = _split_extension(next(path for path in (*case.image, case.label) if path))
     for scheme, ends in SCHEMES.items():
@@ -106,7 +107,7 @@ def scheme_of(case: Case) -> str:
     raise CaseError(f"{stem}: not named as a BraTS file. Rename it as one of: {expected_names()}.")
 
 
-def require_complete(case: Case) -> None:
+def require_complete(case: BratsCase) -> None:
     """Raise CaseError, naming the file that is missing, unless all four contrasts are there."""
     if None not in case.image:
         return
