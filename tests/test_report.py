@@ -330,15 +330,14 @@ def test_masks_that_are_gone_leave_the_numbers(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     write_scores(run / "scores", ["a", "b"])
     found = made(run)
-    assert "The masks cannot be drawn: gone: no such folder" in found.text and not found.all("figure")
+    assert "pairs.json is not there. Score again." in found.text and not found.all("figure")
 
 
 def test_masks_that_were_changed_after_the_scores_are_not_drawn(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole.parent, tmp_path / "all")
     run = tmp_path / "all" / "run"
-    summary = json.loads((run / "scores" / "summary.json").read_text())
-    summary["pred"] = str(tmp_path / "all" / "masks")
-    (run / "scores" / "summary.json").write_text(json.dumps(summary))
+    pairs = (run / "scores" / "pairs.json").read_text()
+    (run / "scores" / "pairs.json").write_text(pairs.replace(str(whole.parent), str(tmp_path / "all")))
     mask = np.zeros(SHAPE, np.uint8)
     mask[1, 1, 1] = 1
     store(mask, tmp_path / "all" / "masks" / "BraTS2021_00001.nii.gz", tilted_affine())
@@ -359,8 +358,8 @@ def test_masks_are_read_in_the_labels_that_they_were_scored_with(tmp_path: Path)
     score(pred, truth, out, labels="brats2024-post", pred_labels="truth", jobs=1)
     found = made(run)
     assert "cannot be drawn" not in found.text and "Score it again" not in found.text and found.all("figure")
-    summary = json.loads((run / "scores" / "summary.json").read_text())
-    assert summary["labels"] == "brats2024-post"
+    pairs = json.loads((run / "scores" / "pairs.json").read_text())
+    assert pairs[0]["regions"]["wt"] == {"truth": [1, 2, 3], "pred": [1, 2, 3]}
 
 
 # --- text that others wrote -------------------------------------------------------------------
@@ -374,7 +373,7 @@ def test_no_text_of_a_file_becomes_html(tmp_path: Path) -> None:
     write_scores(run / "scores", [NASTY, "b"])
     (run / "doctor.json").write_text(json.dumps(checks))
     item = {"case": NASTY, "patient": NASTY, "image": NASTY}
-    (tmp_path / "datalist.json").write_text(json.dumps({"training": [item], "testing": [item]}))
+    (tmp_path / "datalist.json").write_text(json.dumps({"kind": "images", "training": [item], "testing": [item]}))
     (tmp_path / "fingerprint.json").write_text(
         json.dumps({"contrasts": {NASTY: {NASTY: 1}}, "median_spacing": [NASTY]})
     )
@@ -406,7 +405,8 @@ def test_files_of_another_form_are_reported_or_refused_but_never_crash(tmp_path:
         scores / "summary.json": summary,
         run / "doctor.json": CHECKS[:1],
         tmp_path / "datalist.json": {
-            "training": [{"case": "a", "fold": 0, "patient": "p"}],
+            "kind": "images",
+            "training": [{"case": "a", "fold": 0, "patient": "p", "image": "a.png"}],
             "testing": [],
             "dataset_dir": "x",
         },
@@ -557,14 +557,9 @@ def test_another_contrast_is_shown_where_flair_is_missing(whole: Path, tmp_path:
     shutil.copytree(whole.parent, tmp_path / "all")
     for path in (tmp_path / "all").glob("data/*/*_flair.nii.gz"):
         path.unlink()
-    for name in ("work/datalist.json", "run/scores/summary.json", "run/run.json"):
+    for name in ("work/datalist.json", "run/scores/pairs.json", "run/run.json"):
         path = tmp_path / "all" / name
         path.write_text(path.read_text().replace(str(whole.parent), str(tmp_path / "all")))
-    summary = tmp_path / "all" / "run" / "scores" / "summary.json"
-    content = json.loads(summary.read_text())
-    summary.write_text(
-        json.dumps(content | {"truth": str(tmp_path / "all" / "work" / "datalist.json"), "split": "training"})
-    )
     assert "Shown on T2." in made(tmp_path / "all" / "run").text
 
 

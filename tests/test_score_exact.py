@@ -11,12 +11,12 @@ from helpers_volumes import SPACING, scan, store, tumour, write_case
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoconf.data.pairs import Pair
 from autoconf.errors import AutoconfError
 from autoconf.score import cases, summary
 from autoconf.score import compare as comparing
 from autoconf.score.compare import ALPHA, compare, holm, per_patient
 from autoconf.score.metrics import METRICS, overlap
-from autoconf.score.pairs import Pair
 from autoconf.score.probabilities import BAND_MM, BINS, THRESHOLDS, Calibration, band, calibrate
 from autoconf.score.references import ATLAS, ATLAS_CASES, Atlas, flair_threshold, make_atlas, some_of
 from autoconf.score.summary import better, calibration_summary, intervals, spreads, summarise

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from autoconf.commands import run_command
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, progress, to_json, write_files
 
@@ -105,17 +106,10 @@ def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, qu
 
 def _make_phantom(scratch: str, slices: bool) -> str:
     """Twelve phantom cases, inspected; returns the datalist's path."""
-    import contextlib
-    import io
-
-    from autoconf.inspect import inspect
-    from autoconf.phantom import phantom
-
     print("doctor: making a phantom", flush=True)
     data, work = os.path.join(scratch, "data"), os.path.join(scratch, "phantom")
-    with contextlib.redirect_stdout(io.StringIO()):
-        phantom(data, cases=12, size=32, slices=slices)
-        inspect(data, work)
+    run_command("phantom", data, "--cases", 12, "--size", 32, *(["--slices"] if slices else []))
+    run_command("inspect", data, "--out", work)
     return os.path.join(work, "datalist.json")
 
 

@@ -36,7 +36,7 @@ def read_cases(found: RunFiles) -> tuple[list[PicturedCase], list[str]]:
     if found.scores is None:
         return [], []
     try:
-        pairs = chosen_pairs(found, found.scores)
+        pairs = chosen_pairs(found.scores)
     except AutoconfError as error:
         return [], [f"The masks cannot be drawn: {error}"]
     shown, said = [], []

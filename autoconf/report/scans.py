@@ -10,35 +10,30 @@ import nibabel
 import numpy as np
 
 from autoconf.data.datalist import Case
+from autoconf.data.masks import Labels, read_prediction, read_truth
+from autoconf.data.pairs import FILE as PAIRS
+from autoconf.data.pairs import Pair, read_pairs
 from autoconf.data.volumes import Volume, check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError
 from autoconf.pages.overlays import PicturedCase, tilt
 from autoconf.pages.planes import PicturedScan
-from autoconf.reading import at
 from autoconf.report.read import RunFiles, Scores
 from autoconf.report.words import size
-from autoconf.score.masks import Labels, decide, read_prediction, read_truth
-from autoconf.score.pairs import Pair, find_pairs
 
 # A tumour is plainest on the first: names on the page, and in a datalist.
 PREFERRED = (("FLAIR", "flair"), ("T2", "t2"), ("T1c", "t1c"), ("T1", "t1"))
 
 
-def chosen_pairs(found: RunFiles, scores: Scores) -> list[tuple[str, float, Pair]]:
+def chosen_pairs(scores: Scores) -> list[tuple[str, float, Pair]]:
     """(place, Dice, files) of the worst, the median and the best case; with one or two cases a place has several names.
 
-    Raises AutoconfError if the masks that were scored are no longer there.
+    Raises AutoconfError if the scores do not say which masks were compared.
     """
-    truth, pred = (_there(str(at(scores.summary, key)), found) for key in ("truth", "pred"))
-    split = at(scores.summary, "split")
-    moved = at(scores.summary, "dataset_dir")
-    split, moved = (value if isinstance(value, str) else "" for value in (split, moved))
-    pairs = find_pairs(pred, truth, split or "testing", moved)
-    files = {pair.case: pair for pair in pairs.scored}
+    files = {pair.case: pair for pair in read_pairs(os.path.join(scores.folder, PAIRS))}
     rows = sorted(scores.of(scores.regions[0]), key=lambda row: (row.values.get("dice", 0.0), row.case))
     rows = [row for row in rows if row.case in files]
     if not rows:
-        raise AutoconfError(f"{pred}: holds none of the cases in {scores.folder}. Score them again.")
+        raise AutoconfError(f"{scores.folder}: {PAIRS} names none of the cases in scores.csv. Score again.")
     names: dict[int, str] = {}
     for name, place in (("worst", 0), ("median", (len(rows) - 1) // 2), ("best", len(rows) - 1)):
         names[place] = f"{names[place]} and {name}" if place in names else name
@@ -66,24 +61,11 @@ def read_case(found: RunFiles, scores: Scores, place: str, dice: float, pair: Pa
 
 
 def _masks(scores: Scores, pair: Pair, truth: Labels, pred: Labels) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Truth and prediction of each region, their values read as `score` read them.
-
-    A region that one case alone does not explain is left out; the first one must be there. Raises AutoconfError.
-    """
-    kind, reading = str(at(scores.summary, "kind")), str(at(scores.summary, "predictions_read_as") or "binary")
-    labels = str(at(scores.summary, "labels") or "auto")  # summaries of older versions do not have it
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for region in scores.regions:
-        try:
-            meaning = decide(kind, [pair], [truth.values], [pred.values], labels, reading, region)
-            true = truth.region(meaning.of_truth(pair.case, region))
-            predicted = pred.region(meaning.of_prediction(pair.case, region))
-            _check_sizes(scores, region, pair, (predicted, true), truth.voxel_ml)
-        except AutoconfError:
-            if not found:
-                raise
-            continue
-        found[region] = (true, predicted)
+    """Truth and prediction of each region, as they were scored. Raises AutoconfError if the files have changed."""
+    found = {}
+    for region, (of_truth, of_prediction) in pair.read_as.items():
+        found[region] = (truth.region(of_truth), pred.region(of_prediction))
+        _check_sizes(scores, region, pair, found[region][::-1], truth.voxel_ml)
     return found
 
 
@@ -101,7 +83,7 @@ def _check_sizes(
 
 def _image(found: RunFiles, pair: Pair) -> tuple[str, Volume | None]:
     """(name, volume) of the best contrast that there is; ("", None) if none is."""
-    if pair.flair:
+    if pair.flair and os.path.isfile(pair.flair):
         return "FLAIR", read_volume(pair.flair)
     case = _listed(found).get(pair.case)
     for name, modality in PREFERRED:
@@ -128,10 +110,3 @@ def _picture(found: RunFiles, pair: Pair, shape: tuple[int, ...]) -> np.ndarray 
         return None
     with Image.open(path) as image:
         return np.asarray(image.convert("L").resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
-
-
-def _there(path: str, found: RunFiles) -> str:
-    """A path as `score` was given it, which may have been relative to the folder where the run began."""
-    began = at(found.record, "folder")
-    places = [path, os.path.join(began, path) if isinstance(began, str) else path]
-    return next((place for place in places if os.path.exists(place)), path)

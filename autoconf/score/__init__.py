@@ -17,13 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from autoconf.data.pairs import FILE as PAIRS
+from autoconf.data.pairs import pairs_text
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, progress, to_csv, to_json, write_files
 
 if TYPE_CHECKING:
+    from autoconf.data.pairs import Pair
     from autoconf.score.cases import Scored, Task
     from autoconf.score.masks import Meaning
-    from autoconf.score.pairs import Pair, Pairs
+    from autoconf.score.pairs import Pairs
 
 MOST_JOBS = 8
 
@@ -70,10 +73,12 @@ def score(
     rows = [row for one in scored for row in one.rows]
     summary = _summary(scored, pairs, meaning, left_out)
     summary = {"pred": os.path.abspath(pred), "truth": os.path.abspath(truth)} | summary
-    summary |= {"labels": labels}  # or `report` would read the masks in another way
     summary |= {"split": split} if truth.lower().endswith(".json") else {}
     summary |= {"dataset_dir": dataset_dir} if dataset_dir else {}
-    files: dict[str, str | bytes] = {"scores.csv": to_csv(rows)}
+    files: dict[str, str | bytes] = {
+        "scores.csv": to_csv(rows),
+        PAIRS: pairs_text(list(map(meaning.read, pairs.scored))),
+    }
     files["references.csv"] = to_csv([row for one in scored for row in one.references])
     files |= _calibration_files(scored)
     if others is not None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from autoconf.data.masks import Labels, read_prediction, read_truth
+from autoconf.data.pairs import Pair
 from autoconf.data.volumes import check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError, DataError
 from autoconf.pool import in_order
-from autoconf.score.masks import WT, Labels, Meaning, read_prediction, read_truth
+from autoconf.score.masks import WT, Meaning
 from autoconf.score.metrics import METRICS, score_masks
-from autoconf.score.pairs import Pair
 from autoconf.score.probabilities import Calibration, calibrate
 from autoconf.score.references import Atlas, flair_threshold
 

@@ -8,10 +8,11 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from autoconf.data.masks import read_prediction, read_truth
+from autoconf.data.pairs import Pair
 from autoconf.data.volumes import check_same_grid, read_volume
 from autoconf.pages.planes import PREDICTION, TRUTH
-from autoconf.score.masks import Meaning, read_prediction, read_truth
-from autoconf.score.pairs import Pair
+from autoconf.score.masks import Meaning
 
 WHITE_AT = 99.5  # percentile of the brain that is shown white, so that a few bright voxels do not darken the rest
 

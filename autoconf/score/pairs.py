@@ -9,35 +9,12 @@ from autoconf.data.brats import CaseError, find_cases, patient_of, walk_files
 from autoconf.data.datalist import Case, Datalist, read_datalist
 from autoconf.data.images import find_images
 from autoconf.data.layouts.brats import family_of
+from autoconf.data.masks import masks_in
+from autoconf.data.pairs import Pair, if_there
 from autoconf.errors import AutoconfError
 
-NIFTI = (".nii.gz", ".nii")
 FLAIR = 3  # its place in a case's images
-PROBABILITY = "_probability"  # end of the names of probability maps
-BESIDE = (PROBABILITY, "_soft", "_ignore")  # ends of what lies beside a mask; the last two of a pseudo-mask
 SPLITS = ("testing", "validation", "training")
-Regions = dict[str, tuple[int, ...]]  # wt, tc, et -> label values
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One case to score. pred is None where the prediction is missing, flair where no image is known."""
-
-    case: str
-    pred: str | None
-    truth: str
-    flair: str | None = None
-    patient: str = ""
-    regions: Regions | None = None  # what the true mask's values mean; None: not said, the values decide
-    family: str = ""  # a key of autoconf.data.labels.FAMILIES, for values that nobody explained
-
-    @property
-    def probability(self) -> str | None:
-        """Path of the probability map beside the predicted mask, if there is one."""
-        if self.pred is None or not self.pred.lower().endswith(NIFTI):
-            return None
-        end = next(end for end in NIFTI if self.pred.lower().endswith(end))
-        return _if_there(self.pred[: -len(end)] + PROBABILITY + self.pred[-len(end) :])
 
 
 @dataclass(frozen=True)
@@ -116,28 +93,9 @@ def _prediction(case: str, predictions: dict[str, str]) -> str | None:
 def _pair_of(case: Case, datalist: Datalist) -> Pair:
     """The case of a datalist, without a prediction. Of a file with all modalities no image is taken."""
     flair = datalist.file_of(case, "flair")
-    path = _if_there(flair[0]) if flair and not case.stacked else None
+    path = if_there(flair[0]) if flair and not case.stacked else None
     regions = datalist.regions_of(case)
     return Pair(case.name, None, case.label or "", path, case.patient, dict(regions) if regions else None)
-
-
-def masks_in(folder: str) -> dict[str, str]:
-    """case -> path of the NIfTI files that lie directly in the folder."""
-    masks: dict[str, str] = {}
-    for name in sorted(os.listdir(folder)):
-        end = next((end for end in NIFTI if name.lower().endswith(end)), None)
-        if end is None or name.startswith("."):
-            continue
-        case = name[: -len(end)]
-        if case in masks:
-            raise AutoconfError(f"{folder}: holds both {os.path.basename(masks[case])} and {name}. Remove one.")
-        masks[case] = os.path.join(folder, name)
-    return {case: path for case, path in masks.items() if not _is_beside(case, masks)}
-
-
-def _is_beside(case: str, masks: dict[str, str]) -> bool:
-    """Whether a file is a probability map and the like of another one of the folder, not a mask of its own."""
-    return any(case.endswith(end) and case.removesuffix(end) in masks for end in BESIDE)
 
 
 def _true_masks(folder: str) -> list[Pair]:
@@ -171,10 +129,6 @@ def _no_match(pred: str, predictions: list[str], truth: str, cases: list[str]) -
         f"no prediction matches: {pred} holds {there}; {truth} holds {wanted}. "
         "Name each prediction <case>.nii.gz, or, for images, as its true mask."
     )
-
-
-def _if_there(path: str) -> str | None:
-    return path if os.path.isfile(path) else None
 
 
 def _files(folder: str) -> int:

@@ -13,11 +13,11 @@ import numpy as np
 from autoconf.data.brats import CONTRASTS, CaseError
 from autoconf.data.datalist import read_datalist
 from autoconf.data.layouts import find_scans
+from autoconf.data.masks import masks_in
 from autoconf.data.volumes import Volume, check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError
 from autoconf.pages.overlays import PicturedCase, tilt
 from autoconf.pages.planes import PicturedScan
-from autoconf.score.pairs import masks_in
 
 BEST = ("flair", "t2", "t1c", "t1")  # where a tumour is plainest, first
 NAMES = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}

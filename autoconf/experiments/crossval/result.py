@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from autoconf.commands import run_command
 from autoconf.experiments.crossval.files import write_files_of
 from autoconf.experiments.crossval.settings import Job
 from autoconf.workers.places import BEAT_EVERY, Claim, Place, TakenOver, write_json
@@ -68,13 +69,11 @@ def _known(job: Job, results: dict[str, Any]) -> dict[str, Any] | None:
 
 def _score(job: Job) -> dict[str, Any]:
     """Gather, let the referee score, and read what it says of each case and of all."""
-    from autoconf.score import score
-
     predictions, scores = job.home / "predictions", job.home / "scores"
     _gather(job, predictions)
     (job.home / SCORED).unlink(missing_ok=True)
     shutil.rmtree(scores, ignore_errors=True)  # nothing may stay there of other folds, or of probabilities
-    score(str(predictions), _truth(job), str(scores), split="training")
+    print(run_command("score", predictions, _truth(job), "--out", scores, "--split", "training"), end="", flush=True)
     summary = json.loads((scores / "summary.json").read_text(encoding="utf-8"))
     spread = {region: found["dice"] for region, found in summary["regions"].items()}
     return {"patients": summary["patients"], "dice": spread}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autoconf.data.masks import read_prediction, read_truth
+from autoconf.data.pairs import Pair
 from autoconf.experiments.efficiency.settings import Job
-from autoconf.score.masks import read_prediction, read_truth
 from autoconf.score.metrics import overlap
-from autoconf.score.pairs import Pair
 
 
 def dice_of_masks(job: Job, folder: Path) -> dict[str, float]:
