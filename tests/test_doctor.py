@@ -21,10 +21,8 @@ from autoconf.doctor import bundle_model, bundle_training, data, examine, opened
 from autoconf.doctor.catalogue import CHECKS
 from autoconf.doctor.checks import FAIL, PASS, SKIPPED, Check, Result, Subject, ask
 from autoconf.errors import AutoconfError
-from autoconf.score import cases, summary
 
 NAMED = {check.name: check for check in CHECKS}
-SCORING = [check.name for check in CHECKS if check.where.startswith("scoring:")]
 DATA = [check.name for check in CHECKS if check.where.startswith("data:")]
 PREPARING = ["bundle: perfect, all background", "bundle: missed tumour", "bundle: false tumour"]
 PREPARING += ["round trip", "contrast order", "one preprocessing"]  # quick ones; the others where they should fail
@@ -118,22 +116,26 @@ def assert_passes(bundle: Path, out: Path, *words: object) -> None:
     assert [row["check"] for row in rows] == [check.name for check in CHECKS]
     assert set(rows[0]) == {"group", "check", "expected", "measured", "verdict", "seconds", "note"}
     verdicts = {row["check"]: row["verdict"] for row in rows}
-    must = {"round trip", "one preprocessing", "initial loss", "zero input", "one mask", "intensities", *SCORING}
+    must = {"round trip", "one preprocessing", "initial loss", "zero input", "one mask", "intensities"}
     must |= {"crops", "contrast order", "masks not mirrored"} if bundle == UNETR3D else set()
     assert FAIL not in verdicts.values()
     assert {name for name in must if verdicts[name] != PASS} == set()
     assert "left out by --quick: one case by heart, shuffled masks" in done.stdout
 
 
-def test_a_failed_check_is_a_line_and_exit_status_1(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(cases, "score_masks", ignoring_spacing)
+def test_a_failed_check_is_a_line_and_exit_status_1(with_datalist, capsys) -> None:
+    subject = with_datalist(leak_by_list)
     from autoconf.__main__ import main
 
-    assert main(["doctor"]) == 1
+    assert main(["doctor", "--work", str(Path(subject.datalist).parent)]) == 1
     said = capsys.readouterr()
-    failed = f"1 of {len(CHECKS)} checks failed: anisotropic voxels"
+    failed = f"1 of {len(CHECKS)} checks failed: patients apart"
     assert said.err == f"autoconf: {failed}. See docs/doctor.md.\n"
-    assert "anisotropic voxels" in said.out and "FAIL" in said.out
+    assert "patients apart" in said.out and "FAIL" in said.out
+
+
+def test_without_anything_to_examine_it_says_what_to_give() -> None:
+    assert_refused(autoconf("doctor"), "nothing to check. Give --bundle BUNDLE, --work WORK, or both")
 
 
 @pytest.mark.parametrize(
@@ -186,67 +188,6 @@ def test_a_bundle_whose_process_dies_fails_its_checks(tmp_path, monkeypatch) -> 
     found = examine(subject, [NAMED["zero input"], NAMED["round trip"]])
     assert [result.verdict for result in found] == [FAIL, FAIL]
     assert found[0].measured == "the bundle's process ended with status 3: out of memory"
-
-
-# --- the scores ----------------------------------------------------------------------------------
-
-
-true_scores = cases.score_masks
-
-
-def ignoring_spacing(pred, truth, spacing):
-    return true_scores(pred, truth, [1.0] * pred.ndim)
-
-
-def smoothed(pred, truth, spacing):
-    found = true_scores(pred, truth, spacing)
-    return found | {"dice": (2 * (pred & truth).sum() + 1) / (pred.sum() + truth.sum() + 1)}
-
-
-def without_lesions(pred, truth, spacing):
-    found = true_scores(pred, truth, spacing)
-    return found | {"lesion_dice": found["dice"]}
-
-
-def forgiving(pred, truth, spacing):
-    found = true_scores(pred, truth, spacing)
-    return found if truth.any() else found | {"dice": 1.0}
-
-
-def confused(pred, truth, spacing):
-    found = true_scores(pred, truth, spacing)
-    return found | {"iou": found["dice"]}
-
-
-def test_the_scores_are_true(tmp_path) -> None:
-    assert failing(Subject(str(tmp_path)), SCORING) == set()
-
-
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [
-        (ignoring_spacing, {"anisotropic voxels"}),
-        (smoothed, set(SCORING)),  # score itself refuses to go on
-        (without_lesions, {"extra lesion"}),
-        (forgiving, {"false tumour"}),
-        (confused, {"all foreground", "shifted cube"}),
-    ],
-)
-def test_wrong_scores_are_found(scores, expected, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(cases, "score_masks", scores)
-    assert failing(Subject(str(tmp_path)), SCORING) == expected
-
-
-def test_a_mean_that_drops_missed_tumours_is_found(monkeypatch, tmp_path) -> None:
-    spreads = summary.spreads
-
-    def dropping(rows):
-        found = [row for row in rows if row["pred_ml"] > 0]
-        return spreads(found or rows)
-
-    monkeypatch.setattr(summary, "spreads", dropping)
-    assert "missed tumour" in failing(Subject(str(tmp_path)), SCORING)
-    assert failing(Subject(str(tmp_path)), ["perfect mask", "shifted cube", "extra lesion"]) == set()
 
 
 # --- the data ------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 """`autoconf doctor`: is anything wrong that would make a score a lie? docs/doctor.md explains each check.
 
 catalogue.py  every check, in one table           checks.py     what a check is, how one is run
-scoring.py    `autoconf score` on known masks     data.py       split, copies, masks: the data alone
-lists.py      the datalist, case by case          processes.py  the bundle's own process, from outside
-report.py     the table on the screen
+data.py       split, copies, masks: the data      lists.py      the datalist, and what was measured
+processes.py  the bundle's process, from outside  report.py     the table on the screen
 
 Only in the bundle's own process, because it needs the bundle's `scripts`, torch and monai:
 probe.py           its main               opened.py       the bundle's configs
@@ -62,6 +61,8 @@ def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
     """Refuse paths that are not there, and a plan for another bundle, before anything is made."""
     from autoconf.bundle.settings import read_bundle
 
+    if not bundle and not work:
+        raise AutoconfError("nothing to check. Give --bundle BUNDLE, --work WORK, or both.")
     if bundle:
         read_bundle(bundle)
     if work and not os.path.isfile(os.path.join(work, "datalist.json")):

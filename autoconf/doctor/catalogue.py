@@ -8,14 +8,6 @@ BUNDLE, DATA, BOTH = ("bundle",), ("datalist",), ("bundle", "datalist")
 MODEL = ("bundle", "work", "checkpoint")
 
 METRICS = (
-    Check("metrics", "perfect mask", "every ratio 1, distances 0", "scoring:perfect"),
-    Check("metrics", "all background", "every ratio 0", "scoring:all_background"),
-    Check("metrics", "all foreground", "dice 2p/(1+p), iou p", "scoring:all_foreground"),
-    Check("metrics", "shifted cube", "dice 0.75, iou 0.6, hd95 3", "scoring:shifted"),
-    Check("metrics", "anisotropic voxels", "hd95 1.5 and 7.5 mm", "scoring:anisotropic"),
-    Check("metrics", "extra lesion", "lesion_dice 0.5, dice above 0.99", "scoring:extra_lesion"),
-    Check("metrics", "missed tumour", "every mean gets worse", "scoring:missed_tumour"),
-    Check("metrics", "false tumour", "dice 1, 0, 1, mean 0.666667", "scoring:false_tumour"),
     Check("metrics", "bundle: perfect, all background", "1 and 0", "bundle_metrics:perfect_and_missed", BUNDLE, True),
     Check("metrics", "bundle: missed tumour", "mean 0.5", "bundle_metrics:emptied", BUNDLE, True),
     Check("metrics", "bundle: false tumour", "mean 0.5", "bundle_metrics:false_tumour", BUNDLE, True),
