@@ -17,7 +17,7 @@ from helpers_bundles import REPO, STAND_IN, UNETR3D, read_yaml, write_yaml
 from autoconf.__main__ import check_words, main
 from autoconf.errors import AutoconfError
 from autoconf.submit import submit
-from autoconf.workers.cluster import Worker, parse_options
+from autoconf.workers.cluster import ClusterWorker, parse_options
 
 
 @pytest.fixture
@@ -182,5 +182,5 @@ def test_slurm_gets_its_options_under_its_own_names_and_a_worker_that_can_be_ask
     text = texts[0].splitlines()
     assert "#SBATCH --partition=gpu" in text and "#SBATCH --gpus-per-node=1" in text
     assert f"#SBATCH --time={24 * 60}" in text and "#SBATCH --job-name=autoconf" in text
-    again = Worker(("explain", "x")).checkpoint()
-    assert again.function == Worker(("explain", "x"))
+    again = ClusterWorker(("explain", "x")).checkpoint()
+    assert again.function == ClusterWorker(("explain", "x"))

@@ -24,7 +24,7 @@ from autoconf.output import check_out, progress, to_csv, to_json, write_files
 
 if TYPE_CHECKING:
     from autoconf.data.pairs import Pair
-    from autoconf.score.cases import Scored, Task
+    from autoconf.score.cases import Scored, ScoringTask
     from autoconf.score.masks import Meaning
     from autoconf.score.pairs import Pairs
 
@@ -116,10 +116,10 @@ def _score_both(
     pairs: Pairs, other: Pairs | None, options: _Options
 ) -> tuple[list[Scored], Meaning, dict[str, list[dict[str, Any]]] | None]:
     """The scores of the predictions, what their values mean, and the rows of the other predictions by case."""
-    from autoconf.score.cases import Task
+    from autoconf.score.cases import ScoringTask
 
     meaning = _meaning(pairs, options)
-    task = Task(pairs.kind, meaning, _atlas(pairs, meaning))
+    task = ScoringTask(pairs.kind, meaning, _atlas(pairs, meaning))
     scored = _run(task, pairs.scored, options.jobs, "scoring cases")
     if other is None:
         return scored, meaning, None
@@ -131,14 +131,14 @@ def _score_both(
     return scored, meaning, {pair.case: one.rows for pair, one in zip(common, found, strict=True)}
 
 
-def _other_task(kind: str, pairs: Sequence[Pair], meaning: Meaning, options: _Options) -> Task:
+def _other_task(kind: str, pairs: Sequence[Pair], meaning: Meaning, options: _Options) -> ScoringTask:
     """The other predictions may be written in other values, but are scored on the same regions."""
-    from autoconf.score.cases import Task
+    from autoconf.score.cases import ScoringTask
     from autoconf.score.pairs import Pairs
 
     wanted = ",".join(meaning.regions)
     theirs = _meaning(Pairs(kind, list(pairs)), replace(options, regions=wanted))
-    return Task(kind, theirs, references=False)
+    return ScoringTask(kind, theirs, references=False)
 
 
 def _meaning(pairs: Pairs, options: _Options) -> Meaning:
@@ -165,7 +165,7 @@ def _atlas(pairs: Pairs, meaning: Meaning) -> Any:
     return make_atlas(progress(training, len(training), "reading training masks"), values)
 
 
-def _run(task: Task, pairs: Sequence[Pair], jobs: int, what: str) -> list[Scored]:
+def _run(task: ScoringTask, pairs: Sequence[Pair], jobs: int, what: str) -> list[Scored]:
     from autoconf.score.cases import score_cases
 
     return list(progress(score_cases(task, pairs, jobs), len(pairs), what))

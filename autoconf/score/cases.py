@@ -32,7 +32,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Task:
+class ScoringTask:
     """What is the same for every case of a run."""
 
     kind: str  # "volumes" or "images"
@@ -47,7 +47,7 @@ def values_of(kind: str, pair: Pair) -> tuple[set[int], set[int]]:
     return truth.values, read_prediction(kind, pair, truth).values
 
 
-def score_case(task: Task, pair: Pair) -> Scored:
+def score_case(task: ScoringTask, pair: Pair) -> Scored:
     """Score one case. Raises AutoconfError for a mask that cannot be read, or lies on another grid than its truth.
 
     The all-background prediction goes through the same functions as the real one; where it scores above 0 on a tumour,
@@ -72,7 +72,7 @@ def score_case(task: Task, pair: Pair) -> Scored:
     return Scored(rows, references, calibration)
 
 
-def score_cases(task: Task, pairs: Sequence[Pair], jobs: int) -> Iterator[Scored]:
+def score_cases(task: ScoringTask, pairs: Sequence[Pair], jobs: int) -> Iterator[Scored]:
     """Every case scored, in order."""
     return in_order(score_case, [(task, pair) for pair in pairs], jobs, None)
 

@@ -21,7 +21,7 @@ DAY = 24 * 60  # minutes; submitit's own limit is five minutes
 
 
 @dataclass(frozen=True)
-class Worker:
+class ClusterWorker:
     """One autoconf command, as submitit calls it in the job."""
 
     command: tuple[str, ...]
@@ -57,7 +57,7 @@ def submit_workers(
     try:
         farm = submitit.AutoExecutor(folder=str(folder), cluster=executor)
         farm.update_parameters(**named)
-        return [farm.submit(Worker(tuple(command))) for _ in range(workers)]
+        return [farm.submit(ClusterWorker(tuple(command))) for _ in range(workers)]
     except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:  # all that submitit raises
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise AutoconfError(f"{executor} took no job: {said[0].rstrip('.?')}. Check --executor and --set.") from None

@@ -17,7 +17,7 @@ class Failed(Exception):
     """Why a part cannot be done, in one line."""
 
 
-class Part(Protocol):
+class AnyPart(Protocol):
     """One part of the work. needs: those that come before it."""
 
     @property
@@ -27,13 +27,13 @@ class Part(Protocol):
     @property
     def log(self) -> Path: ...
     @property
-    def needs(self) -> Sequence[Part]: ...
+    def needs(self) -> Sequence[AnyPart]: ...
     @property
     def is_done(self) -> bool: ...
     def take(self) -> Claim | None: ...
 
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=AnyPart)
 Do = Callable[[P, Claim], dict[str, Any]]
 
 
@@ -74,7 +74,7 @@ def in_turn(parts: Sequence[P], do: Do[P], wait: bool) -> Left:
             time.sleep(LOOK_EVERY)
 
 
-def _blocked(todo: Sequence[Part], failed: set[str]) -> list[str]:
+def _blocked(todo: Sequence[AnyPart], failed: set[str]) -> list[str]:
     """Those that come after a failure, in their order."""
     blocked: list[str] = []
     for part in todo:
@@ -98,5 +98,5 @@ def _do(part: P, claim: Claim, do: Do[P]) -> None:
         raise
 
 
-def say(part: Part, what: str) -> None:
+def say(part: AnyPart, what: str) -> None:
     print(f"{part.name}: {what}", flush=True)

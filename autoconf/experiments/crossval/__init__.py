@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from autoconf.errors import AutoconfError
 
 if TYPE_CHECKING:
-    from autoconf.experiments.crossval.settings import Job
+    from autoconf.experiments.crossval.settings import CrossValidation
 
 
 def crossval(
@@ -57,6 +57,6 @@ def crossval(
         print("another worker scores")
 
 
-def _failures(job: Job, failed: dict[str, str]) -> str:
+def _failures(job: CrossValidation, failed: dict[str, str]) -> str:
     said = "; ".join(f"{fold}: {reason}" for fold, reason in failed.items())
     return f"{len(failed)} of {len(job.folds)} folds failed. {said}. The same command tries again."

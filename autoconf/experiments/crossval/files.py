@@ -9,11 +9,11 @@ from typing import Any
 
 from autoconf.bundle.overrides import flow
 from autoconf.bundle.runs import listed
-from autoconf.experiments.crossval.settings import Job
+from autoconf.experiments.crossval.settings import CrossValidation
 from autoconf.output import cases_of, table, to_csv, write_files
 
 
-def write_files_of(job: Job, found: dict[str, Any]) -> None:
+def write_files_of(job: CrossValidation, found: dict[str, Any]) -> None:
     """Write the two files, print the table and what to do next. found: results of the folds, and all scores."""
     dice = _dice_of_folds(job)
     rows = [
@@ -30,7 +30,7 @@ def write_files_of(job: Job, found: dict[str, Any]) -> None:
     print(f"next   {_command(job, 'inferring', 'inference')}")
 
 
-def _dice_of_folds(job: Job) -> dict[int, dict[str, float]]:
+def _dice_of_folds(job: CrossValidation) -> dict[int, dict[str, float]]:
     """fold -> region -> mean Dice of its cases, from the referee's scores.csv."""
     with open(job.home / "scores" / "scores.csv", newline="", encoding="utf-8") as file:
         scores = list(csv.DictReader(file))
@@ -42,7 +42,7 @@ def _dice_of_folds(job: Job) -> dict[int, dict[str, float]]:
     return {fold: {region: sum(v) / len(v) for region, v in dice.items()} for fold, dice in of.items()}
 
 
-def _together(job: Job, found: dict[str, Any]) -> list[str]:
+def _together(job: CrossValidation, found: dict[str, Any]) -> list[str]:
     """A line per region: the mean over all cases and its interval over patients."""
     cases = sum(len(job.cases(fold)) for fold in job.folds)
     return [
@@ -52,7 +52,7 @@ def _together(job: Job, found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _overlay(job: Job, found: dict[str, Any], dice: dict[int, dict[str, float]]) -> str:
+def _overlay(job: CrossValidation, found: dict[str, Any], dice: dict[int, dict[str, float]]) -> str:
     """folds.yaml: the checkpoints, with what each is worth and how to use them."""
     lines = [f"The networks of a cross-validation of bundle '{job.bundle.name}', for its configs/ensemble.yaml."]
     lines += [*_together(job, found), "Mean of their probabilities; --mirrored True also asks about mirror images:"]
@@ -65,7 +65,7 @@ def _overlay(job: Job, found: dict[str, Any], dice: dict[int, dict[str, float]])
     return "\n".join(text) + "\n"
 
 
-def _command(job: Job, run_id: str, config: str) -> str:
+def _command(job: CrossValidation, run_id: str, config: str) -> str:
     configs = listed([*job.configs(config, "ensemble"), job.home / "folds.yaml"])
     datalist = shlex.quote(os.path.abspath(os.path.join(job.work, "datalist.json")))
     data = "--dataset_dir NEW_SCANS" if run_id == "inferring" else f"--datalist {datalist}"

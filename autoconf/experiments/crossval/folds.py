@@ -9,7 +9,7 @@ from typing import Any
 
 from autoconf.bundle.runs import Ended, bundle_command, run
 from autoconf.bundle.tables import Shown, last_row
-from autoconf.experiments.crossval.settings import Job
+from autoconf.experiments.crossval.settings import CrossValidation
 from autoconf.workers.places import RESULT, Claim, Place
 from autoconf.workers.sealed import prepared
 from autoconf.workers.turns import Failed, Left, Part, in_turn, say
@@ -19,7 +19,7 @@ from autoconf.workers.turns import Failed, Left, Part, in_turn, say
 class Fold:
     """A fold as a part of the work."""
 
-    job: Job
+    job: CrossValidation
     number: int
     needs: tuple[Part, ...] = ()
 
@@ -46,7 +46,7 @@ class Fold:
         return self.place.take()
 
 
-def do_folds(job: Job, wait: bool) -> Left:
+def do_folds(job: CrossValidation, wait: bool) -> Left:
     """Do one free fold after the other. wait: until no other worker is at one."""
     return in_turn([Fold(job, number) for number in job.folds], _do, wait)
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from autoconf.commands import run_command
 from autoconf.experiments.crossval.files import write_files_of
-from autoconf.experiments.crossval.settings import Job
+from autoconf.experiments.crossval.settings import CrossValidation
 from autoconf.workers.places import BEAT_EVERY, Claim, Place, TakenOver, write_json
 from autoconf.workers.sealed import MASKS
 
 SCORED = "scored.json"
 
 
-def score_once(job: Job) -> bool:
+def score_once(job: CrossValidation) -> bool:
     """Score all folds that were asked for, unless that is done; print the table. False: another worker is at it."""
     claim = Place(job.home / "scoring").take()
     if claim is None:
@@ -58,7 +58,7 @@ def _beating(claim: Claim) -> Iterator[None]:
         thread.join()
 
 
-def _known(job: Job, results: dict[str, Any]) -> dict[str, Any] | None:
+def _known(job: CrossValidation, results: dict[str, Any]) -> dict[str, Any] | None:
     """What was found before, if it was of these folds as they are now."""
     try:
         found = json.loads((job.home / SCORED).read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def _known(job: Job, results: dict[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-def _score(job: Job) -> dict[str, Any]:
+def _score(job: CrossValidation) -> dict[str, Any]:
     """Gather, let the referee score, and read what it says of each case and of all."""
     predictions, scores = job.home / "predictions", job.home / "scores"
     _gather(job, predictions)
@@ -79,7 +79,7 @@ def _score(job: Job) -> dict[str, Any]:
     return {"patients": summary["patients"], "dice": spread}
 
 
-def _gather(job: Job, predictions: Path) -> None:
+def _gather(job: CrossValidation, predictions: Path) -> None:
     """The masks of these folds and no others, in one folder, with probabilities if they are asked for.
 
     Of one file where the disk allows it, else copied.
@@ -98,7 +98,7 @@ def _gather(job: Job, predictions: Path) -> None:
     os.replace(partial, predictions)
 
 
-def _truth(job: Job) -> str:
+def _truth(job: CrossValidation) -> str:
     """What the masks are scored against: a datalist of exactly these cases, or the folder of pseudo-masks."""
     if MASKS in job.choices:
         return os.path.abspath(str(job.choices[MASKS].value))

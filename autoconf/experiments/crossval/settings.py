@@ -20,7 +20,7 @@ from autoconf.workers.sealed import MASKS, read_sealed
 
 
 @dataclass(frozen=True)
-class Job:
+class CrossValidation:
     """A cross-validation. home: where all is kept. data: the datalist, without its testing list."""
 
     home: Path
@@ -86,7 +86,7 @@ def read_job(
     device: str,
     probabilities: bool,
     words: tuple[str, ...],
-) -> Job:
+) -> CrossValidation:
     """Read and check all that the flags name; writes nothing. Raises AutoconfError."""
     to = read_bundle(bundle, network)
     heading, choices = read(plan)
@@ -102,10 +102,12 @@ def read_job(
     check_own_folder(out, work, data.root)
     home = Path(os.path.abspath(out))
     asked = chosen_folds(folds, data.folds, work)
-    return Job(home, work, os.path.abspath(bundle), to, network, heading, choices, data, asked, device, probabilities)
+    return CrossValidation(
+        home, work, os.path.abspath(bundle), to, network, heading, choices, data, asked, device, probabilities
+    )
 
 
-def remember(job: Job) -> None:
+def remember(job: CrossValidation) -> None:
     """Write what this is into its folder; if it was begun with other settings, refuse. Raises AutoconfError."""
     values = {key: choice.value for key, choice in job.choices.items()}
     listed = json.dumps(job.data.plain(), sort_keys=True).encode()

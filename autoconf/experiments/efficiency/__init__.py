@@ -49,11 +49,11 @@ def efficiency(
     set: key=value of the bundle, on top of the plan, or of its configs/finetune.yaml; may be given several times.
     """
     from autoconf.experiments.efficiency.result import write_once
-    from autoconf.experiments.efficiency.settings import Asked, read_job, remember
+    from autoconf.experiments.efficiency.settings import CurveFlags, read_job, remember
     from autoconf.experiments.efficiency.work import do_parts
 
     lengths = {"scratch": epochs, "mae": mae_epochs, "pseudo": pseudo_epochs}
-    job = read_job(work, bundle, plan, Asked(sizes, starts, seeds, out, folds, lengths, network, device), set)
+    job = read_job(work, bundle, plan, CurveFlags(sizes, starts, seeds, out, folds, lengths, network, device), set)
     remember(job)
     left = do_parts(job, wait)
     if left.others:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from autoconf.data.masks import read_prediction, read_truth
 from autoconf.data.pairs import Pair
-from autoconf.experiments.efficiency.settings import Job
+from autoconf.experiments.efficiency.settings import LabelCurve
 from autoconf.score.metrics import overlap
 
 
-def dice_of_masks(job: Job, folder: Path) -> dict[str, float]:
+def dice_of_masks(job: LabelCurve, folder: Path) -> dict[str, float]:
     """Dice of the pseudo-masks of all labelled cases, whole tumour, on the scan's own grid. Raises AutoconfError."""
     found = {}
     for case in job.data.training:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoconf.experiments.efficiency.settings import SCRATCH, Job
+from autoconf.experiments.efficiency.settings import SCRATCH, LabelCurve
 from autoconf.workers.places import Claim, Place
 
 MARKS = "pseudo-masks"
@@ -44,12 +44,12 @@ class Part:
         return self.run / "model_final.pt"
 
 
-def marks(job: Job) -> Part:
+def marks(job: LabelCurve) -> Part:
     """The pseudo-masks of all scans. The label functions have no seed and learn nothing: once for all."""
     return Part(MARKS, Place(job.home / MARKS))
 
 
-def parts(job: Job) -> list[Part]:
+def parts(job: LabelCurve) -> list[Part]:
     """All parts in their order: seed by seed, so that whole curves come early."""
     first = [marks(job)] if "pseudo" in job.starts else []
     found = list(first)
@@ -70,6 +70,6 @@ def parts(job: Job) -> list[Part]:
     return found
 
 
-def points(job: Job) -> list[Part]:
+def points(job: LabelCurve) -> list[Part]:
     """Those that are points of the curve."""
     return [part for part in parts(job) if part.size]

@@ -9,7 +9,7 @@ import numpy as np
 
 from autoconf.experiments.efficiency.parts import MARKS, Part, marks, points
 from autoconf.experiments.efficiency.picture import curve
-from autoconf.experiments.efficiency.settings import SCRATCH, STARTS, Job
+from autoconf.experiments.efficiency.settings import SCRATCH, STARTS, LabelCurve
 from autoconf.output import cases_of, table, to_csv, to_json, write_files
 from autoconf.score.compare import ALPHA, holm, per_patient, wilcoxon
 from autoconf.score.summary import intervals
@@ -18,7 +18,7 @@ from autoconf.workers.places import Place
 Dice = dict[str, float]  # case -> Dice
 
 
-def write_once(job: Job) -> bool:
+def write_once(job: LabelCurve) -> bool:
     """Write all that is known of what was asked for, and print it. False: another worker is at it."""
     claim = Place(job.home / "writing").take()
     if claim is None:
@@ -30,7 +30,7 @@ def write_once(job: Job) -> bool:
     return True
 
 
-def _write(job: Job) -> None:
+def _write(job: LabelCurve) -> None:
     done = [part for part in points(job) if part.place.is_done]
     if not done:
         print("no point is done")
@@ -49,7 +49,7 @@ def _write(job: Job) -> None:
     print("\nwrote  " + "\n       ".join(str(job.home / name) for name in ("curve.csv", "result.json", "curve.png")))
 
 
-def gather(job: Job, done: Sequence[Part]) -> dict[str, Any]:
+def gather(job: LabelCurve, done: Sequence[Part]) -> dict[str, Any]:
     """Every point with its interval, and start minus scratch at every size, case by case."""
     scores: dict[tuple[int, str], dict[int, Dice]] = {}
     for part in done:
@@ -71,7 +71,7 @@ def gather(job: Job, done: Sequence[Part]) -> dict[str, Any]:
     return about | {"points": found, "differences": differences, "reference": _reference(job, by_seed, patients)}
 
 
-def _reference(job: Job, seeds: Iterable[int], patients: dict[str, str]) -> dict[str, Any]:
+def _reference(job: LabelCurve, seeds: Iterable[int], patients: dict[str, str]) -> dict[str, Any]:
     """The pseudo-masks themselves on the same cases, which need no label and no training; empty without them."""
     masks = _masks(job)
     if not masks:
@@ -117,13 +117,13 @@ def words(found: dict[str, Any]) -> str:
     return line + ("Better." if low > 0 else "Worse.")
 
 
-def _masks(job: Job) -> Dice:
+def _masks(job: LabelCurve) -> Dice:
     """Dice of each case's pseudo-mask; empty if there are none."""
     there = "pseudo" in job.starts and marks(job).place.is_done
     return marks(job).place.result()["dice"] if there else {}
 
 
-def _of_fold(job: Job, masks: Dice, seed: int) -> Dice:
+def _of_fold(job: LabelCurve, masks: Dice, seed: int) -> Dice:
     return {case.name: masks[case.name] for case in job.data.validating(job.fold(seed))}
 
 
@@ -139,7 +139,7 @@ def _row(part: Part) -> dict[str, Any]:
     return known | {"steps": result["steps"], "scored": len(result["dice"]), "dice": _mean(result["dice"])}
 
 
-def _mark_rows(job: Job) -> list[dict[str, Any]]:
+def _mark_rows(job: LabelCurve) -> list[dict[str, Any]]:
     masks = _masks(job)
     rows = []
     for seed in range(1, job.seeds + 1) if masks else ():

@@ -34,7 +34,7 @@ MINE = (*OURS, "max_epochs", "val_interval", "seed", "pretrained")  # set by the
 
 
 @dataclass(frozen=True)
-class Asked:
+class CurveFlags:
     """The flags as they were given. epochs: start -> number of epochs, 0 for the usual one."""
 
     sizes: str
@@ -48,7 +48,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Job:
+class LabelCurve:
     """A label-efficiency curve. home: where all is kept. data: the datalist, without its testing list.
 
     choices: the plan. tuning: keys of configs/finetune.yaml. epochs: start -> epochs of its pre-training; scratch:
@@ -95,7 +95,7 @@ class Job:
         return [self.config(name), *self.bundle.configs[1:], *more, self.home / "plan.yaml"]
 
 
-def read_job(work: str, bundle: str, plan: str, asked: Asked, words: tuple[str, ...]) -> Job:
+def read_job(work: str, bundle: str, plan: str, asked: CurveFlags, words: tuple[str, ...]) -> LabelCurve:
     """Read and check all that the flags name; writes nothing. Raises AutoconfError."""
     to = read_bundle(bundle, asked.network)
     if not to.is_3d:
@@ -122,7 +122,7 @@ def read_job(work: str, bundle: str, plan: str, asked: Asked, words: tuple[str, 
     epochs = {SCRATCH: asked.epochs[SCRATCH] or int(str(planned))}
     epochs |= {start: asked.epochs[start] or epochs[SCRATCH] for start in ("mae", "pseudo")}
     home, folder = Path(os.path.abspath(out)), os.path.abspath(bundle)
-    job = Job(
+    job = LabelCurve(
         *(home, work, folder, to, asked.network, heading, choices, tuning, data),
         *(sizes, starts, asked.seeds, folds, epochs, asked.device),
     )
@@ -155,7 +155,7 @@ def _sizes(words: str) -> list[int]:
     return sorted(set(map(int, asked)))
 
 
-def _check_sizes(job: Job) -> None:
+def _check_sizes(job: LabelCurve) -> None:
     """Refuse more labelled patients than there are outside a fold that is held out."""
     there = {fold: len(order(job.data, fold, 1)) for fold in {job.fold(seed) for seed in range(1, job.seeds + 1)}}
     fold = min(there, key=lambda fold: (there[fold], fold))
@@ -186,7 +186,7 @@ def _set(to: Bundle, folder: str, words: tuple[str, ...], choices: dict[str, Cho
     return parse_set(tuning, tuple(theirs))
 
 
-def remember(job: Job) -> None:
+def remember(job: LabelCurve) -> None:
     """Write what this is into its folder; if it was begun with other settings, refuse. Raises AutoconfError.
 
     Sizes, starts and seeds may grow from one start to the next.

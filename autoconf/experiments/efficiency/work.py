@@ -15,13 +15,13 @@ from autoconf.errors import AutoconfError
 from autoconf.experiments.efficiency import draw
 from autoconf.experiments.efficiency.masks import dice_of_masks
 from autoconf.experiments.efficiency.parts import Part, marks, parts
-from autoconf.experiments.efficiency.settings import SCRATCH, Job
+from autoconf.experiments.efficiency.settings import SCRATCH, LabelCurve
 from autoconf.workers.places import Claim, write_json
 from autoconf.workers.sealed import prepared
 from autoconf.workers.turns import Failed, Left, in_turn, say
 
 
-def do_parts(job: Job, wait: bool) -> Left:
+def do_parts(job: LabelCurve, wait: bool) -> Left:
     """Do one free part after the other. wait: until no other worker is at one."""
 
     def do(part: Part, claim: Claim) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def do_parts(job: Job, wait: bool) -> Left:
     return in_turn(parts(job), do, wait)
 
 
-def _mark(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
+def _mark(job: LabelCurve, part: Part, claim: Claim) -> dict[str, Any]:
     """Pseudo-masks of all scans, none of whose labels is shown; then their own Dice, which learns nothing either."""
     masks = claim.folder / "masks"
     if not (masks / "pseudo_labels.csv").exists():  # the last file that is written
@@ -44,7 +44,7 @@ def _mark(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
         raise Failed(str(error)) from None
 
 
-def _pretrain(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
+def _pretrain(job: LabelCurve, part: Part, claim: Claim) -> dict[str, Any]:
     """A training without a true mask, once for all points of a seed."""
     fold = job.fold(part.seed)
     data = draw.without_labels(job.data)
@@ -56,7 +56,7 @@ def _pretrain(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
     return {"fold": fold, "epochs": job.epochs[part.start], "seconds": _seconds(part)}
 
 
-def _point(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
+def _point(job: LabelCurve, part: Part, claim: Claim) -> dict[str, Any]:
     """Train with the labels of a draw, then score the last epoch on the fold that was held out."""
     fold = job.fold(part.seed)
     data = draw.with_labels_of(job.data, fold, part.seed, part.size)
@@ -85,7 +85,7 @@ def _point(job: Job, part: Part, claim: Claim) -> dict[str, Any]:
 
 
 def _train(
-    job: Job,
+    job: LabelCurve,
     part: Part,
     claim: Claim,
     data: Datalist,
@@ -131,7 +131,7 @@ def _listed(claim: Claim, data: Datalist) -> Path:
     return path
 
 
-def _device(job: Job) -> dict[str, object]:
+def _device(job: LabelCurve) -> dict[str, object]:
     return {"device": job.device} if job.device else {}
 
 
