@@ -6,7 +6,6 @@ Words are checked here, before anything runs, so that a mistake is one line; Fir
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import inspect as signatures
@@ -21,7 +20,6 @@ from typing import Any
 
 from autoconf import __version__
 from autoconf.errors import AutoconfError
-from autoconf.log import as_json
 
 VERBS = {  # in the order of use
     "phantom": "make synthetic cases, to try everything before any download",
@@ -43,7 +41,7 @@ VERBS = {  # in the order of use
 EXPERIMENTS = ("tune", "crossval", "efficiency")
 FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a verb needs
 REST = "command"  # a verb with a parameter of this name takes all words after `--`, as they are
-OF_EVERY_VERB = ("--debug", "--log-json")
+OF_EVERY_VERB = ("--debug",)
 HELP = ("--help", "-h", "help")
 
 
@@ -53,8 +51,7 @@ def main(words: list[str] | None = None) -> int:
     own = list(itertools.takewhile(lambda word: word != "--", words))
     rest = words[len(own) :]  # another command's, as it is
     words = [word for word in own if word not in OF_EVERY_VERB]
-    with as_json(words[0] if words else "") if "--log-json" in own else contextlib.nullcontext():
-        return _main(words + rest, debug="--debug" in own)
+    return _main(words + rest, debug="--debug" in own)
 
 
 def _main(words: list[str], debug: bool) -> int:
@@ -112,7 +109,7 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "VERB --help explains one; --debug shows tracebacks; --log-json says all as JSON.",
+            "VERB --help explains one; --debug shows tracebacks.",
         ]
     )
 

@@ -21,10 +21,9 @@ from autoconf.packaging.contents import METADATA, WEIGHTS, About, collect, read_
 from autoconf.packaging.probe import ANSWER
 
 PLAN = os.path.join("docs", "plan.yaml")
-TWINS = ("train", "evaluate", "inference")
 
 
-def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str = "", json_twins: bool = False) -> None:
+def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str = "") -> None:
     """Make one archive of a bundle, with sums, that fetches and runs elsewhere.
 
     Files of a bundle alone get in (configs, scripts, pages, models/model.pt); all else is named and stays behind. The
@@ -35,8 +34,6 @@ def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str =
     plan: override file whose values are written into the configs, where its own values stood; docs/plan.yaml keeps it.
     weights: the model.pt of a training with that plan; without it the bundle's own.
     source: address that the files will have, such as https://host/folder; model_info.json and large_files.yml name it.
-    json_twins: also write train, evaluate and inference as JSON, for tools that read nothing else. MONAI Label then
-      reads the twin: whoever edits the YAML must edit both.
     """
     about = read_about(bundle)
     if source and (not re.match(r"https?://[^/]", source) or not source.isprintable() or " " in source):
@@ -50,8 +47,6 @@ def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str =
         _copy(kept, folder, weights)
         if plan:
             _freeze(bundle, plan, folder)
-        if json_twins:
-            _write_twins(folder)
         about = read_about(str(folder))
         has_weights = (folder / WEIGHTS).exists()
         _check(folder, about, has_weights)
@@ -94,17 +89,6 @@ def _freeze(bundle: str, plan: str, folder: Path) -> None:
     metadata = (folder / METADATA).read_bytes().decode("utf-8")  # with its own line ends
     (folder / METADATA).write_text(freeze.sized(metadata, values, to.is_3d), encoding="utf-8", newline="")
     shutil.copyfile(plan, folder / PLAN)
-
-
-def _write_twins(folder: Path) -> None:
-    import yaml
-
-    for name in TWINS:
-        path = folder / "configs" / f"{name}.yaml"
-        if path.exists():
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            twin = json.dumps(content, indent=4) + "\n"
-            path.with_suffix(".json").write_text(twin, encoding="utf-8", newline="\n")
 
 
 def _check(folder: Path, about: About, has_weights: bool) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import types
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -134,21 +133,9 @@ def test_a_mistake_is_one_line_on_stderr_and_nothing_runs(tmp_path: Path) -> Non
     assert done.stdout == "" and not (tmp_path / "out").exists()
 
 
-def test_all_that_is_said_can_be_json(tmp_path: Path) -> None:
-    done = autoconf("--log-json", "phantom", tmp_path / "data", "--cases", 1, "--size", 32)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0 and done.stderr == ""
-    assert {(line["level"], line["verb"]) for line in lines} == {("info", "phantom")}
-    assert lines[-1]["message"].startswith("phantom: wrote")
-    done = autoconf("inspect", tmp_path / "nowhere", "--out", tmp_path / "out", "--log-json")
-    (line,) = [json.loads(line) for line in done.stderr.splitlines()]
-    assert done.returncode == 1 and (line["level"], line["verb"]) == ("error", "inspect")
-    assert "no such folder" in line["message"] and datetime.fromisoformat(line["time"]).tzinfo is not None
-
-
 def test_what_follows_two_dashes_keeps_its_flags(tmp_path: Path) -> None:
     """`submit` hands on a whole command."""
-    done = autoconf("submit", "--folder", tmp_path, "--executor", "local", "--", "no-verb", "--log-json")
+    done = autoconf("submit", "--folder", tmp_path, "--executor", "local", "--", "no-verb", "--debug")
     assert done.returncode == 1 and done.stderr.startswith("autoconf: ")
 
 

@@ -21,7 +21,7 @@ CONFIGS = sorted(BUNDLES.glob("*/configs/**/*.yaml"))
 NETWORKS = sorted(path.stem for path in BUNDLES.glob("unetr3d/configs/networks/*.yaml"))
 ALONE, ON_TRAIN = ("train", "evaluate", "inference"), ("evaluate", "study", "multi_gpu_train", "finetune")
 ON_TRAIN += ("multi_gpu_train+finetune", "pretrain_mae", "multi_gpu_train+pretrain_mae", "pretrain_pseudo")
-EXPORTS = ("inference+export", *(f"inference+inference_{kind}" for kind in ("torchscript", "onnx", "trt")))
+EXPORTS = ("inference+export", *(f"inference+inference_{kind}" for kind in ("torchscript", "onnx")))
 RUNS = {  # the files that a user gives to one run
     "pseudo2d": [
         *ALONE,
@@ -176,7 +176,7 @@ def test_evaluation_and_inference_say_the_same_of_a_mask(bundle):
         assert content["handlers"][-1]["output_dir"] == saved
 
 
-@pytest.mark.parametrize("kind", ["torchscript", "onnx", "trt"])
+@pytest.mark.parametrize("kind", ["torchscript", "onnx"])
 @pytest.mark.parametrize("bundle", NAMES)
 def test_the_weights_of_an_exported_network_are_its_file(bundle, kind):
     assert merged(bundle, f"inference+inference_{kind}")["provenance"]["weights"] == ["@exported"]

@@ -38,7 +38,7 @@ NETWORK = {"unetr3d": ["networks/segresnet"], "pseudo2d": []}  # a UNETR's twelv
 OTHER = {"unetr3d": ("--patch_size", [48, 48, 48]), "pseudo2d": ("--image_size", 96)}
 WINDOW = {"unetr3d": [4, 32, 32, 32], "pseudo2d": [1, 64, 64]}
 CHANNELS = {"unetr3d": ["t1", "t1c", "t2", "flair"], "pseudo2d": ["image"]}
-OVERLAYS = ("export", "inference_torchscript", "inference_onnx", "inference_trt")
+OVERLAYS = ("export", "inference_torchscript", "inference_onnx")
 FILES = {"torchscript": "model.ts", "onnx": "model.onnx"}
 
 
@@ -118,7 +118,6 @@ def tried(request, tmp_path_factory) -> Tried:
         "onnx and an ensemble": run(
             bundle, "inferring", both, "--dataset_dir", scans, "--exported", home / "model.onnx"
         ),
-        "tensorrt": segment("trt", "absent.ts"),
         "format": export("--format", "tflite"),
         "ending": export("--format", "onnx", "--export_path", home / "model.ts"),
         "folder": export("--format", "onnx", "--export_path", plan / "model.onnx"),
@@ -260,7 +259,6 @@ REFUSED = {
     "onnx of another patch": ("model.onnx was exported for", "Give the plan"),
     "onnx and a checkpoint": ("--checkpoint has no use", "--exported"),
     "onnx and an ensemble": ("exported file", "ensemble"),
-    "tensorrt": ("TensorRT cannot run here", "no CUDA device", "tensorrt is not installed", "inference_onnx.yaml"),
     "format": ("'tflite'", "torchscript or onnx"),
     "ending": ("model.ts", "ends in .onnx"),
     "folder": ("cannot write to export_path", "--export_path"),
@@ -285,17 +283,6 @@ def refusal(call, *words: object) -> str:
     with pytest.raises(SystemExit) as stop:
         call(*words)
     return str(stop.value)
-
-
-@pytest.mark.parametrize("bundle", NAMES)
-def test_tensorrt_needs_a_gpu_and_two_libraries(bundle, monkeypatch):
-    exported = scripts(bundle, "exported")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(exported, "find_spec", lambda name: name == "tensorrt" or None)
-    said = refusal(exported.refuse_without_tensorrt)
-    assert "torch_tensorrt is not installed" in said and "CUDA" not in said and " tensorrt is" not in said
-    monkeypatch.setattr(exported, "find_spec", lambda name: True)
-    exported.refuse_without_tensorrt()
 
 
 @pytest.mark.parametrize("bundle", NAMES)

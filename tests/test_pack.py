@@ -131,14 +131,6 @@ def test_without_weights_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "tiny/docs/answer.json" not in names(tmp_path / "dist" / "tiny_v0.1.0.zip")
 
 
-@pytest.mark.usefixtures("quick")
-def test_json_twins_hold_what_the_yaml_holds(tiny: Path, tmp_path: Path) -> None:
-    pack(str(tiny), str(tmp_path / "dist"), json_twins=True)
-    path = tmp_path / "dist" / "tiny_v0.1.0.zip"
-    assert json.loads(text(path, "configs/inference.json")) == yaml.safe_load(INFERENCE)
-    assert "tiny/configs/train.json" in names(path)
-
-
 # A plan written into the configs
 
 

