@@ -1,7 +1,7 @@
 """The verb `layout`: a data folder as a datastore for MONAI Label, which keeps one file per scan and lists one folder.
 
 OUT/<case>_flair.nii.gz                         what a viewer lists and shows
-OUT/modalities/<case>_{t1,t1ce,t2}.nii.gz       where the bundle finds the other contrasts
+OUT/modalities/<case>_{t1,t1ce,t2}.nii.gz       where the bundle finds the other modalities
 OUT/labels/final/<case>_flair.nii.gz            the whole tumour as 0 and 1, with --labels
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from autoconf.data.brats import CONTRASTS, SCHEMES, CaseError, nothing_found
+from autoconf.data.brats import MODALITIES, SCHEMES, CaseError, nothing_found
 from autoconf.data.convert import as_readable, to_nifti
 from autoconf.data.labels import SCHEMES as LABEL_SCHEMES
 from autoconf.data.labels import Scheme, choose_scheme, choose_schemes
@@ -26,7 +26,7 @@ from autoconf.data.volumes import check_same_grid, read_channels, read_grid, rea
 from autoconf.errors import AutoconfError, DataError
 from autoconf.output import check_out, progress
 
-ENDS = dict(zip(CONTRASTS, SCHEMES["BraTS 2018-2021"], strict=False))
+ENDS = dict(zip(MODALITIES, SCHEMES["BraTS 2018-2021"], strict=False))
 TOP = "flair"  # the contrast in which the whole tumour is seen best
 BELOW = "modalities"
 
@@ -34,9 +34,9 @@ BELOW = "modalities"
 def layout(
     data: str, out: str, labels: bool = False, link: bool = False, layout: str = "auto", scheme: str = "auto"
 ) -> None:
-    """Turn a data folder into a datastore for MONAI Label: FLAIR on top, the other contrasts in `modalities`.
+    """Turn a data folder into a datastore for MONAI Label: FLAIR on top, the other modalities in `modalities`.
 
-    A scan without all four contrasts is left out, and said.
+    A scan without all four modalities is left out, and said.
 
     data: folder of scans, as `inspect` reads it (BraTS 2018 to 2024, Decathlon, nnU-Net, BIDS, image_*.npy).
     out: new or empty folder, not inside data.
@@ -58,7 +58,7 @@ def layout(
     complete = [scan for scan in found.scans if not scan.missing]
     incomplete = [scan for scan in found.scans if scan.missing]
     if not complete:
-        raise AutoconfError(f"{data}: none of the {len(found.scans)} scans has all of {', '.join(CONTRASTS)}.")
+        raise AutoconfError(f"{data}: none of the {len(found.scans)} scans has all of {', '.join(MODALITIES)}.")
     partial = Path(out.rstrip("/") + ".partial")
     if partial.exists():
         raise AutoconfError(f"{partial} is left over from another run. Remove it.")
@@ -104,7 +104,7 @@ def _write_all(scans: Sequence[Scan], found: Found, out: Path, labels: bool, lin
 
 
 def _write_images(scan: Scan, out: Path, link: bool) -> None:
-    targets = [_image(out, scan.case, contrast) for contrast in CONTRASTS]
+    targets = [_image(out, scan.case, contrast) for contrast in MODALITIES]
     if scan.channels:
         path = str(scan.image[0])
         for volume, target in zip(read_channels(path, scan.channels), targets, strict=True):

@@ -1,6 +1,6 @@
 """What may be wrong with a scan, as pure functions: a scan in, the changed one out.
 
-Each changes the four contrasts as they lie in their files, before any preparation. Where the grid changes the truth
+Each changes the four modalities as they lie in their files, before any preparation. Where the grid changes the truth
 goes the same way. As after skull-stripping, outside the head all stays 0.
 """
 
@@ -16,14 +16,14 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-CONTRASTS = ("t1", "t1c", "t2", "flair")
+MODALITIES = ("t1", "t1c", "t2", "flair")
 OBLIQUE = (1.0, 1.0, 1.0)  # the axis of a turn, in world axes: none is spared
 WAVES = 3  # cosines per axis of a bias field, from none to one whole wave over the scan
 
 
 @dataclass(frozen=True)
 class Scan:
-    """channels: (H, W, D) each, in the order of CONTRASTS, None where there is no file. truth: (H, W, D) boolean.
+    """channels: (H, W, D) each, in the order of MODALITIES, None where there is no file. truth: (H, W, D) boolean.
 
     affine: (4, 4), voxels to mm, RAS+.
     """
@@ -52,7 +52,7 @@ def unchanged(scan: Scan, _: np.random.Generator) -> Scan:
 def missing(scan: Scan, _: np.random.Generator, contrast: str) -> Scan:
     """The file of one contrast is not there."""
     return replace(
-        scan, channels=tuple(None if n == contrast else c for n, c in zip(CONTRASTS, scan.channels, strict=True))
+        scan, channels=tuple(None if n == contrast else c for n, c in zip(MODALITIES, scan.channels, strict=True))
     )
 
 
@@ -220,7 +220,7 @@ def _at(change: Callable[..., Scan], value: object) -> Change:
 
 # What is asked, in the order of the page: kind -> label -> change. Labels that are numbers are strengths.
 KINDS: dict[str, dict[str, Change]] = {
-    "missing contrast": {name: _at(missing, name) for name in CONTRASTS},
+    "missing contrast": {name: _at(missing, name) for name in MODALITIES},
     "bias field": {str(factor): _at(bias_field, factor) for factor in (1.25, 1.5, 2, 3)},
     "noise": {str(share): _at(noise, share) for share in (0.1, 0.25, 0.5, 1, 2)},
     "thick slices": {str(mm): _at(thick_slices, mm) for mm in (2, 3, 4, 5, 6)},

@@ -34,7 +34,7 @@ def work(what: str, data: str, cache: str) -> dict[str, float]:
     sys.path[0] = str(ROOT)  # in place of this folder, whose inspect.py would hide Python's own
     from isal import igzip
 
-    from autoconf.data.brats import CONTRASTS, find_cases
+    from autoconf.data.brats import MODALITIES, find_cases
     from autoconf.data.cache import Cache
     from autoconf.data.counts import Intensities
     from autoconf.data.gz import CHUNK
@@ -54,7 +54,7 @@ def work(what: str, data: str, cache: str) -> dict[str, float]:
         for path in files:
             decompress(Path(path).read_bytes())
     else:
-        intensities = {contrast: Intensities.none() for contrast in CONTRASTS}
+        intensities = {contrast: Intensities.none() for contrast in MODALITIES}
         found = []
         for measured in measure_cases(cases, Cache(cache)):
             measured.add_to(intensities)

@@ -106,7 +106,7 @@ def pseudo2d(content: Content) -> str:
 
 def crossval_gpu(content: Content) -> str:
     rows = []
-    for name in ("default (smallest_object 500)", "mirrored, smallest_object 500", "smallest_object 0"):
+    for name in ("default (min_component_mm3 500)", "mirrored, min_component_mm3 500", "min_component_mm3 0"):
         scores = content[name]["wt"]
         keys = ("dice", "iou", "hd95", "lesion_dice")
         rows.append([name, content[name]["n"], *(interval(scores[key], key == "hd95") for key in keys)])

@@ -30,7 +30,7 @@ from autoconf.output import progress, to_json
 from autoconf.score.metrics import overlap
 from autoconf.score.summary import intervals
 
-from .changes import CONTRASTS, KINDS, Change, Scan, unchanged
+from .changes import KINDS, MODALITIES, Change, Scan, unchanged
 from .machine import machine
 from .table import fill, read_page
 from .task import BUNDLE, open_config
@@ -86,7 +86,7 @@ def dice_after(scan: Scan, changes: dict[str, Change], seed: str, device: str) -
             name = label or "unchanged"
             items.append({"case": name, "patient": name, "image": write(changed, Path(folder), name)})
             truths[label] = changed.truth
-        datalist = {"contrasts": list(CONTRASTS), "dataset_dir": folder, "training": [], "testing": items}
+        datalist = {"modalities": list(MODALITIES), "dataset_dir": folder, "training": [], "testing": items}
         path = Path(folder) / "datalist.json"
         path.write_text(json.dumps(datalist), encoding="utf-8")
         segment(path, Path(folder) / "masks", device)
@@ -98,7 +98,7 @@ def dice_after(scan: Scan, changes: dict[str, Change], seed: str, device: str) -
 
 def write(scan: Scan, folder: Path, name: str) -> list[str | None]:
     """A file per contrast, None where there is none: what a datalist says of a scan's image."""
-    files = [None if c is None else f"{name}_{n}.nii" for n, c in zip(CONTRASTS, scan.channels, strict=True)]
+    files = [None if c is None else f"{name}_{n}.nii" for n, c in zip(MODALITIES, scan.channels, strict=True)]
     for file, channel in zip(files, scan.channels, strict=True):
         if file is not None:
             nibabel.save(nibabel.Nifti1Image(channel, scan.affine), folder / file)

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 
 SIDE = 40  # voxels: small, so that 4,000 cases are 2.6 GB
-CONTRASTS = ("t1", "t1c", "t2", "flair")
+MODALITIES = ("t1", "t1c", "t2", "flair")
 
 
 def make_cases(folder: Path, cases: int) -> str:
@@ -26,14 +26,19 @@ def make_cases(folder: Path, cases: int) -> str:
     items = []
     for case in range(cases):
         name = f"case_{case:05d}"
-        paths = [f"{name}_{contrast}.nii" for contrast in CONTRASTS]
+        paths = [f"{name}_{contrast}.nii" for contrast in MODALITIES]
         for path in paths:
             values = random.integers(100, 300, head.shape, np.int16) * head + 200 * (tumour & head)
             nibabel.save(nibabel.Nifti1Image(values.astype(np.int16), affine), folder / path)
         label = f"{name}_seg.nii"
         nibabel.save(nibabel.Nifti1Image((tumour & head).astype(np.uint8), affine), folder / label)
         items.append({"case": name, "patient": name, "fold": case % 4, "image": paths, "label": label})
-    head_of_list = {"kind": "volumes", "dataset_dir": str(folder), "contrasts": list(CONTRASTS), "regions": {"wt": [1]}}
+    head_of_list = {
+        "kind": "volumes",
+        "dataset_dir": str(folder),
+        "modalities": list(MODALITIES),
+        "regions": {"wt": [1]},
+    }
     datalist = folder / "datalist.json"
     datalist.write_text(json.dumps(head_of_list | {"training": items, "testing": []}))
     return str(datalist)

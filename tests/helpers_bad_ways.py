@@ -216,7 +216,7 @@ def segment(folder: Path, out: Path) -> None:
         network.weight.copy_(torch.tensor([0.0, 0, 0, 8]).reshape(1, 4, 1, 1, 1))
         network.bias.fill_(-8)
     parser.update({"dataset_dir": str(folder), "output_dir": str(out), "handlers": [], "network": network})
-    parser.update({"patch_size": [32, 32, 32], "target_spacing": [SPACING] * 3, "amp": False, "smallest_object": 0})
+    parser.update({"patch_size": [32, 32, 32], "target_spacing": [SPACING] * 3, "amp": False, "min_component_mm3": 0})
     parser.update({"num_workers": 0, "device": torch.device("cpu")})
     with as_scripts("unetr3d"):
         parser.get_parsed_content("evaluator").run()

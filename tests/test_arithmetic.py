@@ -390,7 +390,7 @@ def test_segmenting_notices_the_fault_and_writes_the_masks_of_float32(run_id, tr
     config = {"inferring": "inference.yaml", "evaluating": "evaluate.yaml"}[run_id]
     for amp in (True, False):
         done = run_bundle(
-            *(volumes_bundle, run_id, [config, small], "--datalist", volumes.datalist, "--smallest_object", 0),
+            *(volumes_bundle, run_id, [config, small], "--datalist", volumes.datalist, "--min_component_mm3", 0),
             *("--checkpoint", home / "run" / "model.pt", "--output_dir", home / f"{run_id}{amp}", "--amp", amp),
             *("--save_probability", True),
             env={"GLIOBUNDLE_CACHE": str(home)},

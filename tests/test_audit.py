@@ -73,7 +73,7 @@ def test_a_missing_contrast_stops_or_is_left_out_or_filled(tmp_path: Path) -> No
     with pytest.raises(AutoconfError, match=r"'BraTS2021_00002': no t1c image .*--missing drop .*--missing zero"):
         run(data)
     datalist, rows = run(data, missing="drop")
-    assert [row[:3] for row in rows] == [["left out", "missing-contrast", "BraTS2021_00002"]]
+    assert [row[:3] for row in rows] == [["left out", "missing-modality", "BraTS2021_00002"]]
     assert len(everything(datalist)) == 3
     datalist, rows = run(data, missing="zero")
     assert [row[:3] for row in rows] == [["warning", "zero-filled", "BraTS2021_00002"]]
@@ -90,7 +90,7 @@ def test_a_value_outside_the_scheme_leaves_the_case_out_of_all_numbers(tmp_path:
     measured = json.loads((tmp_path / "out" / "fingerprint.json").read_text())
     voxels = np.concatenate([scan(0, seed).ravel() for seed in (0, 1, 3)])
     assert measured["n_cases"] == 3
-    assert measured["contrasts"]["t1"]["mean"] == pytest.approx(voxels[voxels > 0].mean(), rel=1e-5)
+    assert measured["modalities"]["t1"]["mean"] == pytest.approx(voxels[voxels > 0].mean(), rel=1e-5)
 
 
 def test_a_mask_beside_the_head_is_found(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_nnunets_folds_are_honoured(tmp_path: Path) -> None:
 
 
 def voxels_of(item: dict) -> np.ndarray:
-    """The four contrasts as the bundle loads and sorts them."""
+    """The four modalities as the bundle loads and sorts them."""
     loaded = [np.asarray(nibabel.load(path).dataobj) for path in item["image"]]
     stacked = np.moveaxis(loaded[0], -1, 0) if loaded[0].ndim == 4 else np.stack(loaded)
     return np.stack([stacked[c] if c >= 0 else np.zeros_like(stacked[0]) for c in item["channels"]])
@@ -288,7 +288,7 @@ def test_decathlon_reaches_the_bundle_in_the_right_order(tmp_path: Path) -> None
     (data / "dataset.json").write_text(json.dumps(content))
     datalist, rows = run(data)
     assert {"copy", "alike"}.isdisjoint(kinds(rows))
-    assert datalist["contrasts"] == ["flair", "t1", "t1c", "t2"] and datalist["regions"]["et"] == [3]
+    assert datalist["modalities"] == ["flair", "t1", "t1c", "t2"] and datalist["regions"]["et"] == [3]
     assert [item["case"] for item in datalist["unlabelled"]] == ["BRATS_009"]
     found = voxels_of(unlabelled(tmp_path / "out", "BRATS_009"))
     assert all((found[contrast] == scan(contrast, 9)).all() for contrast in range(4))

@@ -45,7 +45,7 @@ EVERY = {
     "Gamma": {"gamma": [0.7, 1.5]},
     "Noise": {"std": 0.3},
     "BiasField": {"strength": 0.3},
-    "DropContrast": {},
+    "ModalityDropout": {},
     "Transplant": {"margin": [0, 1]},
 }
 
@@ -232,7 +232,7 @@ def test_one_seed_gives_one_result_in_the_shape_and_type_that_came(axes):
 
 def test_a_dropped_contrast_is_one_of_all_in_turn():
     torch.manual_seed(0)
-    drop, seen = augment.DropContrast(prob=1.0), []
+    drop, seen = augment.ModalityDropout(prob=1.0), []
     for _ in range(100):
         found, _ = drop(torch.ones(2, 4, 3, 3, 3), masks(3, 2))
         assert sorted(found[0].mean(dim=(1, 2, 3)).tolist()) == [0, 1, 1, 1]

@@ -137,7 +137,7 @@ def test_any_bytes(file, content) -> None:
 VOLUMES = {
     "kind": "volumes",
     "dataset_dir": ".",
-    "contrasts": ["t1", "t1c", "t2", "flair"],
+    "modalities": ["t1", "t1c", "t2", "flair"],
     "regions": {"wt": [1, 2], "tc": [1]},
     "training": [{"case": "a", "image": ["a1", "a2", None, "a4"], "label": "a5", "fold": 0}],
     "testing": [{"case": "b", "image": "b1", "label": "b5", "regions": {"wt": [1]}}],

@@ -30,7 +30,7 @@ def item(tmp_path) -> dict:
 
 
 def make_item(folder: Path, seed: int) -> dict:
-    """A case of four contrasts and a mask; its files end in the seed."""
+    """A case of four modalities and a mask; its files end in the seed."""
     folder.mkdir(exist_ok=True)
     item = item_of(folder, seed)
     for contrast, path in enumerate(item["image"]):

@@ -156,7 +156,7 @@ GOOD_AND_BAD = {
     "learning_rate": ([1e-4, 1], [0, -1e-4, float("nan"), "1e-4"]),
     "weight_decay": ([0, 1e-5], [-1e-5]),
     "dropout": ([0, 0.99], [1, -0.1]),
-    "contrast_dropout": ([0, 0.1, 1], [2, -0.1, "0.1"]),
+    "modality_dropout": ([0, 0.1, 1], [2, -0.1, "0.1"]),
     "encoder": (["vit", "", ["vit", "encoder"], ("vit", "out")], [3, None, [3]]),
     "encoder_factor": ([0.1, 1, 2.0], [0, -0.1, float("inf"), "0.1"]),
     "freeze_epochs": ([0, 5], [-1, 0.5, True]),
@@ -177,7 +177,7 @@ GOOD_AND_BAD = {
     "amp": ([True, False], ["false", "True", 1, None]),  # the runner hands over `--amp false` as a text, a true one
     "normalize_nonzero": ([True, False], ["false"]),
     "save_probability": ([True, False], ["true", 0]),
-    "smallest_object": ([0, 250, 0.5], [-1, "250", None, True]),
+    "min_component_mm3": ([0, 250, 0.5], [-1, "250", None, True]),
     "device": (["cpu", torch.device("cpu")], ["gpu", "cuda:99", 7.5]),
     "target_spacing": ([[1, 1.5, 2.0]], [1.0, [1, 1], [0, 1, 1], [-1, 1, 1], ["1", 1, 1]]),
 }

@@ -249,8 +249,8 @@ def test_fine_tuning_adds_no_key_but_those_listed_and_resumes_last_but_for_its_f
 def test_an_ensemble_adds_no_key_but_those_listed_and_loads_no_other_checkpoint(bundle, name):
     below = merged(bundle, name)
     added = [key for key in config(bundle, "ensemble.yaml") if key not in below]
-    mine = ["checkpoints", "mirrored", "handlers::0::_disabled_", "provenance::settings::mirrored"]
-    assert added == [*mine, "checks::checkpoints", "checks::mirrored"]
+    mine = ["checkpoints", "tta", "handlers::0::_disabled_", "provenance::settings::tta"]
+    assert added == [*mine, "checks::checkpoints", "checks::tta"]
     loaders = [one for one in merged(bundle, f"{name}+ensemble")["handlers"] if one["_target_"] == "CheckpointLoader"]
     assert [one["_disabled_"] for one in loaders] == [True]
 
@@ -296,8 +296,8 @@ def test_what_a_file_lets_a_user_set_is_used_in_it(path):
 def test_a_contrast_is_dropped_from_one_crop_in_ten_unless_the_knob_says_otherwise():
     train = config("unetr3d", "train.yaml")
     steps = train["train"]["augmentation"]["transforms"]
-    (drop,) = [t for t in steps if t["_target_"] == "scripts.augment.DropContrast"]
-    assert drop["prob"] == "@contrast_dropout" and train["contrast_dropout"] == 0.1
+    (drop,) = [t for t in steps if t["_target_"] == "scripts.augment.ModalityDropout"]
+    assert drop["prob"] == "@modality_dropout" and train["modality_dropout"] == 0.1
 
 
 # Metadata

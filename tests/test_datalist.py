@@ -243,7 +243,7 @@ def test_a_datalist_without_folds_has_nothing_to_validate_with(cases):
 
 
 def test_contrasts_in_another_order_are_sorted_out_by_the_channels(cases):
-    datalist = cases.change(contrasts=["flair", "t1", "t1c", "t2"])
+    datalist = cases.change(modalities=["flair", "t1", "t1c", "t2"])
     assert all(item["channels"] == [1, 2, 3, 0] for item in volume_items.training_items(datalist))
 
 
@@ -255,7 +255,7 @@ def test_a_missing_contrast_is_told_to_the_transform(cases):
 
 
 def test_unknown_contrasts_are_refused(cases):
-    datalist = cases.change(contrasts=["t1", "t1c", "t2", "dwi"])
+    datalist = cases.change(modalities=["t1", "t1c", "t2", "dwi"])
     assert "this network needs ['t1', 't1c', 't2', 'flair']" in refusal(volume_items.training_items, datalist)
 
 
@@ -325,8 +325,8 @@ def test_an_item_that_is_no_case_is_refused(cases, change, said):
         ({"training": None}, "training is no list"),
         ({"training": {"case": "a"}}, "training is no list"),
         ({"training": ["a"]}, "a case is no object"),
-        ({"contrasts": None}, "contrasts is no list"),
-        ({"contrasts": [["t1"], "t1c", "t2", "flair"]}, "a contrast is no text"),
+        ({"modalities": None}, "modalities is no list"),
+        ({"modalities": [["t1"], "t1c", "t2", "flair"]}, "a contrast is no text"),
         ({"regions": {"wt": 5}}, "'wt' in regions is no list"),
         ({"dataset_dir": 5}, "dataset_dir is no text"),
     ],
@@ -383,7 +383,7 @@ def test_a_line_stays_one_whatever_a_case_is_called(cases):
 
 VOLUMES = {
     "dataset_dir": ".",
-    "contrasts": ["t1", "t1c", "t2", "flair"],
+    "modalities": ["t1", "t1c", "t2", "flair"],
     "regions": {"wt": [1, 2], "tc": [1]},
     "training": [
         {"case": "a", "image": ["a1", "a2", None, "a4"], "label": "a5", "fold": 0},

@@ -24,7 +24,7 @@ def written(tmp_path: Path, content: object) -> str:
 
 
 def volumes_of(**more: object) -> dict:
-    return {"kind": "volumes", "contrasts": ["t1", "flair"], "training": [{"case": "a", "image": ["x", None]} | more]}
+    return {"kind": "volumes", "modalities": ["t1", "flair"], "training": [{"case": "a", "image": ["x", None]} | more]}
 
 
 @pytest.mark.parametrize("kind", ["volumes", "slices"])

@@ -25,7 +25,7 @@ from autoconf.errors import AutoconfError
 NAMED = {check.name: check for check in CHECKS}
 DATA = [check.name for check in CHECKS if check.where.startswith("data:")]
 PREPARING = ["bundle: perfect, all background", "bundle: missed tumour", "bundle: false tumour"]
-PREPARING += ["round trip", "contrast order", "one preprocessing"]  # quick ones; the others where they should fail
+PREPARING += ["round trip", "modality order", "one preprocessing"]  # quick ones; the others where they should fail
 
 
 def answers(subject: Subject, names: list[str]) -> dict[str, Result]:
@@ -117,7 +117,7 @@ def assert_passes(bundle: Path, out: Path, *words: object) -> None:
     assert set(rows[0]) == {"group", "check", "expected", "measured", "verdict", "seconds", "note"}
     verdicts = {row["check"]: row["verdict"] for row in rows}
     must = {"round trip", "one preprocessing", "initial loss", "zero input", "one mask", "intensities"}
-    must |= {"crops", "contrast order", "masks not mirrored"} if bundle == UNETR3D else set()
+    must |= {"crops", "modality order", "masks not mirrored"} if bundle == UNETR3D else set()
     assert FAIL not in verdicts.values()
     assert {name for name in must if verdicts[name] != PASS} == set()
     assert "left out by --quick: one case by heart, shuffled masks" in done.stdout
@@ -196,7 +196,7 @@ def test_a_bundle_whose_process_dies_fails_its_checks(tmp_path, monkeypatch) -> 
 def test_sound_data_pass(volume_subject) -> None:
     found = answers(volume_subject, DATA)
     assert {name for name, result in found.items() if result.verdict == FAIL} == set()
-    assert [name for name, result in found.items() if result.verdict == SKIPPED] == ["contrasts as named"]
+    assert [name for name, result in found.items() if result.verdict == SKIPPED] == ["modalities as named"]
 
 
 def leak_by_list(content, _) -> None:
@@ -275,9 +275,9 @@ def test_exchanged_contrasts_are_found(volume_subject, monkeypatch) -> None:
         samples = [tissue, tissue + 0.5 * lesion, 2 * lesion - tissue, 3.4 * lesion - 0.2 * tissue]
         agreements.append(traits.agreement(np.array(samples) + rng.normal(0, 0.3, (4, 4000)), lesion))
     monkeypatch.setattr(data, "measured", lambda _: [SimpleNamespace(agreement=numbers) for numbers in agreements])
-    assert failing(volume_subject, ["contrasts as named"]) == set()
+    assert failing(volume_subject, ["modalities as named"]) == set()
     agreements[5] = list(traits._exchange(np.array(agreements[5]), 0, 2))
-    (result,) = answers(volume_subject, ["contrasts as named"]).values()
+    (result,) = answers(volume_subject, ["modalities as named"]).values()
     assert result.verdict == FAIL and "t1 and t2" in result.measured
 
 
@@ -367,7 +367,7 @@ def no_normalisation(transforms: list) -> None:
     [
         ("inference.yaml", remove_invertd, {"round trip"}),
         ("inference.yaml", flip_after_invertd, {"round trip"}),
-        ("metadata.json", swap_names, {"contrast order"}),
+        ("metadata.json", swap_names, {"modality order"}),
         ("train.yaml", ignore_empty, {"bundle: false tumour"}),
         ("evaluate.yaml", other_normalisation, {"one preprocessing"}),
         ("train.yaml", background_crops, {"crops"}),
@@ -388,7 +388,7 @@ def test_missing_normalisation_is_found(broken, inside, volumes, tmp_path) -> No
         broken(UNETR3D, config, lambda c: no_normalisation(c["preprocessing"]["transforms"]))
     subject = Subject(str(tmp_path), bundle=folder, datalist=str(volumes.datalist))
     with inside("unetr3d"):
-        assert failing(subject, ["round trip", "intensities", "contrast order", "one preprocessing"]) == {"intensities"}
+        assert failing(subject, ["round trip", "intensities", "modality order", "one preprocessing"]) == {"intensities"}
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_files_without_a_contrast_in_their_name_are_not_judged(inside, with_data
 
     subject = replace(with_datalist(renamed), bundle=str(UNETR3D))
     with inside("unetr3d"):
-        (result,) = answers(subject, ["contrast order"]).values()
+        (result,) = answers(subject, ["modality order"]).values()
     assert result.verdict == PASS and "not named by contrast" in result.note
 
 

@@ -34,8 +34,8 @@ def picture(dims: int, seed: int) -> torch.Tensor:
     return torch.randn(1, 2, *(9, 7, 8)[:dims], generator=torch.Generator().manual_seed(seed))
 
 
-def mean_of(networks: list[nn.Module], image: torch.Tensor, mirrored: bool = False) -> torch.Tensor:
-    inferer = ensemble.MeanProbability(windows(image.ndim - 2), mirrored)
+def mean_of(networks: list[nn.Module], image: torch.Tensor, tta: bool = False) -> torch.Tensor:
+    inferer = ensemble.MeanProbability(windows(image.ndim - 2), tta)
     with torch.no_grad():
         return torch.sigmoid(inferer(image, nn.ModuleList(networks)))
 
@@ -65,11 +65,11 @@ def test_of_two_it_is_the_mean_of_what_each_says_of_the_whole_image(dims, seed, 
 
 @settings(max_examples=8)
 @given(st.sampled_from([2, 3]), st.integers(0, 10**6), st.data())
-def test_mirrored_a_flipped_image_gives_the_flipped_answer(dims, seed, data):
+def test_tta_of_a_flipped_image_gives_the_flipped_answer(dims, seed, data):
     networks, image = [network(dims, seed), network(dims, seed + 1)], picture(dims, seed)
     axes = data.draw(st.sampled_from(ensemble.flips_of(image.ndim)[1:]))
-    found = mean_of(networks, torch.flip(image, axes), mirrored=True)
-    assert torch.allclose(found, torch.flip(mean_of(networks, image, mirrored=True), axes), rtol=0, atol=1e-5)
+    found = mean_of(networks, torch.flip(image, axes), tta=True)
+    assert torch.allclose(found, torch.flip(mean_of(networks, image, tta=True), axes), rtol=0, atol=1e-5)
     plain = mean_of(networks, torch.flip(image, axes)) - torch.flip(mean_of(networks, image), axes)
     assert plain.abs().max() > 1e-3  # the networks alone do see a difference
 
@@ -81,7 +81,7 @@ def test_there_are_eight_mirror_images_of_a_volume_and_four_of_a_slice():
 
 def test_twice_it_gives_the_same_bits():
     networks, image = [network(3, 1), network(3, 2)], picture(3, 3)
-    assert torch.equal(mean_of(networks, image, mirrored=True), mean_of(networks, image, mirrored=True))
+    assert torch.equal(mean_of(networks, image, tta=True), mean_of(networks, image, tta=True))
 
 
 def test_each_checkpoint_has_a_network_of_its_own_and_the_definition_stays_as_it_was(tmp_path):
@@ -130,23 +130,23 @@ def test_weights_of_another_network_and_a_mistyped_key_are_one_line(scans, small
 
 
 @pytest.mark.parametrize(
-    ("checkpoints", "mirrored", "words", "said"),
+    ("checkpoints", "tta", "words", "said"),
     [
         ([], False, [], r"checkpoints is \[\].*folds.yaml of autoconf crossval"),
         ("FOREIGN", False, [], "must be a list of files"),
         (["FOREIGN", "gone.pt"], False, [], "checkpoints names 'gone.pt', which is no file"),
         (["FOREIGN", 3], False, [], "checkpoints names 3, which is no file"),
-        (["FOREIGN"], "yes", [], "mirrored is 'yes'. It must be True or False"),
+        (["FOREIGN"], "yes", [], "tta is 'yes'. It must be True or False"),
         (["FOREIGN", "FOREIGN"], False, ["--checkpoint", "FOREIGN"], "are both given"),
     ],
 )
-def test_what_cannot_be_an_ensemble_is_refused(foreign, monkeypatch, checkpoints, mirrored, words, said):
+def test_what_cannot_be_an_ensemble_is_refused(foreign, monkeypatch, checkpoints, tta, words, said):
     """The files that are named by a word here are that file."""
     named = str(foreign) if checkpoints == "FOREIGN" else [str(foreign) if c == "FOREIGN" else c for c in checkpoints]
     config = str(UNETR3D / "configs" / "inference.yaml")
     monkeypatch.setattr("sys.argv", ["bundle", "run", "inferring", "--config_file", config, *words])
     with pytest.raises(SystemExit, match=said):
-        ensemble.check_ensemble(str(foreign), named, mirrored)
+        ensemble.check_ensemble(str(foreign), named, tta)
 
 
 def test_checkpoint_alone_is_an_ensemble_of_one(foreign, monkeypatch):

@@ -28,7 +28,7 @@ PLANS = {
     "unetr3d": {
         "target_spacing": [5.0, 5.0, 5.0],
         "patch_size": [32, 32, 32],
-        "smallest_object": 0,
+        "min_component_mm3": 0,
         "network_def::init_filters": 8,
         "network_def::blocks_down": [1, 1, 1, 1],
     },

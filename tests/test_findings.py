@@ -48,7 +48,7 @@ def truncated(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-@fault("missing-contrast", missing="drop")
+@fault("missing-modality", missing="drop")
 @fault("zero-filled", missing="zero")
 def incomplete(root: Path) -> None:
     sound(root)
@@ -160,12 +160,12 @@ def t1_named_t2(root: Path) -> None:
         lesion = np.zeros(tissue.shape, bool)
         lesion[8:20, 8:20, 6:16] = True
         t2 = 2 * lesion - tissue
-        contrasts = [tissue, tissue + 0.5 * lesion, t2, 0.2 * t2 + 3 * lesion]
+        modalities = [tissue, tissue + 0.5 * lesion, t2, 0.2 * t2 + 3 * lesion]
         if number == 2:
-            contrasts[0], contrasts[2] = contrasts[2], contrasts[0]
+            modalities[0], modalities[2] = modalities[2], modalities[0]
         home = root / f"BraTS2021_{number:05d}"
         home.mkdir(parents=True)
-        for end, contrast in zip(ENDS, contrasts, strict=False):
+        for end, contrast in zip(ENDS, modalities, strict=False):
             voxels = 1000 + 100 * (contrast + rng.normal(0, 0.3, tissue.shape))
             store(voxels.astype(np.int16), home / f"{home.name}_{end}.nii.gz", CUBES)
         store(lesion.astype(np.uint8) * 2, home / f"{home.name}_seg.nii.gz", CUBES)

@@ -11,7 +11,7 @@ import pytest
 from helpers_volumes import BRAIN_SHAPE, SHAPE, TUMOUR, real_data, scan, store, write_case, write_cases
 
 from autoconf.data import measure as measuring
-from autoconf.data.brats import CONTRASTS, find_cases
+from autoconf.data.brats import MODALITIES, find_cases
 from autoconf.data.cache import Cache
 from autoconf.data.counts import Counts, Intensities, Pool, count
 from autoconf.data.gz import Memory, gunzip
@@ -28,7 +28,7 @@ SHARES = {"median": 0.5, "p0.5": 0.005, "p99.5": 0.995}
 
 def measured(data: Path | str, **how) -> dict:
     cases = find_cases(str(data))
-    intensities = {contrast: Intensities.none() for contrast in CONTRASTS}
+    intensities = {contrast: Intensities.none() for contrast in MODALITIES}
     rows = []
     for found in measuring.measure_cases(cases, **how):
         found.add_to(intensities)
@@ -105,8 +105,8 @@ def test_merging_now_and_then_equals_merging_once() -> None:
 
 def test_the_foreground_of_files_is_what_lies_in_the_mask(tmp_path: Path) -> None:
     found = measured(write_cases(tmp_path))
-    assert list(found["foreground"]) == list(CONTRASTS)
-    for number, contrast in enumerate(CONTRASTS):
+    assert list(found["foreground"]) == list(MODALITIES)
+    for number, contrast in enumerate(MODALITIES):
         inside = np.concatenate([scan(number, seed)[TUMOUR].ravel() for seed in range(4)]).astype(float)
         assert found["foreground"][contrast]["mean"] == pytest.approx(inside.mean(), rel=1e-5)
         assert found["foreground"][contrast]["std"] == pytest.approx(inside.std(), rel=1e-5)
@@ -116,7 +116,7 @@ def test_the_foreground_of_files_is_what_lies_in_the_mask(tmp_path: Path) -> Non
 def test_without_masks_there_is_no_foreground(tmp_path: Path) -> None:
     write_case(tmp_path, "A", with_mask=False)
     found = measured(tmp_path)
-    assert found["foreground"] == {} and list(found["contrasts"]) == list(CONTRASTS)
+    assert found["foreground"] == {} and list(found["modalities"]) == list(MODALITIES)
 
 
 @pytest.mark.parametrize("dtype", ["<i2", ">i2", "f4", "i4"])
@@ -344,7 +344,7 @@ def test_real_cases_agree_with_nnunet() -> None:
     theirs = json.loads(REFERENCE.read_text())
     names = {"mean": "mean", "std": "std", "p0.5": "percentile_00_5", "p99.5": "percentile_99_5"}
     found = measured(real_data("brats"))
-    for channel, contrast in enumerate(CONTRASTS):
+    for channel, contrast in enumerate(MODALITIES):
         ours = found["foreground"][contrast]
         expected = theirs["foreground_intensity_properties_per_channel"][str(channel)]
         for name in ("median", "min", "max"):

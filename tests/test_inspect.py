@@ -168,7 +168,7 @@ def test_sizes_are_in_ras_order_however_the_file_is_stored(tmp_path: Path, affin
 
 def test_a_contrast_of_the_fingerprint_is_that_contrast_of_the_files(tmp_path: Path) -> None:
     inspect(str(write_cases(tmp_path / "data")), str(tmp_path / "out"))
-    measured = read(tmp_path / "out", "fingerprint.json")["contrasts"]
+    measured = read(tmp_path / "out", "fingerprint.json")["modalities"]
     assert list(measured) == ["t1", "t1c", "t2", "flair"]
     for contrast, found in enumerate(measured.values()):
         voxels = np.concatenate([scan(contrast, seed).ravel() for seed in range(4)])
@@ -210,7 +210,7 @@ def test_the_datalist_leads_to_every_file_once(tmp_path: Path) -> None:
     inspect(str(data), str(tmp_path / "out"))
     datalist = read(tmp_path / "out", "datalist.json")
     assert (datalist["name"], datalist["kind"], datalist["seed"]) == ("my data", "volumes", 0)
-    assert datalist["contrasts"] == ["t1", "t1c", "t2", "flair"]
+    assert datalist["modalities"] == ["t1", "t1c", "t2", "flair"]
     assert datalist["regions"] == {"wt": [1, 2, 4], "tc": [1, 4], "et": [4]}
     assert datalist["labels"]["2"] == "oedema" and datalist["layout"] == "brats"
     root = Path(datalist["dataset_dir"])

@@ -26,7 +26,7 @@ def ball(shape: tuple[int, ...], centre: tuple[float, ...], radius: float | tupl
 
 
 def head(ndim: int = 3, turn: float = 0.0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Contrasts, brain and tumour: an ellipsoid of noisy tissue with two bright ventricles and a tumour on one side.
+    """Modalities, brain and tumour: an ellipsoid of noisy tissue with two bright ventricles and a tumour on one side.
 
     turn: radians by which the head leans to one side, in the plane of the first two axes.
     """
@@ -46,11 +46,11 @@ def head(ndim: int = 3, turn: float = 0.0) -> tuple[dict[str, np.ndarray], np.nd
     fluid = blob((-4, 0, 0), (2, 6, 3)) | blob((4, 0, 0), (2, 6, 3))
     cortex = ~blob((0, 0, 0), (15, 20, 15))  # tissues differ, and so the spread of a brain is more than noise
     noise = np.random.default_rng(0).normal(0, 4, (4, *shape))
-    contrasts = {"t1": 200 - 60 * tumour - 50 * cortex, "t2": 100 + 150 * fluid + 110 * tumour + 30 * cortex}
-    contrasts |= {"t1c": contrasts["t1"], "flair": 150 - 100 * fluid + 110 * tumour + 30 * cortex}
-    contrasts = {name: contrasts[name] for name in ("t1", "t1c", "t2", "flair")}
-    contrasts["t1c"] = contrasts["t1c"] + 200 * blob((8, 6, 1), (3, 3, 3))
-    raw = {n: np.where(brain, c + e, 0).astype(np.float32) for (n, c), e in zip(contrasts.items(), noise, strict=True)}
+    modalities = {"t1": 200 - 60 * tumour - 50 * cortex, "t2": 100 + 150 * fluid + 110 * tumour + 30 * cortex}
+    modalities |= {"t1c": modalities["t1"], "flair": 150 - 100 * fluid + 110 * tumour + 30 * cortex}
+    modalities = {name: modalities[name] for name in ("t1", "t1c", "t2", "flair")}
+    modalities["t1c"] = modalities["t1c"] + 200 * blob((8, 6, 1), (3, 3, 3))
+    raw = {n: np.where(brain, c + e, 0).astype(np.float32) for (n, c), e in zip(modalities.items(), noise, strict=True)}
     return raw, brain, tumour & ~fluid
 
 
@@ -125,9 +125,9 @@ def test_the_mid_sagittal_plane_of_a_leaning_head_is_found(ndim, turn):
     left = labelers.plane_distance(scan, signed=True)[brain] > 0
     u = np.cos(turn) * (at[:, 0] - at[:, 0].mean()) - np.sin(turn) * (at[:, 1] - at[:, 1].mean())
     assert max(np.mean(left == (u > 0)), np.mean(left == (u < 0))) > 0.96
-    twice = labelers.mirrored(labelers.mirrored(scan.contrasts["t2"], scan.mirror), scan.mirror)
+    twice = labelers.mirrored(labelers.mirrored(scan.modalities["t2"], scan.mirror), scan.mirror)
     inner = ndimage.binary_erosion(brain, iterations=6)
-    assert np.abs(twice - scan.contrasts["t2"])[inner].mean() < 0.5
+    assert np.abs(twice - scan.modalities["t2"])[inner].mean() < 0.5
 
 
 def test_walks_from_agreed_seeds_fill_what_is_in_doubt():
@@ -149,10 +149,10 @@ def test_walks_without_seeds_say_nothing():
 # Rules
 
 
-def flat(shape: tuple[int, ...] = (40, 40), spacing: float = 1.0, **contrasts: np.ndarray):
+def flat(shape: tuple[int, ...] = (40, 40), spacing: float = 1.0, **modalities: np.ndarray):
     brain = np.zeros(shape, bool)
     brain[tuple(slice(2, -2) for _ in shape)] = True
-    return labelers.Scan(contrasts, {}, brain, (spacing,) * len(shape))
+    return labelers.Scan(modalities, {}, brain, (spacing,) * len(shape))
 
 
 def test_what_lies_along_the_edge_is_dropped_and_what_reaches_inside_stays():

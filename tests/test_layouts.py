@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from helpers_volumes import SHAPE, odd_copies, plain_affine, scan, store, tumour, write_case
 
-from autoconf.data.brats import CONTRASTS, CaseError
+from autoconf.data.brats import MODALITIES, CaseError
 from autoconf.data.layouts import LAYOUTS, find_scans
-from autoconf.data.scans import Found, contrast_of
+from autoconf.data.scans import Found, modality_of
 from autoconf.errors import AutoconfError
 from autoconf.inspect import inspect
 
@@ -22,9 +22,9 @@ def only(root: Path, layout: str = "auto") -> Found:
     return found
 
 
-def four(contrast_order: tuple[str, ...] = CONTRASTS, seed: int = 0) -> np.ndarray:
-    """The four contrasts on a last axis."""
-    return np.stack([scan(CONTRASTS.index(contrast), seed) for contrast in contrast_order], axis=-1)
+def four(modality_order: tuple[str, ...] = MODALITIES, seed: int = 0) -> np.ndarray:
+    """The four modalities on a last axis."""
+    return np.stack([scan(MODALITIES.index(contrast), seed) for contrast in modality_order], axis=-1)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -480,7 +480,7 @@ def test_a_pickled_array_is_never_opened(tmp_path: Path) -> None:
         find_scans(str(tmp_path))
 
 
-# --- names of contrasts -----------------------------------------------------------------------
+# --- names of modalities -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -494,4 +494,4 @@ def test_a_pickled_array_is_never_opened(tmp_path: Path) -> None:
     ],
 )
 def test_people_name_contrasts_in_many_ways(contrast: str | None, names: tuple[str, ...]) -> None:
-    assert [contrast_of(name) for name in names] == [contrast] * len(names)
+    assert [modality_of(name) for name in names] == [contrast] * len(names)

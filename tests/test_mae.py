@@ -56,7 +56,7 @@ def test_only_what_was_hidden_is_asked_for_each_patch_by_its_own_measure():
 
 
 def test_one_contrast_may_be_told_from_another():
-    """The measure of a patch is that of all its contrasts: a bright one stays brighter than a dark one."""
+    """The measure of a patch is that of all its modalities: a bright one stays brighter than a dark one."""
     scan = torch.cat([torch.zeros(1, 1, 4, 4, 4), torch.ones(1, 1, 4, 4, 4)], dim=1)
     first, second = mae.normalised(mae.cut_up(scan, 4)).chunk(2, dim=2)
     assert torch.allclose(first, torch.tensor(-1.0), atol=1e-4) and torch.allclose(second, torch.tensor(1.0), atol=1e-4)

@@ -21,7 +21,7 @@ from autoconf.phantom.cases import (
     takes_up_contrast,
 )
 from autoconf.phantom.head import HEALTHY, inside_brain, tissues, to_template
-from autoconf.phantom.mri import CONTRASTS
+from autoconf.phantom.mri import MODALITIES
 from autoconf.phantom.tumour import (
     HEALTHY_STATE,
     TISSUES,
@@ -98,7 +98,7 @@ def test_another_seed_is_another_head(set_of_12, tmp_path):
 
 def test_the_five_files_of_a_case_share_one_lps_geometry(set_of_12):
     for case in names(set_of_12):
-        images = [load(set_of_12, case, suffix) for suffix in (*CONTRASTS, "seg")]
+        images = [load(set_of_12, case, suffix) for suffix in (*MODALITIES, "seg")]
         for image in images:
             assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
             assert image.shape == (SIZE,) * 3
@@ -113,7 +113,7 @@ def test_the_five_files_of_a_case_share_one_lps_geometry(set_of_12):
 def test_labels_are_those_of_brats_2023_and_lie_in_the_brain(set_of_12):
     for case in names(set_of_12):
         labels = np.asarray(load(set_of_12, case, "seg").dataobj)
-        brains = [np.asarray(load(set_of_12, case, s).dataobj) > 0 for s in CONTRASTS]
+        brains = [np.asarray(load(set_of_12, case, s).dataobj) > 0 for s in MODALITIES]
         assert 2 in labels and set(np.unique(labels)) <= {0, 1, 2, 3}
         assert all(np.array_equal(brains[0], other) for other in brains)
         assert not np.any(labels[~brains[0]])

@@ -38,7 +38,7 @@ BRAIN = [140, 175, 138]
 def fingerprint(cases: int = 20, **row) -> dict:
     """Cases as BraTS has them."""
     case = {"spacing": [1.0, 1.0, 1.0], "shape": [240, 240, 155], "brain_shape": BRAIN} | row
-    return {"kind": "volumes", "contrasts": dict.fromkeys(("t1", "t1c", "t2", "flair"), {}), "cases": [case] * cases}
+    return {"kind": "volumes", "modalities": dict.fromkeys(("t1", "t1c", "t2", "flair"), {}), "cases": [case] * cases}
 
 
 CASES = Cases(14, 3)
@@ -83,7 +83,7 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("max_epochs=0", "It must be above 0"),
         ("dice_weight=7", "It must be from 0 to 1"),
         ("network_name=segresnet", "Choose it with --network segresnet"),
-        ("contrast_dropout=2", "It must be from 0 to 1"),
+        ("modality_dropout=2", "It must be from 0 to 1"),
         ("overlap=1.0", "It must be from 0 to below 1"),
         ("dropout=1.0", "It must be from 0 to below 1"),
         ("num_workers=-1", "It must be 0 or more"),
@@ -160,7 +160,7 @@ def test_thick_slices_keep_their_thin_ones():
 def test_scans_that_fill_their_box_are_normalised_as_a_whole():
     assert values(CPU, data=fingerprint(shape=BRAIN))["normalize_nonzero"] is False
     with pytest.raises(AutoconfError, match="contrast 'ct' has units"):
-        chosen(CPU, data=fingerprint() | {"contrasts": {"ct": {}}})
+        chosen(CPU, data=fingerprint() | {"modalities": {"ct": {}}})
 
 
 def test_what_is_set_by_hand_stays_and_the_rest_follows_it():
@@ -282,7 +282,7 @@ def test_the_order_of_the_cases_does_not_matter(cases, random):
     assert first == second
 
 
-# Missing contrasts
+# Missing modalities
 
 
 def listed(*cases: Case) -> Datalist:
@@ -300,17 +300,17 @@ def test_cases_are_counted_by_fold_and_by_the_contrasts_that_they_lack():
 
 
 def test_data_without_a_missing_contrast_leave_its_dropout_to_the_bundle():
-    assert "contrast_dropout" not in chosen(CPU)
+    assert "modality_dropout" not in chosen(CPU)
 
 
 def test_a_missing_contrast_raises_its_dropout():
-    choice = chosen(CPU, cases=LACKING)["contrast_dropout"]
+    choice = chosen(CPU, cases=LACKING)["modality_dropout"]
     assert choice.value == 0.48 and choice.reason.startswith("2 of 17 cases lack t2")
 
 
 def test_a_bundle_without_that_knob_is_not_given_it():
-    config = {key: value for key, value in BUNDLE.config.items() if key != "contrast_dropout"}
-    assert "contrast_dropout" not in chosen(CPU, bundle=dataclasses.replace(BUNDLE, config=config), cases=LACKING)
+    config = {key: value for key, value in BUNDLE.config.items() if key != "modality_dropout"}
+    assert "modality_dropout" not in chosen(CPU, bundle=dataclasses.replace(BUNDLE, config=config), cases=LACKING)
 
 
 # A time to train in
@@ -571,7 +571,7 @@ def test_what_cannot_be_planned_is_refused_in_one_line(volumes, slices, tmp_path
     assert_refused(plan(volumes.work, out, "--network", "segresnett"), "Did you mean 'segresnet'?")
     assert_refused(plan(tmp_path, out), "fingerprint.json is not there", "autoconf inspect")
     assert_refused(plan(slices.work, out), "2D images")
-    assert_refused(plan(volumes.work, out, "--set", "contrast_dropout=2"), "It must be from 0 to 1")
+    assert_refused(plan(volumes.work, out, "--set", "modality_dropout=2"), "It must be from 0 to 1")
     assert_refused(plan(volumes.work, out, "--memory", "8"), "8GB or 24GiB")
     assert_refused(plan(volumes.work, out, "--time", "2"), "2h, 90min or 1.5d")
     assert_refused(autoconf("plan", volumes.work, "--bundle", PSEUDO2D, "--out", out), "needs 2D images")
@@ -607,7 +607,7 @@ def test_a_patch_that_the_network_does_not_take_is_refused_with_one_that_it_take
 
 def test_whatever_stands_in_a_fingerprint_it_is_planned_for_or_refused() -> None:
     row = {"case": "a", "shape": [24, 24, 16], "brain_shape": [20, 22, 14], "spacing": [1.0, 1.0, 1.0]}
-    sound = {"kind": "volumes", "contrasts": {"t1": {}}, "cases": [row, row | {"case": "b"}]}
+    sound = {"kind": "volumes", "modalities": {"t1": {}}, "cases": [row, row | {"case": "b"}]}
     machine = Machine("cpu", 8e9, 8e9, 2)
     refused = 0
     for odd in (odd for odd in odd_copies(sound) if isinstance(odd, dict)):  # others are refused when they are read

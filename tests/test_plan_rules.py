@@ -286,16 +286,16 @@ CHOICES = {  # what is asked -> the value, its reason, and what else was looked 
         (rules.overlap, SMALL, (80, 80, 80), "cpu"),
         Choice(0.5, "nnU-Net's; 1 window for the median brain"),
     ),
-    "as few contrasts as the bundle drops": (
-        (rules.contrast_dropout, {"t1": 1}, 40, 4, 0.1),
+    "as few modalities as the bundle drops": (
+        (rules.modality_dropout, {"t1": 1}, 40, 4, 0.1),
         Choice(0.1, "the bundle's own is enough: 1 of 40 cases lack t1; 1 of 4 dropped crops loses it"),
     ),
-    "as many contrasts as may be dropped": (
-        (rules.contrast_dropout, {"t1": 5}, 40, 4, 0.1),
+    "as many modalities as may be dropped": (
+        (rules.modality_dropout, {"t1": 5}, 40, 4, 0.1),
         Choice(0.5, "5 of 40 cases lack t1; 1 of 4 dropped crops loses it"),
     ),
-    "more contrasts than may be dropped": (
-        (rules.contrast_dropout, {"t1": 10}, 40, 4, 0.1),
+    "more modalities than may be dropped": (
+        (rules.modality_dropout, {"t1": 10}, 40, 4, 0.1),
         Choice(
             0.5,
             "10 of 40 cases lack t1; 1 of 4 dropped crops loses it",
@@ -404,17 +404,17 @@ def test_a_contrast_is_dropped_as_often_as_the_data_lack_it(cases, data):
     """From half of the crops at most, and never less often than the bundle's own."""
     lack = st.dictionaries(st.sampled_from(["t1", "t1c", "t2"]), st.integers(1, cases), min_size=1)
     missing = data.draw(lack)
-    p = rules.contrast_dropout(missing, cases, 4, 0.1).value
+    p = rules.modality_dropout(missing, cases, 4, 0.1).value
     assert 0.1 <= p <= 0.5
     assert p == 0.5 or all(p / 4 >= number / cases for number in missing.values())
 
 
 def test_the_dropout_of_contrasts_says_what_it_follows():
-    assert rules.contrast_dropout({"t1": 1}, 1000, 4, 0.1).value == 0.1  # the bundle's own is enough
-    choice = rules.contrast_dropout({"t1": 1, "t2": 5}, 50, 4, 0.1)
+    assert rules.modality_dropout({"t1": 1}, 1000, 4, 0.1).value == 0.1  # the bundle's own is enough
+    choice = rules.modality_dropout({"t1": 1, "t2": 5}, 50, 4, 0.1)
     assert choice.value == 0.4 and choice.reason == "5 of 50 cases lack t2; 1 of 4 dropped crops loses it"
-    assert rules.contrast_dropout({"t1": 10}, 50, 4, 0.1).rejected[0].startswith("0.8: ")
-    assert rules.contrast_dropout({"t1": 10}, 50, 4, 0.7).value == 0.7  # never lowered
+    assert rules.modality_dropout({"t1": 10}, 50, 4, 0.1).rejected[0].startswith("0.8: ")
+    assert rules.modality_dropout({"t1": 10}, 50, 4, 0.7).value == 0.7  # never lowered
 
 
 def test_workers_leave_a_core_to_the_training():

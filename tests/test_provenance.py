@@ -113,7 +113,7 @@ def test_inference_says_what_made_each_mask_and_which_modalities_it_saw(home, sc
     assert run["processor"] and run["date"].endswith("+00:00")
     assert run["precision"] == {"used": "float32", "why": "amp is false"}
     knobs = {"patch_size": [16, 16, 16], "target_spacing": [1.0, 1.0, 1.0], "overlap": 0.25, "regions": "wt"}
-    assert run["settings"] == knobs | {"normalize_nonzero": True, "smallest_object": 500}
+    assert run["settings"] == knobs | {"normalize_nonzero": True, "min_component_mm3": 500}
     seen = {"a": ALL, "b": ["t1", "t1c", "flair"], "c": ["t1c", "t2"]}
     assert account["masks"] == {case: {"run": 0, "modalities": there} for case, there in seen.items()}
     text = (tmp_path / FILE).read_text()
@@ -122,13 +122,13 @@ def test_inference_says_what_made_each_mask_and_which_modalities_it_saw(home, sc
 
 def test_evaluation_by_an_ensemble_names_its_members(home, volumes, tmp_path):
     members = [home / "unetr3d_0.pt", home / "unetr3d_1.pt"]
-    folds = write_yaml(tmp_path / "folds.yaml", {"checkpoints": [str(path) for path in members], "mirrored": True})
+    folds = write_yaml(tmp_path / "folds.yaml", {"checkpoints": [str(path) for path in members], "tta": True})
     files = ["evaluate.yaml", "ensemble.yaml", home / "unetr3d.yaml", folds]
-    words = ("--target_spacing", "[5.0,5.0,5.0]", "--smallest_object", 0)
+    words = ("--target_spacing", "[5.0,5.0,5.0]", "--min_component_mm3", 0)
     run_bundle(UNETR3D, "evaluating", files, "--datalist", volumes.datalist, "--output_dir", tmp_path / "out", *words)
     account = account_in(tmp_path / "out")
     assert account["runs"][0]["weights"] == [{"file": path.name, "sha256": digest(path)} for path in members]
-    assert account["runs"][0]["settings"]["mirrored"] is True
+    assert account["runs"][0]["settings"]["tta"] is True
     native = inferers.bf16_is_fast(torch.device("cpu"))
     assert account["runs"][0]["precision"]["used"] == ("bfloat16" if native else "float32")
     testing = [item["case"] for item in json.loads(volumes.datalist.read_text())["testing"]]

@@ -66,7 +66,7 @@ def test_four_files_become_four_channels(tmp_path):
     assert_as_monai([save(tmp_path / f"{i}.nii.gz", values(i, kind)) for i, kind in enumerate(KINDS[:4])])
 
 
-def test_one_file_may_hold_all_contrasts(tmp_path):
+def test_one_file_may_hold_all_modalities(tmp_path):
     assert_as_monai(save(tmp_path / "a.nii.gz", values(0, channels=4)))
     assert_as_monai([save(tmp_path / "a.nii.gz", values(0, channels=4))])
 

@@ -375,7 +375,7 @@ def test_no_text_of_a_file_becomes_html(tmp_path: Path) -> None:
     item = {"case": NASTY, "patient": NASTY, "image": NASTY}
     (tmp_path / "datalist.json").write_text(json.dumps({"kind": "images", "training": [item], "testing": [item]}))
     (tmp_path / "fingerprint.json").write_text(
-        json.dumps({"contrasts": {NASTY: {NASTY: 1}}, "median_spacing": [NASTY]})
+        json.dumps({"modalities": {NASTY: {NASTY: 1}}, "median_spacing": [NASTY]})
     )
     (tmp_path / "problems.csv").write_text(
         "severity,problem,case,finding\n" + ",".join(['"' + NASTY.replace('"', '""') + '"'] * 4)
@@ -410,7 +410,7 @@ def test_files_of_another_form_are_reported_or_refused_but_never_crash(tmp_path:
             "testing": [],
             "dataset_dir": "x",
         },
-        tmp_path / "fingerprint.json": {"n_cases": 1, "median_spacing": [1, 1, 1], "contrasts": {"t1": {"mean": 1.0}}},
+        tmp_path / "fingerprint.json": {"n_cases": 1, "median_spacing": [1, 1, 1], "modalities": {"t1": {"mean": 1.0}}},
     }
     for path, content in files.items():
         path.write_text(json.dumps(content))

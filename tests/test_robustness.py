@@ -14,7 +14,7 @@ from helpers_bundles import REPO
 from helpers_volumes import real_data
 
 from benchmarks import changes, robustness
-from benchmarks.changes import CONTRASTS, KINDS, Scan
+from benchmarks.changes import KINDS, MODALITIES, Scan
 
 EVERY = [(kind, label) for kind in KINDS for label in KINDS[kind]]
 
@@ -29,7 +29,7 @@ def scan() -> Scan:
     shape = (24, 30, 20)
     head, truth = np.zeros(shape, bool), np.zeros(shape, bool)
     head[3:21, 4:24, 3:17], truth[6:14, 8:16, 5:11] = True, True
-    channels = tuple((rng.integers(100, 200, shape) * head).astype(np.int16) for _ in CONTRASTS)
+    channels = tuple((rng.integers(100, 200, shape) * head).astype(np.int16) for _ in MODALITIES)
     affine = np.diag([-1.0, -1.5, 2.0, 1.0])
     affine[:3, 3] = (11, 21, -30)
     return Scan(channels, truth, affine)
@@ -59,7 +59,7 @@ def test_a_change_draws_the_same_each_time_and_leaves_its_scan_alone(kind, label
     given, change = scan(), KINDS[kind][label]
     first, second = change(given, generator()), change(given, generator())
     if kind == "missing contrast":
-        assert [n for n, c in zip(CONTRASTS, first.channels, strict=True) if c is None] == [label]
+        assert [n for n, c in zip(MODALITIES, first.channels, strict=True) if c is None] == [label]
         first, second = (
             changes.replace(one, channels=tuple(c for c in one.channels if c is not None)) for one in (first, second)
         )

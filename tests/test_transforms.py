@@ -148,7 +148,7 @@ def test_scores_are_listed_by_case(bundle):
     assert rows == [{"filename_or_obj": "a"}, {"filename_or_obj": "b"}]
 
 
-# Contrasts and regions
+# Modalities and regions
 
 
 def volume(*channels: float) -> MetaTensor:
@@ -159,10 +159,10 @@ def volume(*channels: float) -> MetaTensor:
 
 
 def test_contrasts_are_sorted_and_a_missing_one_is_zero():
-    picked = transforms.PickContrastsd("image")({"image": volume(30, 0, 10), "channels": [1, 2, -1, 0]})
+    picked = transforms.SelectModalitiesd("image")({"image": volume(30, 0, 10), "channels": [1, 2, -1, 0]})
     assert picked["image"][:, 0, 0, 0].tolist() == [0, 10, 0, 30]
     assert "channels" not in picked and (picked["image"].affine == volume(1).affine).all()
-    untouched = transforms.PickContrastsd("image")({"image": volume(1, 2, 3, 4)})
+    untouched = transforms.SelectModalitiesd("image")({"image": volume(1, 2, 3, 4)})
     assert untouched["image"][:, 0, 0, 0].tolist() == [1, 2, 3, 4]
 
 
@@ -187,10 +187,10 @@ def test_without_values_all_labels_are_tumour_and_one_region_is_0_and_1():
 
 
 def test_picking_contrasts_keeps_the_way_back():
-    """A scan without one of its contrasts must still return to its own grid."""
+    """A scan without one of its modalities must still return to its own grid."""
     image = MetaTensor(torch.ones(1, 2, 2, 2))
     image.push_applied_operation({"class": "Test"})
-    picked = transforms.PickContrastsd("image")({"image": image, "channels": [-1, 0]})["image"]
+    picked = transforms.SelectModalitiesd("image")({"image": image, "channels": [-1, 0]})["image"]
     assert picked.shape[0] == 2 and picked.applied_operations == [{"class": "Test"}]
 
 

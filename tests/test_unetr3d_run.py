@@ -149,7 +149,7 @@ def test_a_probability_is_written_on_request_and_agrees_with_the_mask(volumes, p
         objects, _ = ndimage.label(probability >= 0.5)
         voxels = np.bincount(objects.ravel())[1:]
         kept = 1 + np.flatnonzero((voxels * abs(np.linalg.det(image.affine[:3, :3])) >= 500) | (voxels == voxels.max()))
-        assert np.array_equal(np.isin(objects, kept), mask)  # without what is smaller than `smallest_object`
+        assert np.array_equal(np.isin(objects, kept), mask)  # without what is smaller than `min_component_mm3`
 
 
 def test_a_folder_of_cases_needs_no_truth_and_gives_the_same_bytes(volumes, small, trained, predicted, tmp_path):

@@ -103,7 +103,7 @@ def test_another_contrast_is_shown_if_asked_for(home: Path, contrast: int) -> No
 def test_a_datalist_says_where_the_scans_are_also_in_one_file(home: Path) -> None:
     volume = np.stack([scan(contrast) for contrast in (3, 0, 1, 2)], axis=-1)
     nibabel.save(nibabel.Nifti1Image(volume, plain_affine()), home / "four.nii.gz")
-    listed = {"contrasts": ["flair", "t1", "t1c", "t2"], "testing": [{"case": "a", "image": "four.nii.gz"}]}
+    listed = {"modalities": ["flair", "t1", "t1c", "t2"], "testing": [{"case": "a", "image": "four.nii.gz"}]}
     (home / "datalist.json").write_text(json.dumps(listed))
     found, left = find(str(home / "masks"), str(home / "datalist.json"))
     assert [one.case for one in found] == ["a"] and "b.nii.gz: no scan of that name" in left[0]
@@ -137,7 +137,7 @@ def test_names_are_text_and_never_markup(home: Path) -> None:
 def test_bad_input_is_one_line(home: Path) -> None:
     words, empty = [str(home / "masks"), str(home / "scans")], home / "empty"
     empty.mkdir()
-    assert_refused(autoconf("view", *words, "--out", home / "out", "--contrast", "pd"), "no such contrast", "t1c")
+    assert_refused(autoconf("view", *words, "--out", home / "out", "--modality", "pd"), "no such modality", "t1c")
     assert not (home / "out").exists()
     with pytest.raises(AutoconfError, match="no such folder"):
         find(str(home / "nowhere"), words[1])

@@ -39,7 +39,7 @@ def partly(tmp_path_factory) -> Path:
         affine = tilted_affine()
         affine[:3, :3] *= 180 / 48 / np.array([1, 1, 3])
         store(np.asarray(nibabel.load(home / "data" / path).dataobj), home / "data" / path, affine)
-    content = {"kind": "volumes", "dataset_dir": str(home / "data"), "contrasts": ["t1", "t1c", "t2", "flair"]}
+    content = {"kind": "volumes", "dataset_dir": str(home / "data"), "modalities": ["t1", "t1c", "t2", "flair"]}
     content |= {"regions": {"wt": [1, 2, 3], "tc": [1, 3]}, "training": [train | {"fold": 1}], "testing": [test]}
     bare = [{key: item[key] for key in ("case", "patient", "image")} for item in (free, kin)]
     content["unlabelled"] = [bare[0], bare[1] | {"side": "testing"}]

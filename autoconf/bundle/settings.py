@@ -21,7 +21,7 @@ POSITIVE = {  # knobs of the bundles for which 0 makes no sense
     *("max_epochs", "learning_rate", "batch_size", "patch_size", "target_spacing", "image_size", "max_grad_norm"),
     *("crops_per_case", "val_interval", "accumulation_steps"),
 }
-SHARES = {"dice_weight", "cache_rate", "contrast_dropout"}
+SHARES = {"dice_weight", "cache_rate", "modality_dropout"}
 BELOW_1 = {"overlap", "dropout", "ema_decay"}  # of 1 nothing would be left
 
 

@@ -41,7 +41,7 @@ def audit_labels(scans: Sequence[Scan], rows: Sequence[dict[str, Any]], schemes:
                 Problem(
                     "mask-outside-head",
                     scan.case,
-                    f"{scan.label}: {share:.0%} of it lies where all contrasts are 0. Does it belong to this scan?",
+                    f"{scan.label}: {share:.0%} of it lies where all modalities are 0. Does it belong to this scan?",
                 )
             )
     return found
@@ -62,8 +62,8 @@ def audit_grids(scans: Sequence[Scan], rows: Sequence[dict[str, Any]]) -> list[P
     return found
 
 
-def audit_contrasts(scans: Sequence[Scan], measured: Sequence[Measured]) -> list[Problem]:
-    """Cases whose contrasts look exchanged, judged by the other cases."""
+def audit_modalities(scans: Sequence[Scan], measured: Sequence[Measured]) -> list[Problem]:
+    """Cases whose modalities look exchanged, judged by the other cases."""
     return [
         Problem("swapped", scans[index].case, f"its {a} and {b} look exchanged. Look at both; rename them if they are.")
         for index, a, b in traits.swapped([one.agreement for one in measured])

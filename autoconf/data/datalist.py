@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from autoconf.data.brats import CONTRASTS, patient_of
+from autoconf.data.brats import MODALITIES, patient_of
 from autoconf.data.split import TESTING
 from autoconf.errors import AutoconfError
 from autoconf.output import to_json
@@ -142,7 +142,7 @@ class Datalist:
         content: dict[str, Any] = {"name": self.name, "kind": self.kind, "dataset_dir": self.root}
         content |= {"seed": self.seed} if self.seed is not None else {}
         content |= {"layout": self.layout} if self.layout else {}
-        content |= {"contrasts": list(self.modalities)} if self.modalities else {}
+        content |= {"modalities": list(self.modalities)} if self.modalities else {}
         content |= {"labels": dict(self.meaning)} if self.meaning is not None else {}
         content |= {"regions": _listed(self.regions)} if self.regions is not None else {}
         sections = {name: [self._plain(case) for case in self.section(name)] for name in SECTIONS}
@@ -201,14 +201,14 @@ def parse(content: Any, folder: str, root: str = "") -> Datalist:
     named = _text(content.get("dataset_dir") or "", "dataset_dir")
     root = os.path.abspath(root or named or folder)
     modalities = tuple(
-        _text(name, "a contrast") for name in content.get("contrasts") or (CONTRASTS * (kind == VOLUMES))
+        _text(name, "a contrast") for name in content.get("modalities") or (MODALITIES * (kind == VOLUMES))
     )
     if not isinstance(content[TRAINING], list):
         raise TypeError("its training is no list of cases")
     cases = [
         _case(item, section, kind, root, modalities) for section in SECTIONS for item in content.get(section) or []
     ]
-    known = {"name", "kind", "dataset_dir", "seed", "layout", "contrasts", "labels", "regions", *SECTIONS}
+    known = {"name", "kind", "dataset_dir", "seed", "layout", "modalities", "labels", "regions", *SECTIONS}
     return Datalist(
         name=_text(content.get("name") or "", "name"),
         kind=kind,

@@ -16,7 +16,7 @@ import numpy as np
 from isal import isal_zlib
 
 from autoconf.data import traits
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 from autoconf.data.cache import Cache, Key
 from autoconf.data.counts import Counts, Intensities, count
 from autoconf.data.gz import Memory
@@ -101,7 +101,7 @@ def measure(case: Scan, grid: Grid | None = None, memory: Memory | None = None) 
     foreground: dict[str, Counts] = {}
     picture = np.zeros(0, np.float32)  # of the first contrast
     outside = np.ones(inside.size, bool)
-    for contrast, volume in _contrasts(case, memory):
+    for contrast, volume in _modalities(case, memory):
         check_same_grid(volume, grid)
         not_zero, box = _not_zero(volume.data)
         brain[contrast] = count(not_zero, zeros=False)
@@ -147,9 +147,9 @@ def _files(case: Scan) -> list[tuple[str, tuple[int, ...]]]:
     return files + ([(case.label, ())] if case.label else [])
 
 
-def _contrasts(case: Scan, memory: Memory) -> Iterator[tuple[str, Volume]]:
-    """The contrasts that the case has; each overwrites the one before, unless one file holds them all."""
-    there = [(contrast, path) for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
+def _modalities(case: Scan, memory: Memory) -> Iterator[tuple[str, Volume]]:
+    """The modalities that the case has; each overwrites the one before, unless one file holds them all."""
+    there = [(contrast, path) for contrast, path in zip(MODALITIES, case.image, strict=True) if path]
     channels = tuple(getattr(case, "channels", ()))
     if channels:
         volumes = read_channels(there[0][1], channels)
@@ -198,7 +198,7 @@ def _sample(flat: np.ndarray) -> np.ndarray:
 
 def _agreement(samples: list[np.ndarray], flags: np.ndarray | None) -> list[float] | None:
     """`traits.agreement` of the sampled voxels in the head. flags: the mask there."""
-    if flags is None or len(samples) < len(CONTRASTS):
+    if flags is None or len(samples) < len(MODALITIES):
         return None
     head = np.any(samples, axis=0)
     return traits.agreement(np.array([found[head] for found in samples]), flags[head] != 0)
@@ -283,7 +283,7 @@ def _to_store(measured: Measured) -> tuple[dict[str, Any], dict[str, np.ndarray]
 def _from_stored(case: Scan, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
     """The inverse of `_to_store`; None if the record does not hold a whole case."""
     parts: dict[str, dict[str, Counts]] = {"brain": {}, "foreground": {}}
-    there = [contrast for contrast, path in zip(CONTRASTS, case.image, strict=True) if path]
+    there = [contrast for contrast, path in zip(MODALITIES, case.image, strict=True) if path]
     try:
         lengths = [length for *_, length in data["index"]]
         cuts = np.cumsum(lengths)[:-1]

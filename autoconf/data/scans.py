@@ -1,14 +1,14 @@
-"""What every layout of files is read into: one scan of one patient, and the names of its contrasts."""
+"""What every layout of files is read into: one scan of one patient, and the names of its modalities."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 from autoconf.data.problems import Problem
 
-# Spellings of the four contrasts, once case, blanks and punctuation are gone. A T1 with contrast agent is named in
+# Spellings of the four modalities, once case, blanks and punctuation are gone. A T1 with contrast agent is named in
 # many ways; all of them say so with a C, CE, GD or POST.
 SPELLINGS = {
     "t1": ("t1", "t1w", "t1n", "t1pre", "t1native", "t1weighted"),
@@ -45,17 +45,17 @@ class Scan:
 
     case: str  # unique in the data set
     patient: str
-    image: tuple[str | None, ...]  # a path per entry of CONTRASTS, None if it is missing; or one path in all places
+    image: tuple[str | None, ...]  # a path per entry of MODALITIES, None if it is missing; or one path in all places
     label: str | None = None
-    channels: tuple[int, ...] = ()  # of one 4D file: where on its last axis each entry of CONTRASTS lies
+    channels: tuple[int, ...] = ()  # of one 4D file: where on its last axis each entry of MODALITIES lies
     family: str = ""  # which label values to expect: a key of labels.FAMILIES, or "" if the values alone decide
     side: str = ""  # what the layout itself says: training, validation, testing, or nothing
     convert: bool = False  # not NIfTI: written as NIfTI before anything reads it
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The contrasts that have no file."""
-        return tuple(contrast for contrast, path in zip(CONTRASTS, self.image, strict=True) if path is None)
+        """The modalities that have no file."""
+        return tuple(contrast for contrast, path in zip(MODALITIES, self.image, strict=True) if path is None)
 
     @property
     def files(self) -> list[str]:
@@ -82,6 +82,6 @@ def is_metaimage(path: str | None) -> bool:
     return (path or "").lower().endswith(".mha")
 
 
-def contrast_of(name: str) -> str | None:
-    """The entry of CONTRASTS that a person means by `name` (T1-weighted, t1gd, FLAIR, ...), or None."""
+def modality_of(name: str) -> str | None:
+    """The entry of MODALITIES that a person means by `name` (T1-weighted, t1gd, FLAIR, ...), or None."""
     return _CONTRAST.get(re.sub(r"[^a-z0-9]", "", name.lower()))

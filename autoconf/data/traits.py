@@ -1,4 +1,4 @@
-"""What tells one scan from another, whatever its intensities: a coarse picture, and how its contrasts agree."""
+"""What tells one scan from another, whatever its intensities: a coarse picture, and how its modalities agree."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import itertools
 
 import numpy as np
 
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 
 COARSE = 12  # blocks per axis
 STEP = 37  # of so many runs of voxels one is compared; prime, so that it keeps step with no axis
 FEWEST = 30  # voxels to say something about
 # Two different patients of 22 never exceeded 0.97, so 0.99 is no chance.
 ALIKE = 0.99
-# Measured by swapping contrasts of 22 real cases: at this margin no right case is suspected; of T1 or T1c swapped with
+# Measured by swapping modalities of 22 real cases: at this margin no right case is suspected; of T1 or T1c swapped with
 # T2 or FLAIR one in 88 is missed; of T2 with FLAIR half are found (11 of 22); T1 with T1c look alike (2 of 22).
 MARGIN = 0.5
 FEWEST_CASES = 8  # to know what is usual
 BLOCK = 256  # cases that are compared with all others at once
-_PAIRS = tuple(itertools.combinations(range(len(CONTRASTS)), 2))
+_PAIRS = tuple(itertools.combinations(range(len(MODALITIES)), 2))
 
 
 def coarse(volume: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarray:
@@ -37,7 +37,7 @@ def coarse(volume: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarray:
 
 
 def agreement(samples: np.ndarray, tumour: np.ndarray) -> list[float] | None:
-    """14 numbers: the rank correlation of each pair of contrasts, and the mean and 95th percentile rank of the tumour.
+    """14 numbers: the rank correlation of each pair of modalities, and the mean and 95th percentile rank of the tumour.
 
     samples: (4, n) intensities of the same voxels of the head; tumour: (n,) bool. None if there are too few of either.
     """
@@ -51,7 +51,7 @@ def agreement(samples: np.ndarray, tumour: np.ndarray) -> list[float] | None:
 
 
 def swapped(traits: list[list[float] | None]) -> list[tuple[int, str, str]]:
-    """(index, contrast, contrast) of the cases that are more usual with two contrasts exchanged than as they are.
+    """(index, contrast, contrast) of the cases that are more usual with two modalities exchanged than as they are.
 
     traits: `agreement` of every case. Says nothing about fewer than FEWEST_CASES.
     """
@@ -70,7 +70,7 @@ def swapped(traits: list[list[float] | None]) -> list[tuple[int, str, str]]:
         exchanged = {pair: oddness(_exchange(numbers, *pair)) for pair in _PAIRS}
         best = min(exchanged, key=exchanged.__getitem__)
         if oddness(numbers) - exchanged[best] > MARGIN:
-            found.append((index, CONTRASTS[best[0]], CONTRASTS[best[1]]))
+            found.append((index, MODALITIES[best[0]], MODALITIES[best[1]]))
     return found
 
 
@@ -85,10 +85,10 @@ def alike(pictures: list[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def _exchange(numbers: np.ndarray, a: int, b: int) -> np.ndarray:
-    """The numbers of a case whose contrasts a and b were exchanged."""
-    order = list(range(len(CONTRASTS)))
+    """The numbers of a case whose modalities a and b were exchanged."""
+    order = list(range(len(MODALITIES)))
     order[a], order[b] = order[b], order[a]
     where = {pair: place for place, pair in enumerate(_PAIRS)}
     pairs = [where[min(order[i], order[j]), max(order[i], order[j])] for i, j in _PAIRS]
     single = [len(_PAIRS) + place for place in order]
-    return numbers[[*pairs, *single, *(place + len(CONTRASTS) for place in single)]]
+    return numbers[[*pairs, *single, *(place + len(MODALITIES) for place in single)]]

@@ -1,4 +1,4 @@
-"""Does the bundle prepare data as it says? Round trip, intensities, crops and the order of the contrasts."""
+"""Does the bundle prepare data as it says? Round trip, intensities, crops and the order of the modalities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from autoconf.data.scans import contrast_of
+from autoconf.data.scans import modality_of
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.opened import config, image_format, is_3d, small
 from autoconf.doctor.samples import crooked, sample
@@ -178,7 +178,7 @@ def _share_with_tumour(parser: ConfigParser, count: int) -> float:
     return float(np.mean([bool((one["label"][:1] > 0).any()) for one in drawn]))
 
 
-def contrast_order(subject: Subject) -> Outcome:
+def modality_order(subject: Subject) -> Outcome:
     """Channel i of the network, compared with each contrast's own file, read by another program (nibabel)."""
     names = image_format(subject)["channel_def"]
     if len(names) == 1:
@@ -194,7 +194,7 @@ def contrast_order(subject: Subject) -> Outcome:
         if not files:
             note = f"the files of {item['case']} are not named by contrast: only a made-up case was looked at"
         for place, channel in enumerate(image):
-            wanted = contrast_of(names[str(place)])
+            wanted = modality_of(names[str(place)])
             if wanted in files and channel.any():
                 likeness = {name: _correlation(channel, file) for name, file in files.items()}
                 least = min(least, likeness[wanted])
@@ -211,7 +211,7 @@ def _own_files(paths: list[str], shape: tuple[int, ...]) -> dict[str, np.ndarray
     Empty where the end of a name does not tell the contrast, or two files' tell the same.
     """
     stems = [os.path.basename(path).split(".")[0].replace("-", "_") for path in paths]
-    names = [contrast_of(stem.rpartition("_")[2]) for stem in stems]
+    names = [modality_of(stem.rpartition("_")[2]) for stem in stems]
     if None in names or len(set(names)) < len(names):
         return {}
     images = [nibabel.as_closest_canonical(nibabel.load(path)) for path in paths]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from autoconf.data.scans import contrast_of
+from autoconf.data.scans import modality_of
 from autoconf.doctor.bundle_data import items
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.lists import read_cases
@@ -105,7 +105,7 @@ def transformer_share(subject: Subject) -> Outcome:
 def beats_threshold(subject: Subject) -> Outcome:
     """Dice on cases of the folds that train, of the network and of `autoconf score`'s FLAIR threshold."""
     names = image_format(subject)["channel_def"]
-    flair = next((int(place) for place, name in names.items() if contrast_of(name) == "flair"), None)
+    flair = next((int(place) for place, name in names.items() if modality_of(name) == "flair"), None)
     if flair is None:
         return Outcome("the bundle takes no FLAIR, of which the threshold is made", None)
     parser, network = trained(subject, training=_count(subject))

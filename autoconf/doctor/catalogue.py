@@ -19,12 +19,12 @@ DATA_CHECKS = (
     Check("data", "label values", "those of the regions", "data:labels_known", DATA),
     Check("data", "masks in the head", "at most 10% outside", "data:masks_in_head", DATA),
     Check("data", "masks not mirrored", "each fits best as it is", "data:masks_not_mirrored", DATA),
-    Check("data", "contrasts as named", "no two exchanged", "data:contrasts_as_named", DATA),
+    Check("data", "modalities as named", "no two exchanged", "data:modalities_as_named", DATA),
     Check("data", "round trip", "Dice 0.98 or more, same grid", "bundle_data:round_trip", BUNDLE, True),
     Check("data", "voxel size", "Dice 0.8 or more, same grid", "bundle_data:spacing_ceiling", BOTH, True),
     Check("data", "intensities", "mean 0, std 1, +- 0.05", "bundle_data:intensities", BOTH, True),
     Check("data", "crops", "pos / (pos + neg) centred", "bundle_data:crops", BOTH, True),
-    Check("data", "contrast order", "channels as in metadata.json", "bundle_data:contrast_order", BOTH, True),
+    Check("data", "modality order", "channels as in metadata.json", "bundle_data:modality_order", BOTH, True),
     Check("data", "one preprocessing", "largest difference 0", "bundle_data:same_tensor", BOTH, True),
 )
 TRAINING = (

@@ -114,7 +114,7 @@ def _nested(regions: Regions) -> bool:
 
 
 def masks_in_head(subject: Subject) -> Outcome:
-    """A mask of another scan, or one that is shifted, lies partly where all contrasts are 0."""
+    """A mask of another scan, or one that is shifted, lies partly where all modalities are 0."""
     if not read_list(subject).is_3d:
         return Outcome("2D images are not skull-stripped", None)
     shares = {
@@ -183,8 +183,8 @@ def _stored(path: str | None) -> Any:
     return image.dataobj
 
 
-def contrasts_as_named(subject: Subject) -> Outcome:
-    """Two files of a case with each other's names: seen from how the contrasts of the other cases agree."""
+def modalities_as_named(subject: Subject) -> Outcome:
+    """Two files of a case with each other's names: seen from how the modalities of the other cases agree."""
     if not read_list(subject).is_3d:
         return Outcome("an image has one channel", None)
     agreements = [one.agreement for one in measured(subject)]

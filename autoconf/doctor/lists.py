@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any
 
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 from autoconf.data.datalist import Case, Datalist, read_datalist
 from autoconf.data.scans import Scan
 from autoconf.doctor.checks import Subject
@@ -44,7 +44,7 @@ def _measured(subject: Subject) -> tuple[Any, ...]:
 
 def scan_of(datalist: Datalist, case: Case) -> Scan:
     """The case as `inspect` knows it."""
-    found = [datalist.file_of(case, contrast) for contrast in CONTRASTS]
+    found = [datalist.file_of(case, contrast) for contrast in MODALITIES]
     images = tuple(file[0] if file else None for file in found)
     channels = tuple(file[1] or 0 for file in found if file) if case.stacked else ()
     return Scan(case.name, case.patient, images, case.label, channels)

@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 from autoconf.data.datalist import IMAGES, VOLUMES, Case, Datalist
 from autoconf.data.split import TESTING
 from autoconf.doctor.checks import Subject
@@ -94,19 +94,19 @@ def crooked(subject: Subject) -> dict[str, Any]:
 
 
 def crooked_arrays() -> tuple[list[np.ndarray], np.ndarray]:
-    """Four int16 contrasts and a uint8 mask of the labels 1, 2 and 4; RAS_SHAPE."""
+    """Four int16 modalities and a uint8 mask of the labels 1, 2 and 4; RAS_SHAPE."""
     brain = np.zeros(RAS_SHAPE, bool)
     brain[3:22, 5:31, 2:18] = True
     brain[3:9, 5:14, 2:9] = False
-    contrasts = [np.zeros(RAS_SHAPE, np.int16) for _ in range(4)]
-    for number, contrast in enumerate(contrasts):
+    modalities = [np.zeros(RAS_SHAPE, np.int16) for _ in range(4)]
+    for number, contrast in enumerate(modalities):
         contrast[brain] = np.random.default_rng(number).integers(100, 1000, int(brain.sum()))
     mask = np.zeros(RAS_SHAPE, np.uint8)
     mask[12:19, 20:29, 9:15] = 2
     mask[12:15, 20:24, 12:15] = 0  # an L
     mask[16:18, 22:26, 10:12] = 1
     mask[18, 22:26, 10:12] = 4
-    return contrasts, mask
+    return modalities, mask
 
 
 def crooked_affine() -> np.ndarray:
@@ -121,17 +121,17 @@ def crooked_affine() -> np.ndarray:
 
 
 def _crooked_volume(subject: Subject, folder: str) -> str:
-    contrasts, mask = crooked_arrays()
+    modalities, mask = crooked_arrays()
     case = "BraTS-GLI-09999-000"
     os.mkdir(os.path.join(folder, case))
     names = [f"{case}/{case}-{end}.nii.gz" for end in ("t1n", "t1c", "t2w", "t2f", "seg")]
-    for name, array in zip(names, [*contrasts, mask], strict=True):
+    for name, array in zip(names, [*modalities, mask], strict=True):
         stored = np.ascontiguousarray(array[::-1].transpose(2, 0, 1))
         nibabel.save(nibabel.Nifti1Image(stored, crooked_affine()), os.path.join(folder, name))
     images = tuple(os.path.join(folder, name) for name in names[:4])
     crooked_case = Case(case, case, images, fold=0, label=os.path.join(folder, names[4]))
     regions = {"wt": (1, 2, 4), "tc": (1, 4), "et": (4,)}
-    datalist = Datalist("crooked", VOLUMES, folder, (), modalities=CONTRASTS, regions=regions)
+    datalist = Datalist("crooked", VOLUMES, folder, (), modalities=MODALITIES, regions=regions)
     return _write(subject, datalist.with_cases([crooked_case, replace(crooked_case, section=TESTING)]))
 
 

@@ -11,7 +11,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from autoconf.data.brats import CONTRASTS, CaseError, nothing_found, walk_files
+from autoconf.data.brats import MODALITIES, CaseError, nothing_found, walk_files
 from autoconf.data.cache import Cache
 from autoconf.data.problems import LEFT_OUT, Problem, as_csv
 from autoconf.data.scans import Found, Scan
@@ -46,7 +46,7 @@ def inspect(
     out: folder for datalist.json, fingerprint.json and problems.csv; not inside data.
     layout: auto, decathlon, nnunet, bids, brats, npy, classes or pairs, where a folder could be read in two ways.
     labels: what mask values mean: auto, brats2018-2021, brats2023, brats2024-post, brats2024-ped, decathlon, binary.
-    missing: a case without all four contrasts stops (error), is left out (drop), or gets zeros in their place (zero).
+    missing: a case without all four modalities stops (error), is left out (drop), or gets zeros in their place (zero).
     strict: stop at the first case that cannot be used, instead of leaving it out.
     folds: for cross-validation; fold 0 validates first. test: share of the cases that is kept for testing.
     seed: another seed gives another split.
@@ -127,7 +127,7 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
         scans, measured, intensities, _ = _measure([scans[i] for i in used], out, options, cache)
     rows = [sets.count_tumour(one.row, schemes[s.family]) for one, s in zip(measured, scans, strict=True)]
     problems += [_empty(s) for s, row in zip(scans, rows, strict=True) if row["tumour_voxels"] == 0]
-    problems += audit.audit_grids(scans, rows) + audit.audit_contrasts(scans, measured)
+    problems += audit.audit_grids(scans, rows) + audit.audit_modalities(scans, measured)
     pairs, copies = audit.audit_copies(scans, measured)
     try:
         groups, sides = _sides_of(scans, rows, pairs, found, options)
@@ -166,7 +166,7 @@ def _measure(
         except DataError as error:
             problems.append(Problem(error.kind, scan.case, str(error)))
     kept, measured = [], []
-    intensities = {contrast: Intensities.none() for contrast in CONTRASTS}
+    intensities = {contrast: Intensities.none() for contrast in MODALITIES}
     outcomes = measure_cases(readable, cache, options.jobs, keep_going=True)
     for scan, one in zip(readable, progress(outcomes, len(readable), "reading cases"), strict=True):
         if isinstance(one, DataError):

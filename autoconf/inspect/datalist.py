@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 from autoconf.data.datalist import IMAGES, TRAINING, UNLABELLED, VOLUMES, Case, Datalist, Side
 from autoconf.data.images import Image
 from autoconf.data.labels import Scheme, commonest
@@ -43,7 +43,7 @@ def of_volumes(
         )
         cases.append(case)
     names = {str(value): name for value, name in sorted(usual.meaning.items()) if name}
-    datalist = _empty(data, VOLUMES, seed, found.layout, contrasts_of(found))
+    datalist = _empty(data, VOLUMES, seed, found.layout, modalities_of(found))
     datalist = replace(datalist, meaning={"0": "background", **names}, regions=usual.regions)
     return datalist.with_cases(assigned(cases, sides, groups))
 
@@ -77,13 +77,13 @@ def _empty(data: str, kind: str, seed: int, layout: str, modalities: Sequence[st
     return Datalist(os.path.basename(root), kind, root, (), seed, layout, tuple(modalities))
 
 
-def contrasts_of(found: Found) -> list[str]:
-    """The contrasts as a case's `image` lists them: of 4D files, as the channels lie."""
+def modalities_of(found: Found) -> list[str]:
+    """The modalities as a case's `image` lists them: of 4D files, as the channels lie."""
     channels = found.scans[0].channels
     if not channels or found.scans[0].convert:
-        return list(CONTRASTS)
+        return list(MODALITIES)
     names = [f"channel {place}" for place in range(max(channels) + 1)]
-    for contrast, channel in zip(CONTRASTS, channels, strict=True):
+    for contrast, channel in zip(MODALITIES, channels, strict=True):
         names[channel] = contrast
     return names
 

@@ -12,7 +12,7 @@ from autoconf.data.counts import Intensities
 def fingerprint(rows: list[dict[str, Any]], intensities: dict[str, Intensities]) -> dict[str, Any]:
     """The dataset's fingerprint from the rows of its cases; medians are taken axis by axis, in RAS+ order.
 
-    contrasts: statistics of the non-zero voxels, each voxel weighing the same. foreground: statistics inside the
+    modalities: statistics of the non-zero voxels, each voxel weighing the same. foreground: statistics inside the
     masks (any label above 0, intensity 0 or not), each case weighing the same, as nnU-Net 2.8.1 samples them.
     """
     spacing = np.array([row["spacing"] for row in rows])
@@ -23,7 +23,7 @@ def fingerprint(rows: list[dict[str, Any]], intensities: dict[str, Intensities])
         "median_spacing": np.round(np.median(spacing, axis=0), 6).tolist(),
         "median_brain_shape": np.rint(np.median(brain, axis=0)).astype(int).tolist(),
         "median_brain_mm": np.round(np.median(brain * spacing, axis=0), 3).tolist(),
-        "contrasts": _known({contrast: found.summary() for contrast, found in intensities.items()}),
+        "modalities": _known({contrast: found.summary() for contrast, found in intensities.items()}),
         "foreground": _known({contrast: found.foreground.summary() for contrast, found in intensities.items()}),
         "cases": rows,
     }

@@ -54,9 +54,11 @@ def print_volumes(
     if unused:
         facts.append(("not used", f"{len(unused)} volumes that fit no naming scheme, e.g. {unused[0]}"))
     print(table(facts))
-    intensities = [(contrast, *(f"{v:g}" for v in found.values())) for contrast, found in measured["contrasts"].items()]
+    intensities = [
+        (contrast, *(f"{v:g}" for v in found.values())) for contrast, found in measured["modalities"].items()
+    ]
     print("\nintensities of the non-zero voxels")
-    print(table(intensities, ("contrast", *next(iter(measured["contrasts"].values())))))
+    print(table(intensities, ("contrast", *next(iter(measured["modalities"].values())))))
     _print_problems(problems)
 
 

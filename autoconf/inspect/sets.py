@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 from autoconf.data.labels import SCHEMES, Scheme, choose_scheme
 from autoconf.data.problems import Problem
 from autoconf.data.scans import Scan
@@ -43,7 +43,7 @@ class Options:
 
 
 def keep_complete(scans: Sequence[Scan], missing: str) -> tuple[list[Scan], list[Problem]]:
-    """The scans to read, and what is said of those without all contrasts.
+    """The scans to read, and what is said of those without all modalities.
 
     missing: error stops, drop leaves them out, zero keeps them if they have at least one. Raises AutoconfError.
     """
@@ -58,8 +58,8 @@ def keep_complete(scans: Sequence[Scan], missing: str) -> tuple[list[Scan], list
                 f"case '{scan.case}': {what}. Add it, or say what to do with such cases: --missing drop (leave them "
                 "out) or --missing zero (train with zeros in its place)."
             )
-        if missing == "drop" or len(scan.missing) == len(CONTRASTS):
-            problems.append(Problem("missing-contrast", scan.case, f"{what}. Add it, or use --missing zero."))
+        if missing == "drop" or len(scan.missing) == len(MODALITIES):
+            problems.append(Problem("missing-modality", scan.case, f"{what}. Add it, or use --missing zero."))
         else:
             kept.append(scan)
             problems.append(Problem("zero-filled", scan.case, f"{what}; zeros stand in its place. Add it if you can."))

@@ -12,7 +12,7 @@ from PIL import Image
 from autoconf.errors import AutoconfError
 from autoconf.output import progress
 from autoconf.phantom.cases import PhantomCase, make_case, make_volume
-from autoconf.phantom.mri import CONTRASTS
+from autoconf.phantom.mri import MODALITIES
 from autoconf.phantom.slices import make_slices
 
 SIZES = 32, 256  # below, cortex and rims vanish; above is finer than BraTS (240)
@@ -104,7 +104,7 @@ def _write_all(folder: Path, cases: int, size: int, seed: int, slices: bool) -> 
 def _write_volumes(folder: Path, case: PhantomCase, size: int) -> None:
     volume = make_volume(case, size)
     (folder / case.name).mkdir()
-    named = dict(zip(CONTRASTS, volume.images, strict=True)) | {"seg": volume.labels}
+    named = dict(zip(MODALITIES, volume.images, strict=True)) | {"seg": volume.labels}
     for suffix, array in named.items():
         path = folder / case.name / f"{case.name}-{suffix}.nii.gz"
         path.write_bytes(nifti_bytes(array, volume.affine))

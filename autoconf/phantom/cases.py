@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoconf.phantom.head import Head, draw_head, inside_brain, to_template
-from autoconf.phantom.mri import CONTRASTS, ScanSettings, draw_scan, render
+from autoconf.phantom.mri import MODALITIES, ScanSettings, draw_scan, render
 from autoconf.phantom.tumour import Tumour, draw_lesions, grow, paint
 
 FIELD_MM = 180.0  # edge of the cubic field of view: a brain of 135 x 170 x 135 mm with a margin
@@ -44,7 +44,7 @@ class PhantomCase:
 class Template:
     """One scan as arrays; axes LPS: they grow to the left, to the back and upwards.
 
-    images: (4, n, n, n) int16 in the order of CONTRASTS, 0 outside the brain; labels: (n, n, n)
+    images: (4, n, n, n) int16 in the order of MODALITIES, 0 outside the brain; labels: (n, n, n)
     uint8; affine: (4, 4) voxel to RAS+ mm.
     """
 
@@ -87,7 +87,7 @@ def make_volume(case: PhantomCase, size: int) -> Template:
     places, template = places[kept], template[:, kept]
     shares, found = paint(case.head, case.tumour, template, voxel)
     values = render(case.noise(size), case.scan, shares, points[:, places])
-    images = np.zeros((len(CONTRASTS), size**3), np.int16)
+    images = np.zeros((len(MODALITIES), size**3), np.int16)
     images[:, places] = np.clip(np.rint(values), 1, 32767)  # 0 is kept for "not brain"
     labels = np.zeros(size**3, np.uint8)
     labels[places] = found

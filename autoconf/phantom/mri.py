@@ -1,4 +1,4 @@
-"""From tissue to signal: contrasts, inner texture, bias field, Rician noise."""
+"""From tissue to signal: modalities, inner texture, bias field, Rician noise."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from autoconf.phantom.shapes import Waves, draw_waves
 from autoconf.phantom.tumour import TISSUES
 
-CONTRASTS = ("t1n", "t1c", "t2w", "t2f")  # BraTS 2023: T1, T1 with contrast agent, T2, FLAIR
+MODALITIES = ("t1n", "t1c", "t2w", "t2f")  # BraTS 2023: T1, T1 with contrast agent, T2, FLAIR
 
 # Signal per tissue, white matter on T1 = 1. The order within a row is that of real scans
 # (spin echo at 1.5 to 3 T); the distances are chosen so that ranges overlap after bias and noise.
@@ -55,7 +55,7 @@ def draw_scan(rng: np.random.Generator) -> ScanSettings:
     gain = np.exp(rng.normal(np.log(800), 0.4, (4, 1)))  # scanners have no common unit
     return ScanSettings(
         signal=(table * gain).astype(np.float32),
-        bias=tuple(draw_waves(rng, rng.uniform(160, 260), 6) for _ in CONTRASTS),
+        bias=tuple(draw_waves(rng, rng.uniform(160, 260), 6) for _ in MODALITIES),
         bias_size=rng.uniform(0.05, 0.14, 4).astype(np.float32),
         noise=(gain[:, 0] * rng.uniform(0.02, 0.05, 4)).astype(np.float32),
         texture=draw_waves(rng, 9, 24),
@@ -64,7 +64,7 @@ def draw_scan(rng: np.random.Generator) -> ScanSettings:
 
 
 def render(rng: np.random.Generator, scan: ScanSettings, shares: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Image values of the four CONTRASTS.
+    """Image values of the four MODALITIES.
 
     shares: (len(TISSUES), N); points: (3, N) scanner mm, for bias and texture. Returns (4, N)
     float32, not negative. Noise is Rician: the magnitude of a signal with Gaussian noise in both
@@ -72,8 +72,8 @@ def render(rng: np.random.Generator, scan: ScanSettings, shares: np.ndarray, poi
     """
     sick = sum(shares[TISSUES.index(name)] for name in LESION)
     texture = 1 + 0.02 * scan.texture(points) + 0.09 * sick * scan.patches(points)
-    out = np.empty((len(CONTRASTS), points.shape[1]), np.float32)
-    for row in range(len(CONTRASTS)):
+    out = np.empty((len(MODALITIES), points.shape[1]), np.float32)
+    for row in range(len(MODALITIES)):
         signal = np.einsum("t,tn->n", scan.signal[row], shares) * texture
         signal *= np.exp(scan.bias_size[row] * scan.bias[row](points))
         real, imaginary = scan.noise[row] * rng.standard_normal((2, points.shape[1]), np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 
 from autoconf.phantom.cases import PhantomCase
 from autoconf.phantom.head import to_template
-from autoconf.phantom.mri import CONTRASTS, render
+from autoconf.phantom.mri import MODALITIES, render
 from autoconf.phantom.tumour import HEALTHY_STATE, paint
 
 SHOWN = {"T1": "t1n", "T1C+": "t1c", "T2": "t2w"}  # class name -> contrast
@@ -46,7 +46,7 @@ def _pictures(
         points, _, shares = _plane(case, z, pixel)
         values = render(case.noise(size, key, int(group == "_NORMAL")), case.scan, shares, points)
         for contrast in wanted:
-            row = values[CONTRASTS.index(SHOWN[contrast])]
+            row = values[MODALITIES.index(SHOWN[contrast])]
             picture = _window(row.reshape(_shape(pixel)))
             yield f"{group} {contrast}", f"{case.name}_{key:02d}", picture
 

@@ -109,8 +109,8 @@ def _check_fingerprint(work: str, fingerprint: dict[str, Any]) -> None:
         elif fingerprint["kind"] == "volumes":
             lists = [row[key] for row in fingerprint["cases"] for key in ("brain_shape", "spacing")]
             lists += [row["shape"] for row in fingerprint["cases"] if row.get("shape")]
-            contrasts = [isinstance(contrast, str) for contrast in fingerprint.get("contrasts", {})]
-            if {len(numbers) for numbers in lists} != {3} or not all(contrasts):
+            modalities = [isinstance(contrast, str) for contrast in fingerprint.get("modalities", {})]
+            if {len(numbers) for numbers in lists} != {3} or not all(modalities):
                 raise ValueError("its cases have not three axes")
         else:
             raise ValueError("its kind is neither volumes nor images")

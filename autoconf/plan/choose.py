@@ -56,7 +56,7 @@ class Task:
     spacings: np.ndarray  # (cases, 3), mm
     shapes: np.ndarray  # (cases, 3), voxels of the brains' boxes
     kept: float  # median share of a scan's voxels inside that box
-    contrasts: tuple[str, ...]
+    modalities: tuple[str, ...]
     cases: Cases
     limit: Limit | None
 
@@ -103,7 +103,7 @@ def task(
     whole = np.array([math.prod(row.get("shape") or row["brain_shape"]) for row in rows])
     kept = float(np.median(shapes.prod(axis=1) / whole))
     spacings = np.array([row["spacing"] for row in rows])
-    return Task(bundle, machine, spacings, shapes, kept, tuple(fingerprint.get("contrasts", ())), cases, limit)
+    return Task(bundle, machine, spacings, shapes, kept, tuple(fingerprint.get("modalities", ())), cases, limit)
 
 
 def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
@@ -130,7 +130,7 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     decide("num_workers", lambda: rules.num_workers(device, of.machine.cores))
     decide("network_name", lambda: _network_name(of.bundle))
     if of.cases.missing:
-        decide("contrast_dropout", lambda: _contrast_dropout(of))
+        decide("modality_dropout", lambda: _contrast_dropout(of))
     settings = of.bundle.config | {key: choice.value for key, choice in chosen.items()}
     decide("max_epochs", lambda: _max_epochs(of, settings, brain))
     return {key: chosen[key] for key in of.bundle.config if key in chosen}
@@ -143,7 +143,7 @@ def _network_name(bundle: Bundle) -> Choice:
 
 
 def _normalisation(of: Task) -> Choice:
-    schemes = {contrast: rules.normalisation(contrast, of.kept) for contrast in of.contrasts or ("mr",)}
+    schemes = {contrast: rules.normalisation(contrast, of.kept) for contrast in of.modalities or ("mr",)}
     for contrast, (scheme, _) in schemes.items():
         if scheme != "z-score":
             raise AutoconfError(
@@ -228,8 +228,8 @@ def _batch(of: Task, patch: Vec3, spacing: np.ndarray) -> Choice:
 
 
 def _contrast_dropout(of: Task) -> Choice:
-    own = of.bundle.config["contrast_dropout"]
-    return rules.contrast_dropout(of.cases.missing, of.cases.both, of.bundle.channels, own)
+    own = of.bundle.config["modality_dropout"]
+    return rules.modality_dropout(of.cases.missing, of.cases.both, of.bundle.channels, own)
 
 
 def _max_epochs(of: Task, settings: dict[str, Any], brain: Vec3) -> Choice:

@@ -30,7 +30,7 @@ STEPS_WANTED = 5000  # the published CPU run was scheduled for 5,120 steps (docs
 CASE_SECONDS = 0.5  # to load and prepare a case, once
 CUT_SECONDS_PER_VOXEL = 2.5e-9  # to cut a crop out of a prepared case
 AUGMENT_SECONDS_PER_VOXEL = 8e-8  # to vary it there
-MAX_CONTRAST_DROPOUT = 0.5  # half of the crops, at least, keep all contrasts that their case has
+MAX_MODALITY_DROPOUT = 0.5  # half of the crops, at least, keep all modalities that their case has
 OVERLAP, CPU_OVERLAP = 0.5, 0.25  # of neighbouring windows: nnU-Net's; MONAI's default
 
 
@@ -133,24 +133,24 @@ def overlap(brain: Vec3, patch: Vec3, device: str) -> Choice:
     return Choice(OVERLAP, reason, (f"{CPU_OVERLAP}: {few} windows, with more visible seams",) if few < many else ())
 
 
-def contrast_dropout(missing: dict[str, int], cases: int, channels: int, own: float) -> Choice:
+def modality_dropout(missing: dict[str, int], cases: int, channels: int, own: float) -> Choice:
     """Probability p that training sets one contrast of a crop to 0, for data of which some cases lack a contrast.
 
     missing: contrast -> how many of `cases` lack it. own: the bundle's p, which is never lowered.
-    The bundle drops one of `channels` contrasts, each as likely: a crop loses a given one with p / channels. A case
+    The bundle drops one of `channels` modalities, each as likely: a crop loses a given one with p / channels. A case
     that has a contrast is to be seen without it as often as the data lack it, or its absence would tell which case
     it is: p = channels x the largest share of cases that lack one, rounded up to whole percents, at most
-    MAX_CONTRAST_DROPOUT.
+    MAX_MODALITY_DROPOUT.
     """
     contrast = max(missing, key=lambda name: missing[name])
     wanted = math.ceil(100 * channels * missing[contrast] / cases) / 100
     reason = f"{missing[contrast]} of {cases} cases lack {contrast}; 1 of {channels} dropped crops loses it"
     if wanted <= own:
         return Choice(own, f"the bundle's own is enough: {reason}")
-    if wanted <= MAX_CONTRAST_DROPOUT:
+    if wanted <= MAX_MODALITY_DROPOUT:
         return Choice(wanted, reason)
     rejected = f"{wanted}: as often as the data lack it, but most crops should keep what their case has"
-    return Choice(max(own, MAX_CONTRAST_DROPOUT), reason, (rejected,))
+    return Choice(max(own, MAX_MODALITY_DROPOUT), reason, (rejected,))
 
 
 def cache_rate(cases: int, case_bytes: float, free: float) -> Choice:

@@ -157,7 +157,7 @@ def _measures(fingerprint: dict[str, Any]) -> str:
         ("Median size, pixels", _by(fingerprint, "median_size")),
     )
     body = facts((name, None if value is None else _short(value)) for name, value in pairs)
-    for key, what in (("contrasts", "Intensities of the head"), ("foreground", "Intensities in the masks")):
+    for key, what in (("modalities", "Intensities of the head"), ("foreground", "Intensities in the masks")):
         found = fingerprint.get(key)
         if isinstance(found, dict) and found:
             names = list(dict.fromkeys(n for entry in found.values() if isinstance(entry, dict) for n in entry))[:12]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, progress, write_files
 
 INDEX = "index.html"
 
 
-def view(masks: str, scans: str, out: str, contrast: str = "flair") -> None:
+def view(masks: str, scans: str, out: str, modality: str = "flair") -> None:
     """Draw masks over their scans: one HTML page per case, and index.html with volumes and what looks odd.
 
     For masks of scans that nobody marked; where there is a truth, `score` and `report` say more. The pages need no
@@ -23,10 +23,10 @@ def view(masks: str, scans: str, out: str, contrast: str = "flair") -> None:
     masks: folder of <case>.nii.gz, as `run inferring` writes them.
     scans: the folder of scans that were segmented, in any layout that inspect reads, or a datalist.json.
     out: folder for the pages.
-    contrast: t1, t1c, t2 or flair; a case without it is shown on the next best.
+    modality: t1, t1c, t2 or flair; a case without it is shown on the next best.
     """
-    if contrast not in CONTRASTS:
-        raise AutoconfError(f"--contrast {contrast}: no such contrast. There are: {', '.join(CONTRASTS)}.")
+    if modality not in MODALITIES:
+        raise AutoconfError(f"--modality {modality}: no such modality. There are: {', '.join(MODALITIES)}.")
     check_out(out)
 
     from autoconf.pages.html import counted
@@ -39,7 +39,7 @@ def view(masks: str, scans: str, out: str, contrast: str = "flair") -> None:
     seen, failed = [], []
     for one in progress(found, len(found), "drawing"):
         try:
-            shown = read(one, contrast)
+            shown = read(one, modality)
         except AutoconfError as error:
             failed.append(f"{one.case}: {error}")
             continue

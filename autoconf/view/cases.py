@@ -10,7 +10,7 @@ from functools import partial
 import nibabel
 import numpy as np
 
-from autoconf.data.brats import CONTRASTS, CaseError
+from autoconf.data.brats import MODALITIES, CaseError
 from autoconf.data.datalist import read_datalist
 from autoconf.data.layouts import find_scans
 from autoconf.data.masks import masks_in
@@ -79,8 +79,8 @@ def _images(scans: str) -> dict[str, dict[str, Image]]:
         raise AutoconfError(str(error)) from error
     images = {}
     for scan in found:
-        places = scan.channels or (None,) * len(CONTRASTS)
-        named = zip(CONTRASTS, scan.image, places, strict=True)
+        places = scan.channels or (None,) * len(MODALITIES)
+        named = zip(MODALITIES, scan.image, places, strict=True)
         images[scan.case] = {contrast: (path, place) for contrast, path, place in named if path}
     return images
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from autoconf.data.brats import CONTRASTS, walk_files
+from autoconf.data.brats import MODALITIES, walk_files
 from autoconf.data.scans import Found, Scan
 
 _FILE = re.compile(r"(?P<entities>sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)\.nii(\.gz)?")
@@ -18,7 +18,7 @@ _TUMOUR = re.compile("tum|lesion|glioma|wt", re.IGNORECASE)
 
 
 def find(root: str) -> Found | None:
-    """One scan per subject and session, from the tree (raw, or one of derivatives/) that has most of its contrasts.
+    """One scan per subject and session, from the tree (raw, or one of derivatives/) that has most of its modalities.
 
     Processed images are preferred to raw ones, which rarely lie on one grid. Masks come from the same tree, else
     from any other.
@@ -59,9 +59,9 @@ def _tree(root: str, folder: str) -> str:
 
 def _scan(session: tuple[str, str], trees: dict[str, dict[tuple[str, str], dict[str, str]]]) -> Scan:
     of_tree = {name: tree[session] for name, tree in sorted(trees.items()) if session in tree}
-    name = max(of_tree, key=lambda name: (sum(contrast in of_tree[name] for contrast in CONTRASTS), bool(name)))
+    name = max(of_tree, key=lambda name: (sum(contrast in of_tree[name] for contrast in MODALITIES), bool(name)))
     labels = [found["label"] for found in (of_tree[name], *of_tree.values()) if "label" in found]
-    image = tuple(of_tree[name].get(contrast) for contrast in CONTRASTS)
+    image = tuple(of_tree[name].get(contrast) for contrast in MODALITIES)
     patient = f"sub-{session[0]}"
     case = f"{patient}_ses-{session[1]}" if session[1] else patient
     return Scan(case, patient, image, labels[0] if labels else None)

@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 from autoconf.data.labels import scheme_of_names
-from autoconf.data.scans import contrast_of
+from autoconf.data.scans import modality_of
 from autoconf.errors import AutoconfError
 
 FORMS = {  # what a part of the file must be, for the message
@@ -26,7 +26,7 @@ NUMBER = re.compile("[0-9]{1,6}")  # as a key, where JSON has only text
 
 @dataclass(frozen=True)
 class DatasetJson:
-    """What the file says. `channels`: for each entry of CONTRASTS its channel, None where there is none."""
+    """What the file says. `channels`: for each entry of MODALITIES its channel, None where there is none."""
 
     path: str
     content: dict[str, Any]
@@ -85,7 +85,7 @@ def _channels(path: str, names: Any) -> tuple[int | None, ...]:
     for number, name in names.items():
         if not NUMBER.fullmatch(number):
             raise AutoconfError(f"{path}: its channel '{number}' is no number from 0 on. {CURE}")
-        contrast = contrast_of(name)
+        contrast = modality_of(name)
         if contrast in meant:
             raise AutoconfError(f"{path}: its channels {meant[contrast]} and {number} are both {contrast}. {CURE}")
         if contrast:
@@ -93,11 +93,11 @@ def _channels(path: str, names: Any) -> tuple[int | None, ...]:
     if not meant:
         listed = ", ".join(names.values())
         raise AutoconfError(
-            f"{path}: none of its channels ({listed}) is one of {', '.join(CONTRASTS)}. Correct a name."
+            f"{path}: none of its channels ({listed}) is one of {', '.join(MODALITIES)}. Correct a name."
         )
     if len(set(meant.values())) < len(meant):  # "1" and "01"
         raise AutoconfError(f"{path}: one of its channels has two names. {CURE}")
-    return tuple(meant.get(contrast) for contrast in CONTRASTS)
+    return tuple(meant.get(contrast) for contrast in MODALITIES)
 
 
 def _labels(path: str, labels: Any) -> tuple[dict[str, list[int]], dict[int, str]]:

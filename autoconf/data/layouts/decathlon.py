@@ -1,11 +1,11 @@
-"""The Medical Segmentation Decathlon, Task01_BrainTumour: 4D files with all contrasts, listed in dataset.json."""
+"""The Medical Segmentation Decathlon, Task01_BrainTumour: 4D files with all modalities, listed in dataset.json."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from autoconf.data.brats import CONTRASTS
+from autoconf.data.brats import MODALITIES
 from autoconf.data.layouts import nnunet
 from autoconf.data.layouts.dataset_json import CURE, DatasetJson, read_dataset_json
 from autoconf.data.scans import Found, Scan
@@ -23,7 +23,7 @@ def find(root: str) -> Found | None:
     if nnunet.find(root) and not any(os.path.isfile(path) for path in _loosely_listed(root, known)):
         return None
     if None in known.channels:
-        missing = CONTRASTS[known.channels.index(None)]
+        missing = MODALITIES[known.channels.index(None)]
         raise AutoconfError(f"{known.path}: none of its channels is {missing}, so no scan is complete. Correct a name.")
     test = known.content.get("test")
     test = [] if test is None else test
@@ -60,4 +60,4 @@ def _scan(root: str, item: dict[str, Any], known: DatasetJson) -> Scan:
     label = os.path.normpath(os.path.join(root, item["label"])) if item.get("label") else None
     case = os.path.basename(image).removesuffix(".gz").removesuffix(".nii")
     channels = tuple(channel for channel in known.channels if channel is not None)
-    return Scan(case, case, (image,) * len(CONTRASTS), label, channels, family="decathlon")
+    return Scan(case, case, (image,) * len(MODALITIES), label, channels, family="decathlon")

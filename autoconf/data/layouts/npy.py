@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from autoconf.data.brats import CONTRASTS, walk_files
+from autoconf.data.brats import MODALITIES, walk_files
 from autoconf.data.convert import open_npy
 from autoconf.data.problems import LEFT_OUT, Problem
 from autoconf.data.scans import SIDES, Found, Scan
@@ -17,8 +17,8 @@ from autoconf.errors import AutoconfError, DataError
 from autoconf.output import by
 
 _FILE = re.compile(r"(?P<kind>image|mask)_(?P<case>.+)\.npy")
-# The recipe stacks FLAIR, T1c, T2; the study's four channels are T1 first, in the order of CONTRASTS.
-CHANNELS = {3: {"flair": 0, "t1c": 1, "t2": 2}, 4: {contrast: i for i, contrast in enumerate(CONTRASTS)}}
+# The recipe stacks FLAIR, T1c, T2; the study's four channels are T1 first, in the order of MODALITIES.
+CHANNELS = {3: {"flair": 0, "t1c": 1, "t2": 2}, 4: {contrast: i for i, contrast in enumerate(MODALITIES)}}
 WARNING = (
     "image_*.npy arrays are no native BraTS: position and voxel size are lost (1 mm is assumed), each case was cut at "
     "one fixed box, small tumours may have been dropped. Take the NIfTI files if you can; scores do not compare."
@@ -60,10 +60,12 @@ def _scan(case: str, of_kind: dict[str, str]) -> Scan:
     shape = open_npy(path).shape
     if len(shape) != 4 or shape[-1] not in CHANNELS:
         held = by(shape) or "a single number"
-        raise DataError("not-3d", f"{path}: is {held}, not height x width x depth x 3 or 4 contrasts. Export it again.")
+        raise DataError(
+            "not-3d", f"{path}: is {held}, not height x width x depth x 3 or 4 modalities. Export it again."
+        )
     of_contrast = CHANNELS[shape[-1]]
-    image = tuple(path if contrast in of_contrast else None for contrast in CONTRASTS)
-    channels = tuple(of_contrast.get(contrast, -1) for contrast in CONTRASTS)
+    image = tuple(path if contrast in of_contrast else None for contrast in MODALITIES)
+    channels = tuple(of_contrast.get(contrast, -1) for contrast in MODALITIES)
     return Scan(case, case, image, of_kind.get("mask"), channels, side=_side(case), convert=True)
 
 

@@ -55,7 +55,7 @@ def _together(job: CrossValidation, found: dict[str, Any]) -> list[str]:
 def _overlay(job: CrossValidation, found: dict[str, Any], dice: dict[int, dict[str, float]]) -> str:
     """folds.yaml: the checkpoints, with what each is worth and how to use them."""
     lines = [f"The networks of a cross-validation of bundle '{job.bundle.name}', for its configs/ensemble.yaml."]
-    lines += [*_together(job, found), "Mean of their probabilities; --mirrored True also asks about mirror images:"]
+    lines += [*_together(job, found), "Mean of their probabilities; --tta True also asks about mirror images:"]
     lines += [f"  {_command(job, 'inferring', 'inference')}", "Of the test cases, once, with scores:"]
     lines += [f"  {_command(job, 'evaluating', 'evaluate')}"]
     text = [f"# {line}" for line in lines] + ["checkpoints:"]

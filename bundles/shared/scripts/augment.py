@@ -218,7 +218,7 @@ class BiasField:
         return apply_to(image, which, lambda samples: uneven(samples, field, self.BRIGHTNESS)), label
 
 
-class DropContrast:
+class ModalityDropout:
     """Set one channel to 0, its mean after z-scoring, so that the network does not learn to lean on one MR contrast."""
 
     def __init__(self, prob: float) -> None:

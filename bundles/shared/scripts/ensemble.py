@@ -24,7 +24,7 @@ from .speed import ready
 EPS = 1e-6  # nearest that a mean comes to 0 or 1, so that its logit is finite
 
 
-def check_ensemble(checkpoint: str, checkpoints: Sequence[str], mirrored: bool, **settings: Any) -> None:
+def check_ensemble(checkpoint: str, checkpoints: Sequence[str], tta: bool, **settings: Any) -> None:
     """Refuse settings that no ensemble could use; the others as `check_settings` does.
 
     checkpoint: the config's own, which counts only where `checkpoints` names no other.
@@ -32,8 +32,8 @@ def check_ensemble(checkpoint: str, checkpoints: Sequence[str], mirrored: bool, 
     check_settings(**settings)
     if "exported" in settings:
         refuse("an exported file and ensemble.yaml cannot be used together. Leave one of them out.")
-    if not isinstance(mirrored, bool):
-        refuse(f"mirrored is {mirrored!r}. It must be True or False, with a capital letter.")
+    if not isinstance(tta, bool):
+        refuse(f"tta is {tta!r}. It must be True or False, with a capital letter.")
     if not isinstance(checkpoints, (list, tuple)) or not checkpoints:
         refuse(f"checkpoints is {checkpoints!r}. It must be a list of files: give the folds.yaml of autoconf crossval.")
     for path in checkpoints:
@@ -64,16 +64,16 @@ class MeanProbability(Inferer):
     """Ask each network of a list, by another inferer, and take the mean of their probabilities.
 
     inputs: (B, C, ...) float tensor. Returns the mean's logit, (B, R, ...) float32, as far from 0 as EPS allows.
-    mirrored: each network also sees the input mirrored along every set of its spatial axes (8 in 3D, 4 in 2D), and its
+    tta: each network also sees the input mirrored along every set of its spatial axes (8 in 3D, 4 in 2D), and its
     answers are mirrored back.
     """
 
-    def __init__(self, inferer: Inferer, mirrored: bool = False) -> None:
+    def __init__(self, inferer: Inferer, tta: bool = False) -> None:
         self.inferer = inferer
-        self.mirrored = mirrored
+        self.tta = tta
 
     def __call__(self, inputs: torch.Tensor, network: Sequence[nn.Module], *args: Any, **kwargs: Any) -> torch.Tensor:
-        flips = flips_of(inputs.ndim) if self.mirrored else [()]
+        flips = flips_of(inputs.ndim) if self.tta else [()]
         total: torch.Tensor | None = None
         for member in network:
             for axes in flips:

@@ -27,10 +27,10 @@ def remove_rim(scan: Scan, mask: np.ndarray, rim_mm: float = 6.0, most: float = 
 
 
 def remove_ventricles(scan: Scan, mask: np.ndarray, bright: float = 1.5, dark: float = -0.5) -> np.ndarray:
-    """Drop what looks like fluid: bright in T2 and dark in FLAIR, in robust z. Without both contrasts nothing."""
+    """Drop what looks like fluid: bright in T2 and dark in FLAIR, in robust z. Without both modalities nothing."""
     if not scan.knows("t2", "flair"):
         return mask
-    return mask & ~((scan.contrasts["t2"] > bright) & (scan.contrasts["flair"] < dark))
+    return mask & ~((scan.modalities["t2"] > bright) & (scan.modalities["flair"] < dark))
 
 
 def opened(scan: Scan, mask: np.ndarray, radius_mm: float = 2.0) -> np.ndarray:
@@ -74,19 +74,19 @@ def closed(scan: Scan, mask: np.ndarray, radius_mm: float = 4.0) -> np.ndarray:
 
 
 def active_contour(
-    scan: Scan, mask: np.ndarray, contrasts: Sequence[str] = ("flair", "t2"), steps: int = 6, smoothing: int = 1
+    scan: Scan, mask: np.ndarray, modalities: Sequence[str] = ("flair", "t2"), steps: int = 6, smoothing: int = 1
 ) -> np.ndarray:
     """Let the outline move for a few steps to where inside and outside differ most in brightness.
 
     Morphological active contour without edges, near the mask. Source: P. Marquez-Neila, L. Baumela, L. Alvarez, IEEE
     TPAMI 36, 2-17 (2014).
     """
-    names = [name for name in contrasts if name in scan.contrasts]
+    names = [name for name in modalities if name in scan.modalities]
     if not mask.any() or not names:
         return mask
     reach = 2 * steps
     box = tuple(slice(max(0, b.start - reach), b.stop + reach) for b in ndimage.find_objects(mask.astype(np.uint8))[0])
-    picture = np.mean([np.clip(scan.contrasts[name][box], -3, 5) for name in names], axis=0)
+    picture = np.mean([np.clip(scan.modalities[name][box], -3, 5) for name in names], axis=0)
     moved = np.zeros_like(mask)
     moved[box] = (
         morphological_chan_vese(picture, steps, init_level_set=mask[box].astype(np.int8), smoothing=smoothing) > 0

@@ -30,11 +30,11 @@ Votes = Mapping[str, np.ndarray]  # label function -> int8
 class Scan:
     """What a label function sees.
 
-    contrasts: name -> robust z-scores, float32, 0 outside the brain. raw: name -> values as they came.
+    modalities: name -> robust z-scores, float32, 0 outside the brain. raw: name -> values as they came.
     brain: bool. spacing: mm per axis (pixels: 1). All arrays of one shape; axis `across` runs from ear to ear.
     """
 
-    contrasts: Mapping[str, np.ndarray]
+    modalities: Mapping[str, np.ndarray]
     raw: Mapping[str, np.ndarray]
     brain: np.ndarray
     spacing: tuple[float, ...]
@@ -55,30 +55,30 @@ class Scan:
         return np.where(self.brain, ABSTAIN, NOT).astype(np.int8)
 
     def knows(self, *names: str) -> bool:
-        return set(names) <= set(self.contrasts) and np.count_nonzero(self.brain) >= FEWEST
+        return set(names) <= set(self.modalities) and np.count_nonzero(self.brain) >= FEWEST
 
 
 def make_scan(
     raw: Mapping[str, np.ndarray], spacing: Sequence[float], brain: np.ndarray, smooth_mm: float = 1.0, across: int = 0
 ) -> Scan:
-    """A Scan of the contrasts that are there, those that vary inside the brain, and of `oedema`: FLAIR and T2, 2 to 1.
+    """A Scan of the modalities that are there, those that vary inside the brain, and of `oedema`: FLAIR and T2, 2 to 1.
 
     raw: name -> numbers, any unit. brain: bool. smooth_mm: standard deviation of the Gaussian that goes before the
     z-score; measured inside the brain alone, so that its edge is not darkened by what lies outside.
     """
     sigma = [smooth_mm / s for s in spacing]
     weight = ndimage.gaussian_filter(brain.astype(np.float32), sigma)
-    contrasts = {}
+    modalities = {}
     for name, values in raw.items():
         inside = np.where(brain, values, 0).astype(np.float32)
         smooth = np.divide(ndimage.gaussian_filter(inside, sigma), weight, out=np.zeros_like(inside), where=brain)
         scored = robust_z(smooth, brain)
         if scored is not None:
-            contrasts[name] = scored
-    if "flair" in contrasts:  # oedema is bright in both; artefacts and rims in one, fluid in T2 alone
-        flair, t2 = contrasts["flair"], contrasts.get("t2", contrasts["flair"])
-        contrasts["oedema"] = ((2 * flair + np.clip(t2, -2, 3)) / 3).astype(np.float32)
-    return Scan(contrasts, dict(raw), brain, tuple(float(s) for s in spacing), across)
+            modalities[name] = scored
+    if "flair" in modalities:  # oedema is bright in both; artefacts and rims in one, fluid in T2 alone
+        flair, t2 = modalities["flair"], modalities.get("t2", modalities["flair"])
+        modalities["oedema"] = ((2 * flair + np.clip(t2, -2, 3)) / 3).astype(np.float32)
+    return Scan(modalities, dict(raw), brain, tuple(float(s) for s in spacing), across)
 
 
 def robust_z(values: np.ndarray, inside: np.ndarray) -> np.ndarray | None:
@@ -103,7 +103,7 @@ def otsu(scan: Scan, contrast: str = "flair", inside: bool = True, band: float =
     """
     if not scan.knows(contrast):
         return scan.silent()
-    values = scan.contrasts[contrast] if inside else scan.raw[contrast]
+    values = scan.modalities[contrast] if inside else scan.raw[contrast]
     among = values[scan.brain] if inside else values.ravel()
     threshold = threshold_otsu(among, BINS)
     reach = band * float(among[among > threshold].mean() - among[among <= threshold].mean())
@@ -117,7 +117,7 @@ def multi_otsu(scan: Scan, contrast: str = "oedema", classes: int = 5, unsure: i
     """
     if not scan.knows(contrast):
         return scan.silent()
-    values = scan.contrasts[contrast]
+    values = scan.modalities[contrast]
     among = values[scan.brain]
     low, high = np.percentile(among, (0.5, 99.5))
     try:
@@ -131,7 +131,7 @@ def hysteresis(scan: Scan, contrast: str = "flair", low: float = 1.5, high: floa
     """Above `low` and connected to what is above `high`, in robust z; abstains above `low` without such a link."""
     if not scan.knows(contrast):
         return scan.silent()
-    values = scan.contrasts[contrast]
+    values = scan.modalities[contrast]
     return _votes(scan, apply_hysteresis_threshold(values, low, high), values <= low)
 
 
@@ -147,7 +147,7 @@ def sauvola(
     """
     if not scan.knows(contrast):
         return scan.silent()
-    values = scan.contrasts[contrast]
+    values = scan.modalities[contrast]
     # Outside lies the brain's median: the empty room around a head must not make its edge look bright.
     positive = np.clip(values, -4, 6) + 4
     agreed = np.zeros(values.shape, np.int8)
@@ -174,7 +174,7 @@ def asymmetry(
     """
     if not scan.knows(contrast):
         return scan.silent()
-    values = scan.contrasts[contrast]
+    values = scan.modalities[contrast]
     other = mirrored(values, scan.mirror)
     seen = mirrored(scan.brain.astype(np.float32), scan.mirror) > 0.5  # the other side is brain, too
     difference = values - other
@@ -193,7 +193,7 @@ def enhancement(
     """
     if not scan.knows(before, after):
         return scan.silent()
-    difference = robust_z(scan.contrasts[after] - scan.contrasts[before], scan.brain)
+    difference = robust_z(scan.modalities[after] - scan.modalities[before], scan.brain)
     if difference is None:
         return scan.silent()
     taken = (difference > above) & (scan.depth > rim_mm)
@@ -217,7 +217,7 @@ def blob(
     """
     if not scan.knows(contrast):
         return scan.silent()
-    values, size = scan.contrasts[contrast], np.count_nonzero(scan.brain)
+    values, size = scan.modalities[contrast], np.count_nonzero(scan.brain)
     best, found = 0.0, np.zeros(scan.brain.shape, bool)
     for level in levels:
         bright = ndimage.binary_opening((values > level) & scan.brain, iterations=2)
@@ -240,7 +240,7 @@ def distinctness(scan: Scan, contrast: str, one: Any, ring: int = 6, rim_mm: flo
     box = tuple(slice(max(0, side.start - ring), side.stop + ring) for side in one.slice)
     inside = np.zeros(scan.brain.shape, bool)
     inside[one.slice] = one.image
-    inside, values = inside[box], np.clip(scan.contrasts[contrast][box], -4, 8)
+    inside, values = inside[box], np.clip(scan.modalities[contrast][box], -4, 8)
     away = ndimage.distance_transform_edt(~inside)
     around = (away > 0) & (away <= ring) & scan.brain[box]
     if not around.any():
@@ -257,7 +257,7 @@ def distinctness(scan: Scan, contrast: str, one: Any, ring: int = 6, rim_mm: flo
 def walker(
     scan: Scan,
     votes: Votes,
-    contrasts: Sequence[str] = ("flair", "t2"),
+    modalities: Sequence[str] = ("flair", "t2"),
     seeds: float = 0.8,
     beta: float = 90.0,
     sure: float = 0.6,
@@ -268,7 +268,7 @@ def walker(
     them). beta: how hard an edge is to cross. sure: probability below which nothing is said. Source: L. Grady, IEEE
     TPAMI 28, 1768-1783 (2006).
     """
-    names = [name for name in contrasts if name in scan.contrasts]
+    names = [name for name in modalities if name in scan.modalities]
     share = tumour_share(votes)
     core = ndimage.binary_erosion((share >= seeds) & scan.brain)
     if not names or not core.any():
@@ -279,7 +279,7 @@ def walker(
     labels[core[box]], labels[outside[box]] = 1, 2
     if not (labels == 2).any() or not (labels == 0).any():
         return _votes(scan, core, outside)
-    data = np.stack([np.clip(scan.contrasts[name][box], -4, 6) for name in names], axis=-1).astype(np.float64)
+    data = np.stack([np.clip(scan.modalities[name][box], -4, 6) for name in names], axis=-1).astype(np.float64)
     found = random_walker(
         *(data, labels, beta, "cg_j", 1e-3),
         return_full_prob=True,
@@ -310,8 +310,8 @@ def mirror_plane(scan: Scan, coarse_mm: float = 6.0) -> tuple[np.ndarray, np.nda
     """
     spacing, ndim = np.asarray(scan.spacing), scan.brain.ndim
     factor = np.minimum(1.0, spacing / coarse_mm)
-    names = [name for name in ("t1", "t2", *scan.contrasts) if name in scan.contrasts][:2]
-    pictures = [np.clip(scan.contrasts[name], -3, 3) for name in names] + [6.0 * scan.brain]
+    names = [name for name in ("t1", "t2", *scan.modalities) if name in scan.modalities][:2]
+    pictures = [np.clip(scan.modalities[name], -3, 3) for name in names] + [6.0 * scan.brain]
     coarse = [ndimage.zoom(ndimage.gaussian_filter(p, coarse_mm / 3 / spacing), factor, order=1) for p in pictures]
     step = spacing * (np.asarray(scan.brain.shape) - 1) / np.maximum(1, np.asarray(coarse[0].shape) - 1)
     places = np.argwhere(scan.brain)

@@ -1,4 +1,4 @@
-"""Find BraTS cases in a folder tree: which four contrasts and which mask belong to which case and patient.
+"""Find BraTS cases in a folder tree: which four modalities and which mask belong to which case and patient.
 
 Standard library only, and nothing of this project, so that a bundle can carry its own copy: the files
 `autoconf/data/brats.py` and `bundles/unetr3d/scripts/brats.py` are the same, byte for byte (a test compares them).
@@ -17,13 +17,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-CONTRASTS = ("t1", "t1c", "t2", "flair")  # the order of a network's input channels
-SCHEMES = {  # the ends of the file names: CONTRASTS in order, then the mask
+MODALITIES = ("t1", "t1c", "t2", "flair")  # the order of a network's input channels
+SCHEMES = {  # the ends of the file names: MODALITIES in order, then the mask
     "BraTS 2018-2021": ("_t1", "_t1ce", "_t2", "_flair", "_seg"),
     "BraTS 2023+": ("-t1n", "-t1c", "-t2w", "-t2f", "-seg"),
 }
 _ROLE = {end: role for ends in SCHEMES.values() for role, end in enumerate(ends)}
-_LABEL = len(CONTRASTS)  # the role after the contrasts
+_LABEL = len(MODALITIES)  # the role after the modalities
 _FILE = re.compile(
     "(?P<case>.+)(?P<end>" + "|".join(sorted(_ROLE, key=len, reverse=True)) + r")(\.nii(\.gz)?|\.mha)", re.IGNORECASE
 )
@@ -43,7 +43,7 @@ class BratsCase:
 
     case: str
     patient: str
-    image: tuple[str | None, ...]  # one path per entry of CONTRASTS
+    image: tuple[str | None, ...]  # one path per entry of MODALITIES
     label: str | None
 
 
@@ -108,14 +108,14 @@ def scheme_of(case: BratsCase) -> str:
 
 
 def require_complete(case: BratsCase) -> None:
-    """Raise CaseError, naming the file that is missing, unless all four contrasts are there."""
+    """Raise CaseError, naming the file that is missing, unless all four modalities are there."""
     if None not in case.image:
         return
     known = next(path for path in (*case.image, case.label) if path)
     missing = case.image.index(None)
     name = case.case + SCHEMES[scheme_of(case)][missing] + _split_extension(known)[1]
     raise CaseError(
-        f"case '{case.case}': no {CONTRASTS[missing]} image in {os.path.dirname(known)}: looked for {name}. "
+        f"case '{case.case}': no {MODALITIES[missing]} image in {os.path.dirname(known)}: looked for {name}. "
         "Add that file, or move the case out of the folder."
     )
 

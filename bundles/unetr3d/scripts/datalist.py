@@ -1,7 +1,7 @@
 """Turn a datalist (JSON) or a folder of cases into the items that MONAI's datasets take.
 
 An item is {"image": paths, "channels": [4 ints], "label": path, "values": label values per region, "case": str};
-`channels` and `values` are for the transforms PickContrastsd and Regionsd. Before the run begins the headers of its
+`channels` and `values` are for the transforms SelectModalitiesd and Regionsd. Before the run begins the headers of its
 files are compared, and their lengths, so that a missing, foreign or incomplete file stops it at once, with one line.
 """
 
@@ -17,7 +17,7 @@ import nibabel
 import numpy as np
 from tqdm import tqdm
 
-from .brats import CONTRASTS, CaseError, find_cases, nothing_found, require_complete
+from .brats import MODALITIES, CaseError, find_cases, nothing_found, require_complete
 from .errors import checked, refuse
 from .nifti import Unreadable, brief, check_header, promised_bytes, read_nifti
 
@@ -98,7 +98,7 @@ def folder_items(folder: str) -> list[dict]:
         refuse(str(error))
     except OSError as error:
         refuse(f"{error.filename} cannot be read ({error.strerror}). Check its permissions.")
-    return [{"image": list(case.image), "channels": list(range(len(CONTRASTS))), "case": case.case} for case in cases]
+    return [{"image": list(case.image), "channels": list(range(len(MODALITIES))), "case": case.case} for case in cases]
 
 
 def section_items(
@@ -113,18 +113,20 @@ def section_items(
     try:
         with open(datalist, encoding="utf-8") as stream:
             content = checked(json.load(stream), "object", "it")
-        contrasts = [checked(name, "text", "a contrast") for name in checked(content["contrasts"], "list", "contrasts")]
+        modalities = [
+            checked(name, "text", "a contrast") for name in checked(content["modalities"], "list", "modalities")
+        ]
         regions_of_all = _label_values(content.get("regions"), "regions")
         listed = content.get(section, []) if section == "unlabelled" else content[section]
-        items = [_item(item, contrasts, regions_of_all, also) for item in checked(listed, "list", section)]
+        items = [_item(item, modalities, regions_of_all, also) for item in checked(listed, "list", section)]
         _check_names([item["case"] for item in items], section)
         root = root_of(content, datalist, dataset_dir)
     except OSError as error:
         refuse(f"cannot read datalist {datalist}: {error.strerror}.")
     except (ValueError, KeyError, RecursionError) as error:
         refuse(f"{datalist} is not a datalist of volumes ({_what(error)}). `autoconf inspect` writes one.")
-    if not set(CONTRASTS) <= set(contrasts):
-        refuse(f"{datalist} lists the contrasts {contrasts}; this network needs {list(CONTRASTS)}.")
+    if not set(MODALITIES) <= set(modalities):
+        refuse(f"{datalist} lists the modalities {modalities}; this network needs {list(MODALITIES)}.")
     return [_absolute(_of_regions(item, regions, datalist), root) for item in items]
 
 
@@ -148,21 +150,21 @@ def _check_names(cases: Sequence[str], section: str) -> None:
         seen.add(case)
 
 
-def _item(item: dict, contrasts: list[str], regions: dict[str, list[int]], also: Sequence[str] = ()) -> dict:
-    """Check one entry of the datalist and say where each of CONTRASTS lies among its loaded channels, -1 for nowhere.
+def _item(item: dict, modalities: list[str], regions: dict[str, list[int]], also: Sequence[str] = ()) -> dict:
+    """Check one entry of the datalist and say where each of MODALITIES lies among its loaded channels, -1 for nowhere.
 
-    An image is one file with all contrasts on its last axis, or a file per contrast, null where it is missing.
+    An image is one file with all modalities on its last axis, or a file per contrast, null where it is missing.
     """
     case = checked(checked(item, "object", "a case")["case"], "text", "the name of a case")
     image = item["image"]
     if isinstance(image, str):
-        paths, present = [image], list(contrasts)
+        paths, present = [image], list(modalities)
     else:
-        if len(checked(image, "list", f"the image of case {case!r}")) != len(contrasts) or not any(image):
-            raise ValueError(f"case {case!r} needs {len(contrasts)} images")
+        if len(checked(image, "list", f"the image of case {case!r}")) != len(modalities) or not any(image):
+            raise ValueError(f"case {case!r} needs {len(modalities)} images")
         paths = [checked(path, "text", f"a path of case {case!r}") for path in image if path is not None]
-        present = [contrast for contrast, path in zip(contrasts, image, strict=True) if path is not None]
-    channels = [present.index(contrast) if contrast in present else -1 for contrast in CONTRASTS]
+        present = [contrast for contrast, path in zip(modalities, image, strict=True) if path is not None]
+    channels = [present.index(contrast) if contrast in present else -1 for contrast in MODALITIES]
     found = {"case": case, "image": paths, "channels": channels, "regions": regions}
     if item.get("regions") is not None:
         found["regions"] = _label_values(item["regions"], f"regions of case {case!r}")
@@ -228,7 +230,7 @@ def _files(value: str | list[str]) -> list[str]:
 
 
 def _channels_needed(items: list[dict]) -> dict[str, int]:
-    """How many channels the files must have that hold all contrasts of a case."""
+    """How many channels the files must have that hold all modalities of a case."""
     return {item["image"][0]: max(item["channels"]) + 1 for item in items if len(item["image"]) == 1}
 
 
@@ -246,7 +248,7 @@ def _grids(channels: dict[str, int]) -> dict[str, tuple[tuple[int, ...], np.ndar
 def _grid(path: str, channels: int = 0) -> tuple[tuple[int, ...], np.ndarray]:
     """Shape and affine of a 3D NIfTI; refuses a file that is missing, unreadable, not 3D or cut short.
 
-    channels: 1 or more if the file may hold so many contrasts on a fourth axis.
+    channels: 1 or more if the file may hold so many modalities on a fourth axis.
     """
     if not path.lower().endswith((".nii", ".nii.gz")):
         refuse(f"{path} is no NIfTI file. Convert it, as `autoconf inspect` does for a data set with masks.")

@@ -69,10 +69,10 @@ class PrepareImages:
 
 
 class HiddenPatches(torch.nn.Module):
-    """Mean squared error on the hidden patches alone, each measured by its own mean and deviation over all contrasts.
+    """Mean squared error on the hidden patches alone, each measured by its own mean and deviation over all modalities.
 
     Takes the answer and the image (B, C, H, W, D). patch_size: voxels a side. Without a measure of its own the few
-    patches with strong edges would be all of the loss; one for all contrasts leaves in what one tells of another.
+    patches with strong edges would be all of the loss; one for all modalities leaves in what one tells of another.
     """
 
     def __init__(self, patch_size: int = 16) -> None:

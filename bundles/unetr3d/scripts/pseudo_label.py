@@ -16,7 +16,7 @@ from monai.data.utils import affine_to_spacing
 from scipy import ndimage
 from tqdm import tqdm
 
-from .brats import CONTRASTS
+from .brats import MODALITIES
 from .datalist import root_of
 from .errors import refuse
 from .files import whole_file
@@ -118,7 +118,7 @@ def with_masks(item: dict, files: dict[str, str] | None) -> dict:
 
 
 def scan_of(image: MetaTensor, smooth_mm: float) -> Scan:
-    """(C, H, W, D) in the order of CONTRASTS, skull-stripped, axes R, A, S -> a Scan; its brain is what is not 0.
+    """(C, H, W, D) in the order of MODALITIES, skull-stripped, axes R, A, S -> a Scan; its brain is what is not 0.
 
     A millimetre or two at the edge, where resampling mixed the brain with what lies outside, is no brain.
     """
@@ -126,7 +126,7 @@ def scan_of(image: MetaTensor, smooth_mm: float) -> Scan:
     arrays = image.numpy().astype(np.float32, copy=False)
     head = ndimage.binary_fill_holes(np.abs(arrays).max(axis=0) > 0)
     brain = ndimage.binary_erosion(head, border_value=0)
-    return make_scan(dict(zip(CONTRASTS, arrays, strict=True)), spacing, brain, smooth_mm)
+    return make_scan(dict(zip(MODALITIES, arrays, strict=True)), spacing, brain, smooth_mm)
 
 
 def write(case: str, three: MetaTensor, folder: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ class LoadNiftid(MapTransform, InvertibleTransform):
     Returns (C, H, W, D) with the affine of the first file; integers stay integers. The inverse gives back the rest of
     the scan, as zeros.
 
-    An item with the key `image_path` comes from MONAI Label, with one file of the scan: its other contrasts are looked
+    An item with the key `image_path` comes from MONAI Label, with one file of the scan: its other modalities are looked
     for beside it (`scripts.siblings`). One bad file must not stop a server: what is wrong is raised, not
     refused: Alone or Unreadable.
 
@@ -122,7 +122,7 @@ def _read(paths: Sequence[str | PathLike]) -> Scan:
 
 
 def _say_if_flat(paths: str | PathLike | Sequence[str | PathLike], channels: Sequence[np.ndarray]) -> None:
-    """Say on stderr which contrasts show nothing: the network sees the same as if they were missing."""
+    """Say on stderr which modalities show nothing: the network sees the same as if they were missing."""
     named = ensure_tuple(paths)
     for place, channel in enumerate(channels):
         if channel.min() == channel.max():

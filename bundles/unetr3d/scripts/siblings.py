@@ -1,7 +1,7 @@
-"""One file of a scan names all of it: what MONAI Label hands over, and where the other three contrasts lie.
+"""One file of a scan names all of it: what MONAI Label hands over, and where the other three modalities lie.
 
 MONAI Label keeps one file per case: {"image": path} where a datalist has {"image": paths, "channels", "case"}. The
-other contrasts are looked for beside the file, in a folder `modalities` below it, and, as the file may be one of
+other modalities are looked for beside the file, in a folder `modalities` below it, and, as the file may be one of
 those, in the folder above.
 """
 
@@ -12,7 +12,7 @@ import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from .brats import CONTRASTS, SCHEMES, expected_names
+from .brats import MODALITIES, SCHEMES, expected_names
 
 BELOW = "modalities"  # a folder that MONAI Label does not list the files of
 EXTENSIONS = (".nii.gz", ".nii")
@@ -22,11 +22,11 @@ _FILE = re.compile(
 
 
 class Alone(ValueError):
-    """A file without the other contrasts of its scan. The message is one line: what, where, what to do."""
+    """A file without the other modalities of its scan. The message is one line: what, where, what to do."""
 
 
 def whole_item(item: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-    """An item whose `image` is one file, as MONAI Label makes it, with all contrasts of the scan and its `case`.
+    """An item whose `image` is one file, as MONAI Label makes it, with all modalities of the scan and its `case`.
 
     Any other item is returned as it is: a datalist lists its files. Raises Alone.
     """
@@ -38,7 +38,7 @@ def whole_item(item: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
 
 
 def siblings(path: str) -> tuple[str, list[str]]:
-    """The name of a scan and its files in the order of CONTRASTS, by one of them. Raises Alone if one is not there."""
+    """The name of a scan and its files in the order of MODALITIES, by one of them. Raises Alone if one is not there."""
     folder, name = os.path.split(path)
     match = _FILE.fullmatch(name)
     if not match:
@@ -48,12 +48,12 @@ def siblings(path: str) -> tuple[str, list[str]]:
         )
     ends = next(ends for ends in SCHEMES.values() if match["end"].lower() in ends)
     files = []
-    for contrast, end in zip(CONTRASTS, ends, strict=False):  # the mask's end is left over
+    for contrast, end in zip(MODALITIES, ends, strict=False):  # the mask's end is left over
         file = path if end == match["end"].lower() else _find(folder, match["case"] + end)
         if file is None:
             raise Alone(
                 f"{path}: no {contrast} image of this scan beside it or in '{BELOW}': looked for "
-                f"{match['case']}{end}.nii.gz. The network needs {', '.join(CONTRASTS)}; a single file cannot be "
+                f"{match['case']}{end}.nii.gz. The network needs {', '.join(MODALITIES)}; a single file cannot be "
                 "segmented. `autoconf layout` makes a folder with all four."
             )
         files.append(file)

@@ -15,7 +15,7 @@ from .datalist import region_names
 from .errors import ROOT, refuse
 
 
-class PickContrastsd(MapTransform):
+class SelectModalitiesd(MapTransform):
     """Bring the channels of an image into the network's order; a contrast that is not there becomes zeros.
 
     Takes (C, H, W, D) and the item's `channels`: for each contrast of the network its place among the C, or -1. The
