@@ -78,11 +78,12 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/lowest.txt --editable ".[test]"
 	.venv-lowest/bin/python -m pytest -n auto --dist worksteal -m "not long"
 
-# Style, and the types of autoconf, all of them.
+# Style, the types of autoconf, and words that the field has better ones for.
 lint: $(VENV)/.installed-lint
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m tools.words
 
 $(VENV)/.installed-lint: $(VENV)/.installed
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"

@@ -84,7 +84,7 @@ def prepared(items: list[dict], folder: Path, transform=None) -> tuple[list[Path
 
 def test_the_arrays_are_what_the_transforms_made(item, tmp_path):
     wanted = preparing()(dict(item))
-    dataset = cache.PreparedCases([item], preparing(), str(tmp_path / "cache"))
+    dataset = cache.PreprocessedCases([item], preparing(), str(tmp_path / "cache"))
     (case,) = list(dataset)
     image, label = (torch.as_tensor(wanted[key]) for key in ("image", "label"))
     assert case["case"] == "case0" and case["image"].dtype == torch.float16 and case["label"].dtype == torch.uint8
@@ -109,7 +109,7 @@ def test_values_beyond_half_precision_are_kept_whole(item, tmp_path):
     def raw(given: dict) -> dict:
         return {"image": np.full((1, 2, 2, 2), 1e5, np.float32), "label": np.ones((1, 2, 2, 2))}
 
-    folder = cache.PreparedCases([item], raw, str(tmp_path / "cache")).folders[0]
+    folder = cache.PreprocessedCases([item], raw, str(tmp_path / "cache")).folders[0]
     assert cache.load(folder)["image"].dtype == np.float32 and cache.load(folder)["image"].max() == 1e5
 
 

@@ -120,7 +120,7 @@ def assert_passes(bundle: Path, out: Path, *words: object) -> None:
     must |= {"crops", "modality order", "masks not mirrored"} if bundle == UNETR3D else set()
     assert FAIL not in verdicts.values()
     assert {name for name in must if verdicts[name] != PASS} == set()
-    assert "left out by --quick: one case by heart, shuffled masks" in done.stdout
+    assert "left out by --quick: overfit one case, label permutation" in done.stdout
 
 
 def test_a_failed_check_is_a_line_and_exit_status_1(with_datalist, capsys) -> None:
@@ -340,7 +340,7 @@ def ignore_empty(config) -> None:
 
 
 def other_normalisation(config) -> None:
-    step(config["preprocessing"]["transforms"], "scripts.preparation.ZScored")["nonzero"] = False
+    step(config["preprocessing"]["transforms"], "scripts.preprocessing.ZScored")["nonzero"] = False
 
 
 def background_crops(config) -> None:
@@ -359,7 +359,7 @@ def nothing_by_nothing(config) -> None:
 
 
 def no_normalisation(transforms: list) -> None:
-    transforms.remove(step(transforms, "scripts.preparation.ZScored"))
+    transforms.remove(step(transforms, "scripts.preprocessing.ZScored"))
 
 
 @pytest.mark.parametrize(
@@ -447,9 +447,9 @@ def test_a_case_is_learned_by_heart_but_not_without_its_mask(inside, broken, sli
 
     sound = Subject(str(tmp_path), bundle=str(PSEUDO2D), datalist=str(slices.datalist))
     with inside("pseudo2d"):
-        assert failing(sound, ["one case by heart"]) == set()
+        assert failing(sound, ["overfit one case"]) == set()
         blind = replace(sound, bundle=broken(PSEUDO2D, "train.yaml", lost_mask))
-        assert failing(blind, ["one case by heart"]) == {"one case by heart"}
+        assert failing(blind, ["overfit one case"]) == {"overfit one case"}
 
 
 @pytest.mark.parametrize("leaks", [False, True])
@@ -468,7 +468,7 @@ def test_shuffled_masks_must_not_beat_the_mean_mask(leaks, inside, volumes, tmp_
 
     monkeypatch.setattr(bundle_training, "learn", learn)
     with inside("unetr3d"):
-        assert failing(subject, ["shuffled masks"]) == ({"shuffled masks"} if leaks else set())
+        assert failing(subject, ["label permutation"]) == ({"label permutation"} if leaks else set())
 
 
 # --- the model -----------------------------------------------------------------------------------

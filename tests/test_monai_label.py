@@ -199,13 +199,13 @@ def test_a_training_takes_monai_labels_items_as_those_of_a_datalist(tmp_path):
         _, files = siblings.siblings(str(image))
         one = {"image": str(image), "label": str(tmp_path / "label.nii.gz")}
         other = {"image": files, "label": str(tmp_path / "label.nii.gz"), "case": "Case+1 a"}
-        cases = [cache.PreparedCases([item], prepare, str(tmp_path / "cache"))[0] for item in (one, other)]
+        cases = [cache.PreprocessedCases([item], prepare, str(tmp_path / "cache"))[0] for item in (one, other)]
     assert cases[0]["case"] == cases[1]["case"] == "Case+1 a"
     assert torch.equal(cases[0]["image"], cases[1]["image"])
     assert int(cases[0]["label"].sum()) == TUMOUR_VOXELS * 3  # 3 mm slices became 1 mm
     with pytest.raises(SystemExit, match="no t1 image"):
         shutil.rmtree(tmp_path / "store" / "modalities")
-        cache.PreparedCases([one], prepare, str(tmp_path / "cache"))
+        cache.PreprocessedCases([one], prepare, str(tmp_path / "cache"))
 
 
 def test_prepared_cases_lie_in_the_output_where_there_is_no_datalist(tmp_path):

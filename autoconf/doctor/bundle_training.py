@@ -19,7 +19,7 @@ from autoconf.doctor.opened import channels, is_3d, small, small_size
 from autoconf.doctor.samples import sample
 from autoconf.score.metrics import overlap
 
-STEPS = 400  # at most, to learn one case by heart
+STEPS = 400  # at most, to overfit one case
 LEARNED = 0.95  # Dice
 RATE, IMAGE_RATE = 1.0e-3, 1.0e-2  # of learning; a small U-Net under Dice loss alone needs more
 SHUFFLED_CASES, SHUFFLED_STEPS = 8, 120
@@ -133,7 +133,7 @@ def _span(tensor: torch.Tensor) -> str:
 
 
 def overfit(subject: Subject) -> Outcome:
-    """A network that cannot learn one case by heart has a broken loss, label, optimiser or gradient."""
+    """A network that cannot overfit one case has a broken loss, label, optimiser or gradient."""
     parser = tiny(subject)
     case = max(pairs(parser, "train"), key=lambda pair: float(pair[1].sum()))
     if not case[1].any():

@@ -32,9 +32,15 @@ TRAINING = (
     Check("training", "initial loss", "the formulae, +- 0.001", "bundle_training:initial_loss", BOTH, True),
     Check("training", "zero input", "finite numbers", "bundle_training:zero_input", BOTH, True),
     Check("training", "one mask", "the same voxels three times", "bundle_training:same_mask", BOTH, True),
-    Check("training", "one case by heart", "Dice above 0.95", "bundle_training:overfit", BOTH, True, slow=True),
+    Check("training", "overfit one case", "Dice above 0.95", "bundle_training:overfit", BOTH, True, slow=True),
     Check(
-        "training", "shuffled masks", "at most the mean mask + 0.1", "bundle_training:shuffled", BOTH, True, slow=True
+        "training",
+        "label permutation",
+        "up to the mean mask + 0.1",
+        "bundle_training:shuffled",
+        BOTH,
+        True,
+        slow=True,
     ),
 )
 MODEL_CHECKS = (

@@ -50,7 +50,7 @@ DAY = 86400  # seconds
 UNUSED_DAYS = 30  # after which a recipe's cases are deleted: they can be made again
 
 
-class PreparedCases(Dataset):
+class PreprocessedCases(Dataset):
     """The cases of a datalist after their deterministic transforms, each (C, H, W, D) in memory-mapped arrays.
 
     data: items as `scripts.datalist` makes them, or MONAI Label, with one file of each scan.

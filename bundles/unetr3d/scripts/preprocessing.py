@@ -1,6 +1,6 @@
 """What is done once to each scan before it is learned or segmented, where MONAI's own transform is slow.
 
-Each follows a MONAI transform to within rounding (tests/test_preparation.py), at a fraction of its time: one scan of
+Each follows a MONAI transform to within rounding (tests/test_preprocessing.py), at a fraction of its time: one scan of
 240 x 240 x 155 x 4 voxels is prepared in 0.4 s of CPU time instead of 3.5 s.
 """
 

@@ -11,7 +11,7 @@ from monai.networks.layers import GaussianFilter
 from monai.transforms import Compose, CropForegroundd, Invertd, NormalizeIntensityd, Orientationd, Spacingd
 from torch.overrides import TorchFunctionMode
 
-preparation = scripts("unetr3d", "preparation")
+preprocessing = scripts("unetr3d", "preprocessing")
 
 
 def turned(spacing: tuple[float, ...]) -> np.ndarray:
@@ -33,14 +33,14 @@ def image(shape=(14, 17, 11), spacing=(1.0, 1.0, 1.0), channels: int = 2, affine
 def by_monai(before: MetaTensor, target: tuple[float, ...], mode: str = "bilinear") -> MetaTensor:
     """Blurred as far as an axis becomes coarser, then interpolated."""
     sigma = [max(0.0, (t / float(s) - 1) / 2) for t, s in zip(target, before.pixdim, strict=True)]
-    if mode == "bilinear" and max(sigma) > preparation.NO_BLUR:
+    if mode == "bilinear" and max(sigma) > preprocessing.NO_BLUR:
         blurred = GaussianFilter(3, sigma)(before.as_tensor()[None])[0]
         before = MetaTensor(blurred, meta=before.meta, applied_operations=before.applied_operations)
     return Spacingd("image", pixdim=target, mode=mode, dtype=np.float32)({"image": before})["image"]
 
 
 def ours(before: MetaTensor, target: tuple[float, ...], mode: str = "bilinear") -> MetaTensor:
-    return preparation.Resampled("image", target, mode)({"image": before})["image"]
+    return preprocessing.Resampled("image", target, mode)({"image": before})["image"]
 
 
 GRIDS = [
@@ -86,7 +86,7 @@ class OneDevice(TorchFunctionMode):
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 def test_what_a_gpu_predicted_goes_back_on_the_gpu(mode):
     """The `meta` device stands for it: like a GPU's, its tensors are none of the CPU's."""
-    resample = preparation.Resampled("image", (2.0, 1.5, 0.8), mode)
+    resample = preprocessing.Resampled("image", (2.0, 1.5, 0.8), mode)
     ready = resample({"image": image()})["image"]
     answer = MetaTensor(ready.as_tensor().to("meta"), meta=ready.meta, applied_operations=ready.applied_operations)
     with OneDevice():
@@ -106,7 +106,7 @@ def test_the_way_back_is_monais(shape, spacing, target):
     scan[:, :1] = 0
     back = []
     for resample in (
-        preparation.Resampled("image", target),
+        preprocessing.Resampled("image", target),
         Spacingd("image", pixdim=target, mode="bilinear", dtype=np.float32),
     ):
         crop = CropForegroundd("image", source_key="image", select_fn=lambda x: x != 0)
@@ -131,7 +131,7 @@ def test_z_scoring_is_monais(nonzero, dtype):
     values[:, :3] = 0
     values[1] = 0  # a contrast that is not there
     before = MetaTensor(values, affine=torch.eye(4))
-    found = preparation.ZScored("image", nonzero=nonzero)({"image": before})["image"]
+    found = preprocessing.ZScored("image", nonzero=nonzero)({"image": before})["image"]
     monais = NormalizeIntensityd("image", nonzero=nonzero, channel_wise=True)
     wanted = monais({"image": MetaTensor(values.float(), affine=torch.eye(4))})["image"]
     assert float((found - wanted).abs().max()) < 1e-4 and found.dtype == torch.float32
@@ -143,7 +143,7 @@ def test_z_scoring_is_monais(nonzero, dtype):
 def test_a_channel_of_one_value_is_only_moved(value, nonzero):
     """Rounding of the mean is no contrast; the faintest real one is."""
     before = MetaTensor(torch.full((1, 60, 50, 40), value), affine=torch.eye(4))
-    scored = preparation.ZScored("image", nonzero=nonzero)
+    scored = preprocessing.ZScored("image", nonzero=nonzero)
     assert float(scored({"image": before})["image"].abs().max()) < 1e-4 * max(1, abs(value))
     faint = before.float()
     faint[:, ::2] *= 1.001
@@ -153,5 +153,5 @@ def test_a_channel_of_one_value_is_only_moved(value, nonzero):
 def test_history_and_affine_outlive_z_scoring():
     before = image()
     before.push_applied_operation({"class": "Test"})
-    after = preparation.ZScored("image")({"image": before})["image"]
+    after = preprocessing.ZScored("image")({"image": before})["image"]
     assert after.applied_operations == before.applied_operations and torch.equal(after.affine, before.affine)
