@@ -1,7 +1,7 @@
 # Each target does all its own set-up: a virtual environment with the exact versions of constraints.txt.
 # `make demo` shows the whole path on synthetic data; `make test` runs all tests but those that need a browser, which
 # `make test-browser` runs, those of a real MONAI Label server, which `make test-label` runs, and those of an hour,
-# `make test-long`. `make promises` runs those that keep a promise of docs/robustness.md, and writes its table.
+# `make test-long`. `make promises` runs those that keep a promise of docs/evidence/robustness.md, and writes its table.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -59,7 +59,7 @@ test-long: $(VENV)/.installed label/.venv/.installed
 	$(PY) -m pytest tests -m long
 	label/.venv/bin/python -m pytest tests_label -m long
 
-# All tests that keep a promise, and the table of docs/robustness.md that says what they measured.
+# All tests that keep a promise, and the table of docs/evidence/robustness.md that says what they measured.
 promises: $(VENV)/.installed label/.venv/.installed
 	$(PY) -m pytest tests tests_long -m promise --junitxml build/promises.xml
 	label/.venv/bin/python -m pytest tests_label -m promise --junitxml build/promises-label.xml

@@ -1,6 +1,6 @@
 """What a test promises: `@pytest.mark.promise(topic, text)` and `record_property("figure", ...)`, for the XML report.
 
-`python -m benchmarks.promises` makes the table of docs/robustness.md of such reports.
+`python -m benchmarks.promises` makes the table of docs/evidence/robustness.md of such reports.
 """
 
 from __future__ import annotations

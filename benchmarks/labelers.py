@@ -1,6 +1,6 @@
 """python -m benchmarks.labelers: how far is each label function, and each fusion, from the truth?
 
-    python -m benchmarks.labelers --data DATA --out docs/results/labelers.json --page docs/labelers.md
+    python -m benchmarks.labelers --data DATA --out docs/evidence/results/labelers.json --page docs/how-to/labelers.md
 
 DATA holds `brats` (cases in BraTS naming), `figshare_masked` (images and masks) and `mri44` (class folders); what is
 missing is left out, and said. Label functions, fusions and rules are those of the bundles' own configs. The table goes

@@ -1,13 +1,8 @@
 """Predicted against real memory of a training step, for each network of unetr3d at three patches.
 
-    python benchmarks/memory.py                    # CPU: writes docs/results/memory_cpu.json, 2 minutes
-    python benchmarks/memory.py --device cuda      # GPU: writes docs/results/memory_cuda.json, and prints what to
-                                                   # put into CUDA of autoconf/plan/memory.py
-
-Run it from the root of the repository. Predicted: autoconf/plan/memory.py, on the meta device. Real, on a CPU: the
-bytes that a float32 forward pass of the same network on real numbers keeps for the backward pass. Real, on a GPU:
-`torch.cuda.max_memory_allocated` of a whole step (forward, backward, AdamW) under bfloat16.
-Exit status 1 if a prediction is more than 2 % off (CPU; on a GPU 10 %, with the correction that is in the table).
+python benchmarks/memory.py                    # CPU: writes docs/evidence/results/memory_cpu.json, 2 minutes
+python benchmarks/memory.py --device cuda      # GPU: writes docs/evidence/results/memory_cuda.json, prints CUDA of
+                                               # autoconf/plan/memory.py
 """
 
 from __future__ import annotations
@@ -116,7 +111,7 @@ def write(device: str, rows: list[dict]) -> None:
         "worst": max(abs(row["off"]) for row in rows),
         "rows": rows,
     }
-    path = ROOT / "docs" / "results" / f"memory_{device}.json"
+    path = ROOT / "docs" / "evidence" / "results" / f"memory_{device}.json"
     path.write_text(to_json(content), encoding="utf-8")
     assert json.loads(path.read_text(encoding="utf-8")) == content
     print(f"wrote  {path.relative_to(ROOT)}")

@@ -1,7 +1,7 @@
 """python -m benchmarks.promises REPORT.xml ...: the promises that tests keep, and what they measured, as a table.
 
 A report is what `pytest --junitxml REPORT.xml` writes (`make promises` runs the tests). Of several tests that keep one
-promise each gives its figure. docs/results/promises.json keeps what the table of docs/robustness.md shows.
+promise each gives its figure. docs/evidence/results/promises.json keeps what docs/evidence/robustness.md shows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .machine import machine
 from .results import RAW, table
 from .table import fill, marks
 
-PAGE = Path(__file__).parents[1] / "docs" / "robustness.md"
+PAGE = Path(__file__).parents[1] / "docs" / "evidence" / "robustness.md"
 BEGIN, END = marks("promises")
 TOPICS = ("Resume", "Disk", "Data", "Numbers", "Load", "Security")
 KEPT = "kept"  # where a test measures nothing but that

@@ -1,6 +1,6 @@
-"""Write docs/results.md from the raw results of saved runs: no number on that page is written by hand.
+"""Write docs/evidence/results.md from the raw results of saved runs: no number on that page is written by hand.
 
-python -m benchmarks.results            # from docs/results/*.json
+python -m benchmarks.results            # from docs/evidence/results/*.json
 python -m benchmarks.results --check    # exit status 1 if the page is not what the files say
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-RAW, PAGE = ROOT / "docs" / "results", ROOT / "docs" / "results.md"
+RAW, PAGE = ROOT / "docs" / "evidence" / "results", ROOT / "docs" / "evidence" / "results.md"
 HEAD = """# Results
 
 Written by `python -m benchmarks.results` from the files in [results/](results/README.md); beside each table is the
@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
         return 0
-    print("docs/results.md is not what docs/results holds. Run `python -m benchmarks.results`.", file=sys.stderr)
+    print(f"{PAGE} is not what {RAW} holds. Run `python -m benchmarks.results`.", file=sys.stderr)
     return 1
 
 
@@ -106,7 +106,7 @@ def pseudo2d(content: Content) -> str:
 
 def crossval_gpu(content: Content) -> str:
     rows = []
-    for name in ("default (min_component_mm3 500)", "mirrored, min_component_mm3 500", "min_component_mm3 0"):
+    for name in ("default (smallest_object 500)", "mirrored, smallest_object 500", "smallest_object 0"):
         scores = content[name]["wt"]
         keys = ("dice", "iou", "hd95", "lesion_dice")
         rows.append([name, content[name]["n"], *(interval(scores[key], key == "hd95") for key in keys)])
@@ -139,7 +139,7 @@ def tuning(content: Content) -> str:
         f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]",
     ]
     head = ["trials", "epochs each", "best", "planned Dice", "tuned Dice", "difference"]
-    return f"{table(head, [row])}\n\n{found['verdict']} The commands are in [tuning.md](tuning.md)."
+    return f"{table(head, [row])}\n\n{found['verdict']} The commands are in [tuning.md](../how-to/tuning.md)."
 
 
 def efficiency(content: Content) -> str:
@@ -155,7 +155,7 @@ def efficiency(content: Content) -> str:
     if content.get("missing"):
         said += f" Missing: {content['missing']}."
     heads = ["labelled patients", "start", "Dice minus scratch", "p (Holm)"]
-    command = f"`{content['command']}`; read in [efficiency.md](efficiency.md)"
+    command = f"`{content['command']}`; read in [efficiency.md](../how-to/efficiency.md)"
     return "\n\n".join([said, table(head, rows), table(heads, compared), command])
 
 
@@ -171,7 +171,7 @@ def robustness(content: Content) -> str:
         f"The shipped weights on {len(content['cases'])} changed scans. They are training cases: read the change, not "
         f"the Dice. {content['machine']['processor']}."
     )
-    options = f"--data BRATS --cases {len(content['cases'])} --out docs/results/robustness.json"
+    options = f"--data BRATS --cases {len(content['cases'])} --out docs/evidence/results/robustness.json"
     command = f"`python -m benchmarks.robustness {options}`"
     head = ["change", "strength", "Dice", "Dice minus unchanged"]
     return "\n\n".join([said, table(head, rows), f"{command}; read in [robustness.md](robustness.md)"])
@@ -182,8 +182,8 @@ def labelers(content: Content) -> str:
     for key, what in (("volumes", "volumes"), ("pictures", "pictures")):
         rows = [[name, interval(row["dice"])] for name, row in content[key]["rows"].items()]
         parts.append(f"{content[key]['n']} {what}:\n\n" + table(["label function or fusion", "Dice"], rows))
-    command = "`python -m benchmarks.labelers --data DATA --out docs/results/labelers.json`"
-    return "\n\n".join([*parts, f"{command}; read in [labelers.md](labelers.md)"])
+    command = "`python -m benchmarks.labelers --data DATA --out docs/evidence/results/labelers.json`"
+    return "\n\n".join([*parts, f"{command}; read in [labelers.md](../how-to/labelers.md)"])
 
 
 def memory(content: Content) -> str:

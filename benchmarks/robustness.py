@@ -1,7 +1,8 @@
 """python -m benchmarks.robustness: what becomes of the shipped weights' masks when something is wrong with a scan?
 
     python -m benchmarks.robustness --data DATA --cases 8 \
-        --out docs/results/robustness.json --picture docs/robustness.png --page docs/robustness.md
+        --out docs/evidence/results/robustness.json \
+        --picture docs/evidence/robustness.png --page docs/evidence/robustness.md
 
 DATA is a folder of cases with masks in BraTS naming. Each scan is written as new files, changed in one way, and goes
 through the bundle's own inference config from there. The table goes between two marks of the page; images and masks

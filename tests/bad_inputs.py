@@ -1,6 +1,6 @@
 """All kinds of bad input, and the page that says what is promised of each: no line of it is written by hand.
 
-python tests/bad_inputs.py     # sends every kind every way, and writes docs/bad_inputs.md
+python tests/bad_inputs.py     # sends every kind every way, and writes tests/golden/bad_inputs.md
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import bad_voxels
 from helpers_bad_inputs import WAYS, Kind
 from helpers_bad_ways import RESIDENT, go
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "bad_inputs.md"
+PAGE = Path(__file__).resolve().parents[1] / "tests" / "golden" / "bad_inputs.md"
 SECTIONS = {  # title -> (where it is tested, the kinds)
     "Files": ("tests/bad_files.py", bad_files.KINDS),
     "Headers": ("tests/bad_headers.py", bad_headers.KINDS),

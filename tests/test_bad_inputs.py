@@ -1,6 +1,6 @@
 """Whatever is wrong with data: the right answer, or one line that names the file and the cure.
 
-The kinds of bad input are tables in bad_*.py; docs/bad_inputs.md shows them, and what happens.
+The kinds of bad input are tables in bad_*.py; tests/golden/bad_inputs.md shows them, and what happens.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def test_a_failed_check_is_a_line_and_exit_status_1(with_datalist, capsys) -> No
     assert main(["doctor", "--work", str(Path(subject.datalist).parent)]) == 1
     said = capsys.readouterr()
     failed = f"1 of {len(CHECKS)} checks failed: patients apart"
-    assert said.err == f"autoconf: {failed}. See docs/doctor.md.\n"
+    assert said.err == f"autoconf: {failed}. See docs/how-to/doctor.md.\n"
     assert "patients apart" in said.out and "FAIL" in said.out
 
 

@@ -80,5 +80,5 @@ def test_the_table_of_two_real_pictures_goes_into_its_page(tmp_path):
 
 
 def test_the_page_shows_the_committed_results():
-    report = json.loads((REPO / "docs" / "results" / "labelers.json").read_text())
-    assert table.page(report) in (REPO / "docs" / "labelers.md").read_text()
+    report = json.loads((REPO / "docs" / "evidence" / "results" / "labelers.json").read_text())
+    assert table.page(report) in (REPO / "docs" / "how-to" / "labelers.md").read_text()

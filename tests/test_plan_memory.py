@@ -47,7 +47,7 @@ def test_a_step_is_a_sum_of_its_parts():
     assert step.each("cuda") == pytest.approx(3 * of.activations)
 
 
-RESULTS = UNETR3D.parents[1] / "docs" / "results"
+RESULTS = UNETR3D.parents[1] / "docs" / "evidence" / "results"
 ON_GPU = json.loads((RESULTS / "memory_cuda.json").read_text())["rows"]
 
 

@@ -272,5 +272,5 @@ print(robustness.json.dumps(robustness.dice_after(robustness.read(case), some, "
 
 
 def test_the_page_shows_the_committed_results():
-    report = json.loads((REPO / "docs" / "results" / "robustness.json").read_text())
-    assert robustness.page(report) in (REPO / "docs" / "robustness.md").read_text()
+    report = json.loads((REPO / "docs" / "evidence" / "results" / "robustness.json").read_text())
+    assert robustness.page(report) in (REPO / "docs" / "evidence" / "robustness.md").read_text()

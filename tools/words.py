@@ -43,7 +43,14 @@ SAY = {  # pattern -> what to say instead
     r"\b(?:his|her) (?:labels|scans?|cases?|patients?)": "its, their",
 }
 KINDS = (".py", ".md", ".yaml")
-APART = ("docs/results", "docs/decisions", "tools/words.py", "LICENSE")  # records of what was, and this list
+APART = (
+    "docs/evidence/results",
+    "docs/decisions",
+    "tests/golden",
+    "tools/words.py",
+    "tests/test_words.py",
+    "LICENSE",
+)  # records, and this list
 
 
 def files(root: Path) -> list[Path]:

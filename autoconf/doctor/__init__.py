@@ -1,4 +1,4 @@
-"""`autoconf doctor`: is anything wrong that would make a score a lie? docs/doctor.md explains each check.
+"""`autoconf doctor`: is anything wrong that would make a score a lie? docs/how-to/doctor.md explains each check.
 
 catalogue.py  every check, in one table           checks.py     what a check is, how one is run
 data.py       split, copies, masks: the data      lists.py      the datalist, and what was measured
@@ -38,7 +38,7 @@ def doctor(
     out: folder for doctor.json.
     quick: leave out what takes more than a minute.
 
-    Each check says what it expects and what it measured. docs/doctor.md says what a failure means and what to do.
+    Each check says what it expects and what it measured; docs/how-to/doctor.md says what to do after a failure.
     """
     from autoconf.doctor.checks import FAIL
     from autoconf.doctor.report import print_results
@@ -54,7 +54,9 @@ def doctor(
     print_results(results, out)
     failed = [result.check for result in results if result.verdict == FAIL]
     if failed:
-        raise AutoconfError(f"{len(failed)} of {len(results)} checks failed: {', '.join(failed)}. See docs/doctor.md.")
+        raise AutoconfError(
+            f"{len(failed)} of {len(results)} checks failed: {', '.join(failed)}. See docs/how-to/doctor.md."
+        )
 
 
 def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:

@@ -14,7 +14,7 @@ from autoconf.doctor.samples import sample
 
 MOST = 0.25  # |bfloat16 - float32| / |float32| of all logits; rounding explains 0.01 to 0.03
 PRECISIONS: dict[str, bool | str] = {"float32": False, "bfloat16": "force", "by default": True}  # -> `amp`
-LOOK = "compare masks of --amp False; see docs/bfloat16_on_amx.md"
+LOOK = "compare masks of --amp False; see docs/evidence/bfloat16_on_amx.md"
 
 
 def same_answer(subject: Subject) -> Outcome:

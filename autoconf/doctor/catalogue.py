@@ -1,4 +1,4 @@
-"""Every check, in the order of the table. docs/doctor.md says of each why it is there and what its failure means."""
+"""Every check, in the order of the table. docs/how-to/doctor.md says why each is there and what its failure means."""
 
 from __future__ import annotations
 

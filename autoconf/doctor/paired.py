@@ -1,6 +1,6 @@
 """Is a network better without something that it was given? The same cases twice, judged by the paired differences.
 
-docs/doctor.md derives the numbers.
+docs/how-to/doctor.md derives the numbers.
 """
 
 from __future__ import annotations

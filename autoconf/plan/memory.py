@@ -28,10 +28,10 @@ class Correction:
     source: str  # where that was measured, or that it was not
 
 
-COUNTED = Correction(1.0, 0, "counted in float32")  # the bytes kept, exactly: docs/results/memory_cpu.json
+COUNTED = Correction(1.0, 0, "counted in float32")  # the bytes kept, exactly: docs/evidence/results/memory_cpu.json
 MEASURED = "bfloat16 and cuDNN's workspace as measured on an H200"
 # The only numbers that no count gives, network by network: `python benchmarks/memory.py --device cuda` prints what
-# belongs here. They follow its three patches of one crop to 2.1 % (docs/results/memory_cuda.json).
+# belongs here. They follow its three patches of one crop to 2.1 % (docs/evidence/results/memory_cuda.json).
 CUDA = {
     "unetr": Correction(0.630, 126_000_000, MEASURED),
     "segresnet": Correction(1.275, 84_000_000, MEASURED),

@@ -25,7 +25,7 @@ CPU_PATCH_VOXELS = 64 * 80 * 64  # a UNETR step of this size takes 0.4 s (with A
 CACHE_SHARE = 0.5  # of the free main memory: the other half is for reading, augmenting and the batches under way
 MAX_WORKERS = 2  # cut crops out of memory-mapped cases; what varies them runs on the device
 MAX_CROPS = 1000 * 250 * 2  # nnU-Net's whole training: epochs x steps x crops; more cases get fewer epochs instead
-STEPS_WANTED = 5000  # the published CPU run was scheduled for 5,120 steps (docs/results/unetr3d_22_cases_cpu.json)
+STEPS_WANTED = 5000  # the published CPU run had 5,120 (docs/evidence/results/unetr3d_22_cases_cpu.json)
 # Measured with the unetr3d bundle on one core of an AMD EPYC, BraTS, crops of 64 x 80 x 64 (2026-11-26):
 CASE_SECONDS = 0.5  # to load and prepare a case, once
 CUT_SECONDS_PER_VOXEL = 2.5e-9  # to cut a crop out of a prepared case

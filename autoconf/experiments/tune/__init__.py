@@ -1,6 +1,6 @@
 """`autoconf tune`: short trainings find settings for a plan; the best is confirmed and written as an override file.
 
-docs/tuning.md explains it.
+docs/how-to/tuning.md explains it.
 
 space.py      what may be tuned, checked        settings.py   what a search is; the data without the test list
 search.py     one worker: trial after trial     study.py      Optuna: what to try next, when to give up

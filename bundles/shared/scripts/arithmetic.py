@@ -1,7 +1,7 @@
 """Is bfloat16 right for this network on this device? Compare its answers and gradients, and name a wrong layer.
 
-Some processors and libraries compute some layers wrongly in bfloat16, silently (docs/bfloat16_on_amx.md). Copies of the
-network therefore answer one real input:
+Some processors and libraries compute some layers wrongly in bfloat16, silently (docs/evidence/bfloat16_on_amx.md).
+Copies of the network therefore answer one real input:
 
     exact     float32, the network as it is defined, its convolutions as matrix products (for gradients, as they are)
     rounded   float32, with weights, inputs, outputs and gradients of each layer rounded to bfloat16: what it explains

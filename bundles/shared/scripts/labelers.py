@@ -235,7 +235,7 @@ def distinctness(scan: Scan, contrast: str, one: Any, ring: int = 6, rim_mm: flo
 
     Solidity squared, times the radius of the largest ball within, times the root of the difference in robust z to the
     `ring` voxels around it, times the share farther than `rim_mm` from the brain's edge. 0 or more. Our own, found by
-    trying four such products on 80 pictures (docs/labelers.md).
+    trying four such products on 80 pictures (docs/how-to/labelers.md).
     """
     box = tuple(slice(max(0, side.start - ring), side.stop + ring) for side in one.slice)
     inside = np.zeros(scan.brain.shape, bool)

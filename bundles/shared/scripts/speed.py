@@ -11,7 +11,10 @@ import torch
 from torch import nn
 
 LINUX = sys.platform == "linux"
-LONG_STRIDE, LONG_KERNEL = 3, 8  # the least of which bfloat16 is wrong on processors with AMX: docs/bfloat16_on_amx.md
+LONG_STRIDE, LONG_KERNEL = (
+    3,
+    8,
+)  # the least of which bfloat16 is wrong on processors with AMX: docs/evidence/bfloat16_on_amx.md
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -19,8 +22,9 @@ def ready(network: nn.Module, device: torch.device | str, compile: bool = False)
     """Move a network to its device and make it fast there; changes it in place and returns it.
 
     On every device: patch embeddings as matrix products, because the convolutions of such strides are wrong in bfloat16
-    on some (docs/bfloat16_on_amx.md). On a CPU: convolutions of one voxel as matrix products, and instance norms that
-    return no view; on one with AMX other convolutions of a long stride or kernel compute in float32 under autocast.
+    on some (docs/evidence/bfloat16_on_amx.md).
+    On a CPU: convolutions of one voxel as matrix products, and instance norms that return no view; on one with AMX
+    other convolutions of a long stride or kernel compute in float32 under autocast.
     On a GPU: channels last, as its matrix units want them. compile: fuse small steps with TorchInductor; the first
     step then waits until that is done.
     State dicts made before and after fit each other.
