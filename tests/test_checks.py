@@ -6,7 +6,9 @@ import sys
 
 import pytest
 import torch
-from helpers_bundles import BUNDLES, scripts, write_yaml
+from helpers_bundles import BUNDLES, read_yaml, scripts, write_yaml
+
+from autoconf.bundle import rules
 
 checks = scripts("unetr3d", "checks")
 UNETR3D = BUNDLES / "unetr3d" / "configs"
@@ -28,7 +30,7 @@ def refusal(function, *args, **kwargs) -> str:
     with pytest.raises(SystemExit) as stopped:
         function(*args, **kwargs)
     message = str(stopped.value.code)
-    assert message.startswith("unetr3d: ") and "\n" not in message and message.endswith((".", "?"))
+    assert message.startswith(("unetr3d: ", "pseudo2d: ")) and "\n" not in message and message.endswith((".", "?"))
     return message
 
 
@@ -181,20 +183,24 @@ GOOD_AND_BAD = {
     "device": (["cpu", torch.device("cpu")], ["gpu", "cuda:99", 7.5]),
     "target_spacing": ([[1, 1.5, 2.0]], [1.0, [1, 1], [0, 1, 1], [-1, 1, 1], ["1", 1, 1]]),
 }
+# Each is tried with the first bundle that has it.
+OF = {name: bundle for bundle in ("pseudo2d", "unetr3d") for name in scripts(bundle, "checks").SETTINGS}
 CASES = [(knob, value, True) for knob, (good, _) in GOOD_AND_BAD.items() for value in good]
 CASES += [(knob, value, False) for knob, (_, bad) in GOOD_AND_BAD.items() for value in bad]
 
 
 def test_every_rule_is_tried():
-    assert set(GOOD_AND_BAD) | {"checkpoint", "pretrained"} == set(checks.RULES)
+    paths = {"datalist", "dataset_dir", "mask_dir", "output_dir", "cache_dir", "checkpoint", "pretrained"}
+    assert set(GOOD_AND_BAD) | paths == set(OF)
 
 
 @pytest.mark.parametrize(("knob", "value", "good"), CASES)
 def test_a_value_out_of_range_is_refused(knob, value, good):
+    of = scripts(OF[knob], "checks")
     if good:
-        checks.check_settings(**{knob: value})
+        of.check_settings(**{knob: value})
     else:
-        message = refusal(checks.check_settings, **{knob: value})
+        message = refusal(of.check_settings, **{knob: value})
         assert f"{knob} is {value!r}. It must be " in message
 
 
@@ -210,9 +216,66 @@ def test_a_checkpoint_that_is_not_there_is_refused(knob, tmp_path):
         assert str(path) in refusal(checks.check_settings, **{knob: str(path)})
 
 
-@pytest.mark.parametrize("knob", ["datalist", "dataset_dir", "mask_dir", "output_dir", "checkpoint", "pretrained"])
+@pytest.mark.parametrize("knob", [name for name in OF if name.endswith(("dir", "list", "checkpoint", "pretrained"))])
 def test_a_path_that_fire_read_as_a_number_is_refused_with_the_cure(knob):
-    assert "Write ./202401 or an absolute path" in refusal(checks.check_settings, **{knob: 202401})
+    said = refusal(scripts(OF[knob], "checks").check_settings, **{knob: 202401})
+    assert "Write ./202401 or an absolute path" in said
+
+
+@pytest.mark.parametrize("bundle", ["pseudo2d", "unetr3d"])
+def test_every_setting_is_checked_by_a_config_and_every_checked_one_is_a_setting(bundle):
+    """A run that no command line started, MONAI Label's say, is checked by the `checks` of its config."""
+    checked = set()
+    for path in (BUNDLES / bundle / "configs").glob("*.yaml"):
+        content = read_yaml(path) or {}
+        checked |= set(content.get("checks") or {})
+        checked |= {key.removeprefix("checks::") for key in content if key.startswith("checks::")}
+    other = {
+        "_target_",
+        "checkpoints",
+        "tta",
+        "regions",
+        "format",
+        "export_path",
+        "kind",
+        "exported",
+    }  # by their own code
+    assert checked - by_their_own_code - {"_target_"} == set(scripts(bundle, "checks").SETTINGS)
+
+
+@pytest.mark.parametrize("bundle", ["pseudo2d", "unetr3d"])
+def test_every_default_is_allowed_and_every_setting_explained(bundle):
+    configs = [read_yaml(path) or {} for path in (BUNDLES / bundle / "configs").glob("*.yaml")]
+    for name, rule in scripts(bundle, "checks").SETTINGS.items():
+        assert rule["help"] and "\n" not in rule["help"]
+        values = [config[name] for config in configs if name in config and not str(config[name]).startswith(("$", "@"))]
+        assert values or rule["kind"] in ("path", "file", "device")
+        assert all(rules.is_allowed(rule, value) for value in values), name
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"kind": "int", "least": 1}, "a whole number of at least 1"),
+        ({"kind": "int", "least": 0, "or": ["all"]}, "a whole number of at least 0, or all"),
+        ({"kind": "float", "above": 0, "below": 1}, "a number above 0 and below 1"),
+        ({"kind": "float", "least": 0, "below": 1}, "a number from 0 to below 1"),
+        ({"kind": "float", "least": 0, "unit": "mm^3"}, "a number of at least 0, mm^3"),
+        ({"kind": "int", "multiple_of": 16, "least": 32}, "a multiple of 16 of at least 32"),
+        (
+            {"kind": "int", "multiple_of": 16, "above": 0, "count": 3, "example": "[128,128,128]"},
+            "three multiples of 16 above 0, such as [128,128,128]",
+        ),
+        (
+            {"kind": "float", "least": 0, "most": 1, "count": 2, "rising": True},
+            "two numbers from 0 to 1 that do not fall",
+        ),
+        ({"kind": "bool", "or": ["force"]}, "True or False, with a capital letter, or force"),
+        ({"kind": "str", "one_of": ["stop", "skip"]}, "stop or skip"),
+    ],
+)
+def test_a_rule_says_what_it_asks(rule, said):
+    assert rules.described(rule) == said
 
 
 def test_checking_an_output_folder_leaves_nothing_behind(tmp_path):

@@ -94,6 +94,10 @@ def test_both_bundles_carry_the_same_copy(name):
     assert (BUNDLES / "unetr3d" / name).read_bytes() == (BUNDLES / "pseudo2d" / name).read_bytes()
 
 
+def test_settings_are_read_alike():
+    assert (REPO / "autoconf/bundle/rules.py").read_bytes() == (BUNDLES / "shared/scripts/rules.py").read_bytes()
+
+
 def test_the_bundle_finds_cases_as_inspect_does():
     assert (REPO / "autoconf/data/brats.py").read_bytes() == (BUNDLES / "unetr3d/scripts/brats.py").read_bytes()
 

@@ -78,21 +78,21 @@ def test_a_value_set_by_hand_is_read_as_yaml():
         ("patch_size=64", "64 is no value of that kind"),
         ("patch_size=[64,64]", "has 3 values; [64, 64] has 2"),
         ("learning_rate=fast", "'fast' is no value of that kind"),
-        ("learning_rate=-3e-4", "It must be above 0"),
-        ("batch_size=-1", "It must be above 0"),
-        ("max_epochs=0", "It must be above 0"),
-        ("dice_weight=7", "It must be from 0 to 1"),
+        ("learning_rate=-3e-4", "It must be a number above 0"),
+        ("batch_size=-1", "It must be a whole number of at least 1"),
+        ("max_epochs=0", "It must be a whole number of at least 1"),
+        ("dice_weight=7", "It must be a number from 0 to 1"),
         ("network_name=segresnet", "Choose it with --network segresnet"),
-        ("modality_dropout=2", "It must be from 0 to 1"),
-        ("overlap=1.0", "It must be from 0 to below 1"),
-        ("dropout=1.0", "It must be from 0 to below 1"),
-        ("num_workers=-1", "It must be 0 or more"),
-        ("target_spacing=[0,0,0]", "It must be above 0"),
-        ("target_spacing=[.nan,1,1]", "It must be above 0"),
-        ("learning_rate=.inf", "It must be a finite number"),
-        ("weight_decay=.inf", "It must be a finite number"),
-        ("patch_size=[.inf,32,32]", "It must be a finite number"),
-        ('patch_size=["a","b","c"]', "It must hold numbers"),
+        ("modality_dropout=2", "It must be a number from 0 to 1"),
+        ("overlap=1.0", "It must be a number from 0 to below 1"),
+        ("dropout=1.0", "It must be a number from 0 to below 1"),
+        ("num_workers=-1", "It must be a whole number of at least 0"),
+        ("target_spacing=[0,0,0]", "It must be three numbers above 0, mm"),
+        ("target_spacing=[.nan,1,1]", "It must be three numbers above 0, mm"),
+        ("learning_rate=.inf", "It must be a number above 0"),
+        ("weight_decay=.inf", "It must be a number of at least 0"),
+        ("patch_size=[.inf,32,32]", "It must be three multiples of 16"),
+        ('patch_size=["a","b","c"]', "It must be three multiples of 16"),
     ],
 )
 def test_what_the_bundle_does_not_know_is_refused(word, said):
@@ -571,7 +571,7 @@ def test_what_cannot_be_planned_is_refused_in_one_line(volumes, slices, tmp_path
     assert_refused(plan(volumes.work, out, "--network", "segresnett"), "Did you mean 'segresnet'?")
     assert_refused(plan(tmp_path, out), "fingerprint.json is not there", "autoconf inspect")
     assert_refused(plan(slices.work, out), "2D images")
-    assert_refused(plan(volumes.work, out, "--set", "modality_dropout=2"), "It must be from 0 to 1")
+    assert_refused(plan(volumes.work, out, "--set", "modality_dropout=2"), "It must be a number from 0 to 1")
     assert_refused(plan(volumes.work, out, "--memory", "8"), "8GB or 24GiB")
     assert_refused(plan(volumes.work, out, "--time", "2"), "2h, 90min or 1.5d")
     assert_refused(autoconf("plan", volumes.work, "--bundle", PSEUDO2D, "--out", out), "needs 2D images")

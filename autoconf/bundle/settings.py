@@ -5,24 +5,18 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-import math
 import os
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from autoconf.bundle.overrides import Choice
+from autoconf.bundle.rules import Rule, described, is_allowed
 from autoconf.errors import AutoconfError
 
-POSITIVE = {  # knobs of the bundles for which 0 makes no sense
-    *("max_epochs", "learning_rate", "batch_size", "patch_size", "target_spacing", "image_size", "max_grad_norm"),
-    *("crops_per_case", "val_interval", "accumulation_steps"),
-}
-SHARES = {"dice_weight", "cache_rate", "modality_dropout"}
-BELOW_1 = {"overlap", "dropout", "ema_decay"}  # of 1 nothing would be left
+SETTINGS = "settings.yaml"  # of a bundle's configs: which values each setting may have
 
 
 @dataclass(frozen=True)
@@ -33,10 +27,16 @@ class Bundle:
     configs: tuple[str, ...]  # paths of configs/train.yaml and, on top of it, one of configs/networks
     config: dict[str, Any]  # what they hold together
     channels: int  # of the network's input
+    rules: Mapping[str, Rule] = field(default_factory=dict)  # of configs/settings.yaml; none of a bundle without it
 
     @property
     def is_3d(self) -> bool:
         return "patch_size" in self.config
+
+    @property
+    def of_runs(self) -> list[str]:
+        """The settings that a command gives to each of its runs by itself."""
+        return [key for key, rule in self.rules.items() if rule.get("of") == "run"]
 
 
 def read_bundle(folder: str, network: str = "") -> Bundle:
@@ -54,6 +54,7 @@ def read_bundle(folder: str, network: str = "") -> Bundle:
                 config |= yaml.safe_load(stream)
         with open(os.path.join(folder, "configs", "metadata.json"), encoding="utf-8") as stream:
             metadata = json.load(stream)
+        rules = _rules(os.path.join(folder, "configs", SETTINGS))
         channels = metadata["network_data_format"]["inputs"]["image"]["num_channels"]
     except FileNotFoundError as error:
         raise AutoconfError(
@@ -61,7 +62,14 @@ def read_bundle(folder: str, network: str = "") -> Bundle:
         ) from None
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise AutoconfError(f"{folder}: its configs cannot be read ({type(error).__name__}: {error}).") from None
-    return Bundle(os.path.basename(os.path.abspath(folder)), tuple(configs), config, channels)
+    return Bundle(os.path.basename(os.path.abspath(folder)), tuple(configs), config, channels, rules)
+
+
+def _rules(path: str) -> dict[str, Rule]:
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as stream:
+        return dict(yaml.safe_load(stream))
 
 
 def _overlay(folder: str, network: str) -> str:
@@ -95,7 +103,9 @@ def check_override(bundle: Bundle, key: str, value: Any) -> None:
         raise AutoconfError(f"'{key}' of bundle '{bundle.name}' is {own!r}; {value!r} is no value of that kind.")
     if isinstance(own, list) and len(own) != len(value):
         raise AutoconfError(f"'{key}' of bundle '{bundle.name}' has {len(own)} values; {value!r} has {len(value)}.")
-    _check_range(key, value)
+    rule = bundle.rules.get(key)
+    if rule and not is_allowed(rule, value):
+        raise AutoconfError(f"'{key}' is {value!r}. It must be {described(rule)}.")
 
 
 def check_plan(bundle: Bundle, plan: Mapping[str, Choice]) -> None:
@@ -103,24 +113,6 @@ def check_plan(bundle: Bundle, plan: Mapping[str, Choice]) -> None:
     for key, choice in plan.items():
         if "::" not in key:
             check_override(bundle, key, choice.value)
-
-
-def _check_range(key: str, value: Any) -> None:
-    """Refuse numbers that no training could use. The bundle checks its own ranges again, more closely, when it runs."""
-    low, high, said = 0.0, math.inf, "0 or more"
-    if key in POSITIVE:
-        low, said = sys.float_info.min, "above 0"
-    elif key in SHARES:
-        high, said = 1.0, "from 0 to 1"
-    elif key in BELOW_1:
-        high, said = math.nextafter(1.0, 0.0), "from 0 to below 1"
-    for number in value if isinstance(value, list) else [value]:
-        if key in POSITIVE and isinstance(value, list) and not isinstance(number, (int, float)):
-            raise AutoconfError(f"'{key}' is {value!r}. It must hold numbers.")
-        if number in (math.inf, -math.inf):
-            raise AutoconfError(f"'{key}' is {value!r}. It must be a finite number.")
-        if isinstance(number, (int, float)) and not isinstance(number, bool) and not low <= number <= high:
-            raise AutoconfError(f"'{key}' is {value!r}. It must be {said}.")
 
 
 def parse_set(bundle: Bundle, words: tuple[str, ...]) -> dict[str, Any]:

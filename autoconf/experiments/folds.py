@@ -7,8 +7,6 @@ from typing import Any
 
 from autoconf.errors import AutoconfError
 
-OURS = ("datalist", "dataset_dir", "output_dir", "fold", "resume", "device")  # set by the verb itself
-
 
 def chosen_folds(words: str, known: list[int], work: str) -> list[int]:
     """`0,2` -> [0, 2]; all of them for an empty text."""

@@ -13,7 +13,7 @@ from autoconf.bundle.overrides import Choice, read, render
 from autoconf.bundle.settings import Bundle, check_plan, parse_set, read_bundle
 from autoconf.data.datalist import Datalist
 from autoconf.errors import AutoconfError
-from autoconf.experiments.folds import OURS, chosen_folds, difference
+from autoconf.experiments.folds import chosen_folds, difference
 from autoconf.output import write_files
 from autoconf.workers.places import Place, write_first, write_json
 from autoconf.workers.sealed import MASKS, read_sealed
@@ -92,7 +92,7 @@ def read_job(
     heading, choices = read(plan)
     check_plan(to, choices)
     for word in words:
-        if word.partition("=")[0] in OURS:
+        if word.partition("=")[0] in to.of_runs:
             raise AutoconfError(f"--set {word}: crossval sets '{word.partition('=')[0]}' by itself. Leave it out.")
     choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, words).items()}
     if probabilities and not to.is_3d:

@@ -19,7 +19,7 @@ from autoconf.bundle.settings import Bundle, check_plan, parse_set, read_bundle
 from autoconf.data.datalist import Datalist
 from autoconf.errors import AutoconfError
 from autoconf.experiments.efficiency.draw import order
-from autoconf.experiments.folds import OURS, chosen_folds, difference
+from autoconf.experiments.folds import chosen_folds, difference
 from autoconf.output import write_files
 from autoconf.workers.places import write_first, write_json
 from autoconf.workers.sealed import read_sealed
@@ -30,7 +30,7 @@ FILES = {
     "pseudo": ("pseudo_label", "pretrain_pseudo", "finetune"),
     "mae": ("pretrain_mae", "finetune"),
 }  # that it needs
-MINE = (*OURS, "max_epochs", "val_interval", "seed", "pretrained")  # set by the verb itself
+MINE = ("max_epochs", "val_interval", "seed", "pretrained")  # set by the command itself, beside those of all runs
 
 
 @dataclass(frozen=True)
@@ -178,11 +178,11 @@ def _set(to: Bundle, folder: str, words: tuple[str, ...], choices: dict[str, Cho
     theirs: list[str] = []
     for word in words:
         key = word.partition("=")[0]
-        if key in MINE:
+        if key in MINE or key in to.of_runs:
             raise AutoconfError(f"--set {word}: efficiency sets '{key}' by itself. Leave it out.")
         (theirs if key in of_tuning else mine).append(word)
     choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, tuple(mine)).items()}
-    tuning = Bundle(to.name, to.configs, of_tuning, to.channels)  # the same checks for these keys
+    tuning = Bundle(to.name, to.configs, of_tuning, to.channels, to.rules)  # the same checks for these keys
     return parse_set(tuning, tuple(theirs))
 
 

@@ -12,7 +12,6 @@ import re
 import sys
 import tempfile
 from inspect import signature
-from numbers import Real
 from pathlib import Path
 from pydoc import locate
 from typing import Any
@@ -22,82 +21,14 @@ import yaml
 from monai.bundle import ConfigComponent, ConfigParser
 
 from .errors import ROOT, refuse
+from .rules import described, is_allowed
 
 # Arguments of `monai.bundle run` itself, which are no keys of the config.
 RUNNER_KEYS = {
     *("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking"),
     *("args_file", "workflow_type", "properties_path", "bundle_root"),
 }
-# knob -> (what it must be, for the message; the test)
-RULES = {
-    "max_epochs": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
-    "batch_size": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
-    "accumulation_steps": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
-    "crops_per_case": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
-    "val_interval": ("a whole number of at least 1", lambda v: _whole(v) and v >= 1),
-    "image_size": ("a multiple of 16, at least 32", lambda v: _whole(v) and v >= 32 and v % 16 == 0),
-    "join_gap": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
-    "num_workers": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
-    "seed": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
-    "fold": ("a whole number of at least 0, or all", lambda v: v == "all" or (_whole(v) and v >= 0)),
-    "learning_rate": ("a number above 0 (YAML reads 1e-4 as text: write 1.0e-4)", lambda v: _number(v) and v > 0),
-    "weight_decay": ("a number of at least 0", lambda v: _number(v) and v >= 0),
-    "dropout": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
-    "modality_dropout": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
-    "encoder": ("beginnings of names, such as vit,encoder", lambda v: isinstance(v, str) or _texts(v)),
-    "encoder_factor": ("a number above 0", lambda v: _number(v) and 0 < v < float("inf")),
-    "freeze_epochs": ("a whole number of at least 0", lambda v: _whole(v) and v >= 0),
-    "masking_ratio": ("a number above 0 and below 1", lambda v: _number(v) and 0 < v < 1),
-    "max_grad_norm": ("a number above 0", lambda v: _number(v) and v > 0),
-    "dice_weight": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
-    "min_component_mm3": ("a number of at least 0, mm^3", lambda v: _number(v) and v >= 0),
-    "overlap": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
-    "cache_rate": ("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1),
-    "parts": ("parts of the datalist, such as training,unlabelled", lambda v: isinstance(v, str) or _texts(v)),
-    "patch_size": ("three multiples of 16, such as [128,128,128]", lambda v: _three(v, _sixteens)),
-    "pretrained_patch_size": ("three multiples of 16, or []", lambda v: v in ([], ()) or _three(v, _sixteens)),
-    "target_spacing": ("three lengths in mm above 0, such as [1.0,1.0,1.0]", lambda v: _three(v, _number)),
-    "smooth_mm": ("a length in mm of at least 0", lambda v: _number(v) and v >= 0),
-    "unsure": ("two numbers from 0 to 1, the smaller first, such as [0.35,0.65]", lambda v: _interval(v)),
-    "augmentation_strength": ("a number from 0 to 10", lambda v: _number(v) and 0 <= v <= 10),
-    "resume": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
-    "ema_decay": ("a number from 0 to below 1", lambda v: _number(v) and 0 <= v < 1),
-    "compile": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
-    "deterministic": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
-    "on_nan": ("stop or skip", lambda v: v in ("stop", "skip")),
-    "amp": ("True or False, with a capital letter, or force", lambda v: isinstance(v, bool) or v == "force"),
-    "normalize_nonzero": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
-    "save_probability": ("True or False, with a capital letter", lambda v: isinstance(v, bool)),
-    "device": ("cpu, cuda or cuda:NUMBER, and there", lambda v: _is_device(v)),
-    "pretrained": ("a file that exists (weights that a training saved)", lambda v: os.path.isfile(v)),
-    "checkpoint": ("a file that exists (weights saved by training)", lambda v: os.path.isfile(v)),
-}
-PATHS = ("datalist", "dataset_dir", "mask_dir", "output_dir", "cache_dir", "checkpoint", "pretrained")
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and value == value
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
-
-
-def _sixteens(value: Any) -> bool:
-    return _whole(value) and value % 16 == 0
-
-
-def _interval(value: Any) -> bool:
-    two = isinstance(value, (list, tuple)) and len(value) == 2 and all(_number(v) for v in value)
-    return two and 0 <= value[0] <= value[1] <= 1
-
-
-def _three(value: Any, test) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 3 and all(test(v) and v > 0 for v in value)
+SETTINGS: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "settings.yaml").read_text(encoding="utf-8"))
 
 
 def _is_device(value: Any) -> bool:
@@ -111,16 +42,25 @@ def _is_device(value: Any) -> bool:
 def check_settings(**settings: Any) -> None:
     """Refuse what a run could not use: unknown keys, values out of range, an unwritable `output_dir`.
 
-    settings: knob -> value, as the config resolved it; knobs without a rule are passed through.
+    settings: name -> value, as the config resolved it; those that settings.yaml does not list are passed through.
     """
     check_keys(sys.argv)
-    for knob, value in settings.items():
-        if knob in PATHS and not isinstance(value, str):
-            refuse(f"{knob} was read as {value!r}, not as a path. Write ./{value} or an absolute path.")
-        if knob in RULES and not RULES[knob][1](value):
-            refuse(f"{knob} is {value!r}. It must be {RULES[knob][0]}.")
+    for name, value in settings.items():
+        if name in SETTINGS:
+            _check_setting(name, value, SETTINGS[name])
     if "output_dir" in settings:
         check_writable(settings["output_dir"])
+
+
+def _check_setting(name: str, value: Any, rule: dict[str, Any]) -> None:
+    if rule["kind"] in ("path", "file") and not isinstance(value, str):
+        refuse(f"{name} was read as {value!r}, not as a path. Write ./{value} or an absolute path.")
+    if rule["kind"] == "file" and not os.path.isfile(value):
+        refuse(f"{name} is {value!r}. It must be a file that exists ({rule['note']}).")
+    if rule["kind"] == "device" and not _is_device(value):
+        refuse(f"{name} is {value!r}. It must be cpu, cuda or cuda:NUMBER, and there.")
+    if not is_allowed(rule, value):
+        refuse(f"{name} is {value!r}. It must be {described(rule)}.")
 
 
 def check_weights(checkpoint: str, network: torch.nn.Module) -> None:

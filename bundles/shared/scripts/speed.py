@@ -11,10 +11,8 @@ import torch
 from torch import nn
 
 LINUX = sys.platform == "linux"
-LONG_STRIDE, LONG_KERNEL = (
-    3,
-    8,
-)  # the least of which bfloat16 is wrong on processors with AMX: docs/evidence/bfloat16_on_amx.md
+# The least of which bfloat16 is wrong on processors with AMX: docs/evidence/bfloat16_on_amx.md
+LONG_STRIDE, LONG_KERNEL = 3, 8
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
