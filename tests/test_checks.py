@@ -230,16 +230,7 @@ def test_every_setting_is_checked_by_a_config_and_every_checked_one_is_a_setting
         content = read_yaml(path) or {}
         checked |= set(content.get("checks") or {})
         checked |= {key.removeprefix("checks::") for key in content if key.startswith("checks::")}
-    other = {
-        "_target_",
-        "checkpoints",
-        "tta",
-        "regions",
-        "format",
-        "export_path",
-        "kind",
-        "exported",
-    }  # by their own code
+    by_their_own_code = {"checkpoints", "tta", "regions", "format", "export_path", "kind", "exported"}
     assert checked - by_their_own_code - {"_target_"} == set(scripts(bundle, "checks").SETTINGS)
 
 
