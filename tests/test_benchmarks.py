@@ -435,6 +435,6 @@ def test_the_page_of_results_says_what_the_files_hold(tmp_path):
     assert results.PAGE.read_text(encoding="utf-8") == results.page(results.RAW)
     assert results.page(tmp_path).count(results.MISSING) == len(results.SECTIONS)
     changed = json.loads((results.RAW / "crossval_22_cases_gpu.json").read_text())
-    changed["default (min_component_mm3 500)"]["wt"]["dice"]["mean"] = 0.1234
+    changed["default (smallest_object 500)"]["wt"]["dice"]["mean"] = 0.1234
     (tmp_path / "crossval_22_cases_gpu.json").write_text(json.dumps(changed))
     assert "| 0.123 [" in results.page(tmp_path)

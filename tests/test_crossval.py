@@ -297,7 +297,7 @@ def test_bad_words_are_one_line_before_anything_is_written(volumes, small, tmp_p
 def test_bad_folders_and_files_are_one_line(volumes, slices, small, tmp_path, capsys):
     to = ("--bundle", UNETR3D, "--plan", small, "--out", tmp_path / "cv")
     refused(capsys, "datalist.json is not there. Make it with: python -m autoconf inspect", tmp_path, *to)
-    refused(capsys, "holds images; bundle 'unetr3d' needs volumes", slices.work, *to)
+    refused(capsys, "holds 2D images; bundle 'unetr3d' needs volumes", slices.work, *to)
     work = (volumes.work, "--bundle", UNETR3D)
     refused(capsys, "is not there. Make it with: autoconf plan", *work, "--plan", "x.yaml", "--out", tmp_path / "cv")
     inside = volumes.folder / "cv"

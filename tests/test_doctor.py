@@ -17,6 +17,7 @@ from helpers_bundles import PSEUDO2D, UNETR3D, as_scripts, read_yaml, write_yaml
 from helpers_volumes import assert_refused, autoconf, forked
 
 from autoconf.data import traits
+from autoconf.data.datalist import Case
 from autoconf.doctor import bundle_model, bundle_training, data, examine, opened, paired, prepare, processes, samples
 from autoconf.doctor.catalogue import CHECKS
 from autoconf.doctor.checks import FAIL, PASS, SKIPPED, Check, Result, Subject, ask
@@ -143,7 +144,7 @@ def test_without_anything_to_examine_it_says_what_to_give() -> None:
     [
         (["--bundle", "nowhere"], "is no bundle"),
         (["--work", "nowhere"], "holds no datalist.json"),
-        (["--checkpoint", "pyproject.toml"], "needs --bundle"),
+        (["--checkpoint", "pyproject.toml", "--work", "."], "holds no datalist.json"),
         (["--bundle", UNETR3D, "--plan", "nowhere.yaml"], "no such file"),
         (["--bundle", UNETR3D, "--plan", UNETR3D / "configs" / "logging.conf"], "logging.conf"),
     ],
@@ -643,8 +644,8 @@ def test_a_bundle_of_images_has_no_flair_threshold(slices, tmp_path) -> None:
 
 
 def test_a_sample_takes_one_case_of_each_patient_first() -> None:
-    listed = [{"case": f"{patient}{scan}", "patient": patient} for patient in "abc" for scan in range(3)]
-    order = [item["patient"] for item in samples._in_order(listed)]
+    listed = [Case(f"{patient}{scan}", patient, ("x",)) for patient in "abc" for scan in range(3)]
+    order = [case.patient for case in samples._in_order(listed)]
     assert set(order[:3]) == set(order[3:6]) == set(order[6:]) == set("abc")
 
 

@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 import yaml
-from autoconf.explain import explain
 from helpers_bundles import UNETR3D, as_scripts, read_yaml, scripts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.losses import DiceCELoss
 
 from autoconf.bundle.settings import read_bundle
-from autoconf.plan import plan
+from autoconf.plan import plan, show_plan
 from autoconf.plan.memory import network_step
 
 NETWORKS = sorted(path.stem for path in (UNETR3D / "configs" / "networks").glob("*.yaml"))
@@ -78,7 +77,7 @@ def test_a_network_plans_trains_a_step_and_segments(network, volumes, tmp_path, 
     out = tmp_path / "plan.yaml"
     plan(str(volumes.work), str(UNETR3D), network=network, memory="4GB", device="cpu", out=str(out))
     capsys.readouterr()
-    explain(str(out))
+    show_plan(str(out))
     assert "patch_size" in capsys.readouterr().out
     chosen = yaml.safe_load(out.read_text())
     assert all(side % STEP[network] == 0 for side in chosen["patch_size"])

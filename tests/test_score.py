@@ -185,7 +185,9 @@ def test_predictions_that_cannot_be_scored_are_refused(data: Path, tmp_path: Pat
 def test_bad_input_at_the_command_line_is_one_line(data: Path, tmp_path: Path) -> None:
     pred, out = predict(tmp_path / "pred", "stranger"), tmp_path / "out"
     assert_refused(autoconf("score", pred, data, "--out", out), "no prediction matches", "e.g. stranger", CASES[0])
-    assert_refused(autoconf("score", pred, tmp_path / "list.json", "--out", out), "no such file", "inspect")
+    assert_refused(
+        autoconf("score", pred, tmp_path / "list.json", "--out", out), "is not there. Make it with", "inspect"
+    )
     predict(pred, CASES[0])
     (pred / f"{CASES[0]}.nii.gz").write_bytes((pred / f"{CASES[0]}.nii.gz").read_bytes()[:-20])
     assert_refused(autoconf("score", pred, data, "--out", out), f"{CASES[0]}.nii.gz: truncated")

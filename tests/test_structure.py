@@ -27,6 +27,8 @@ def test_bundles_hold_no_copies_of_each_other():
 
 def checkout(tmp_path: Path, **files: str) -> Path:
     """A checkout of these modules of autoconf: name with __ for dots -> text."""
+    (tmp_path / "autoconf").mkdir(parents=True)
+    (tmp_path / "autoconf" / "__init__.py").touch()
     for name, text in files.items():
         path = tmp_path / "autoconf" / (name.replace("__", "/") + ".py")
         path.parent.mkdir(parents=True, exist_ok=True)

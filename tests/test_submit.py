@@ -88,7 +88,17 @@ def children(pid: int) -> list[int]:
 
 def test_a_job_that_fails_is_named_and_its_reason_is_in_its_log(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(REPO))
-    words = ["submit", "--executor", "local", "--folder", str(tmp_path), "--", "explain", str(tmp_path / "no.yaml")]
+    words = [
+        "submit",
+        "--executor",
+        "local",
+        "--folder",
+        str(tmp_path),
+        "--",
+        "plan",
+        str(tmp_path / "no.yaml"),
+        "--show",
+    ]
     assert main(words) == 1
     err = capsys.readouterr().err
     assert "1 of 1 workers failed" in err and len(err.splitlines()) == 1
@@ -102,13 +112,13 @@ def test_a_job_that_fails_is_named_and_its_reason_is_in_its_log(tmp_path, capsys
         ([], "submit needs `-- VERB ...`"),
         (["crossval", "work"], "submit needs `-- VERB ...`"),
         (["--", "crosval"], "no verb 'crosval' to submit"),
-        (["--", "submit", "--", "explain", "x"], "no verb 'submit' to submit"),
-        (["--", "explain", "plan.yaml", "--fast"], "explain has no flag '--fast'"),
-        (["--workers", "0", "--", "explain", "x"], "--workers is 0. It must be at least 1"),
-        (["--executor", "pbs", "--", "explain", "x"], "--executor is 'pbs'"),
-        (["--set", "partition", "--", "explain", "x"], "--set partition: write it as KEY=VALUE"),
-        (["--executor", "local", "--set", "partition=x", "--", "explain", "x"], "local took no job: Unknown argument"),
-        (["--executor", "local", "--set", "mem_gb=x", "--", "explain", "x"], 'Parameter "mem_gb" expected type'),
+        (["--", "submit", "--", "plan", "x"], "no verb 'submit' to submit"),
+        (["--", "plan", "plan.yaml", "--fast"], "plan has no flag '--fast'"),
+        (["--workers", "0", "--", "plan", "x"], "--workers is 0. It must be at least 1"),
+        (["--executor", "pbs", "--", "plan", "x"], "--executor is 'pbs'"),
+        (["--set", "partition", "--", "plan", "x"], "--set partition: write it as KEY=VALUE"),
+        (["--executor", "local", "--set", "partition=x", "--", "plan", "x"], "local took no job: Unknown argument"),
+        (["--executor", "local", "--set", "mem_gb=x", "--", "plan", "x"], 'Parameter "mem_gb" expected type'),
     ],
 )
 def test_what_cannot_be_submitted_is_one_line(tmp_path, monkeypatch, capsys, words, said):
@@ -120,7 +130,7 @@ def test_what_cannot_be_submitted_is_one_line(tmp_path, monkeypatch, capsys, wor
 
 def test_without_submitit_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    assert main(["submit", "--folder", str(tmp_path), "--", "explain", "x"]) == 1
+    assert main(["submit", "--folder", str(tmp_path), "--", "plan", "x", "--show"]) == 1
     assert 'pip install "gliobundle[slurm]"' in capsys.readouterr().err
 
 
@@ -128,9 +138,9 @@ def test_words_after_two_dashes_belong_to_the_command():
     found = check_words("submit", submit, ["--workers", "3", "--set", "a=1", "--", "score", "--out", "x", "--help"])
     assert found == {"workers": "3", "set": '["a=1"]', "command": '["score", "--out", "x", "--help"]'}
     with pytest.raises(AutoconfError, match="no flag '--'"):
-        from autoconf.explain import explain
+        from autoconf.plan import plan
 
-        check_words("explain", explain, ["--", "x"])
+        check_words("plan", plan, ["--", "x"])
 
 
 def test_words_after_two_dashes_reach_the_command_as_they_are(monkeypatch):
@@ -154,7 +164,7 @@ def test_flags_of_every_verb_are_no_typing_errors_of_a_command(tmp_path, monkeyp
 def test_a_folder_that_is_none_is_named_by_this_verbs_flag(tmp_path):
     (tmp_path / "afile").write_text("")
     with pytest.raises(AutoconfError, match="afile is a file, not a folder. Give --folder another folder."):
-        submit(folder=str(tmp_path / "afile" / "x"), command=["explain", "plan.yaml"])
+        submit(folder=str(tmp_path / "afile" / "x"), command=["plan", "plan.yaml"])
 
 
 def test_options_are_yaml():
@@ -177,9 +187,9 @@ def test_slurm_gets_its_options_under_its_own_names_and_a_worker_that_can_be_ask
 
     monkeypatch.setattr(submitit.SlurmExecutor, "_submit_command", keep)
     with pytest.raises(AutoconfError, match="slurm took no job: stop here"):
-        cluster.submit_workers(["explain", "x"], 2, tmp_path, "slurm", {"partition": "gpu", "gpus_per_node": 1})
+        cluster.submit_workers(["plan", "x"], 2, tmp_path, "slurm", {"partition": "gpu", "gpus_per_node": 1})
     text = texts[0].splitlines()
     assert "#SBATCH --partition=gpu" in text and "#SBATCH --gpus-per-node=1" in text
     assert f"#SBATCH --time={24 * 60}" in text and "#SBATCH --job-name=autoconf" in text
-    again = ClusterWorker(("explain", "x")).checkpoint()
-    assert again.function == ClusterWorker(("explain", "x"))
+    again = ClusterWorker(("plan", "x")).checkpoint()
+    assert again.function == ClusterWorker(("plan", "x"))

@@ -103,7 +103,12 @@ def test_another_contrast_is_shown_if_asked_for(home: Path, contrast: int) -> No
 def test_a_datalist_says_where_the_scans_are_also_in_one_file(home: Path) -> None:
     volume = np.stack([scan(contrast) for contrast in (3, 0, 1, 2)], axis=-1)
     nibabel.save(nibabel.Nifti1Image(volume, plain_affine()), home / "four.nii.gz")
-    listed = {"modalities": ["flair", "t1", "t1c", "t2"], "testing": [{"case": "a", "image": "four.nii.gz"}]}
+    listed = {
+        "kind": "volumes",
+        "modalities": ["flair", "t1", "t1c", "t2"],
+        "training": [],
+        "testing": [{"case": "a", "image": "four.nii.gz"}],
+    }
     (home / "datalist.json").write_text(json.dumps(listed))
     found, left = find(str(home / "masks"), str(home / "datalist.json"))
     assert [one.case for one in found] == ["a"] and "b.nii.gz: no scan of that name" in left[0]

@@ -103,6 +103,7 @@ def _deeper(data: str) -> str:
 def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache: Cache) -> None:
     from autoconf.data import audit
     from autoconf.data.convert import forget_others
+    from autoconf.data.labels import choose_schemes
     from autoconf.inspect import report, sets
     from autoconf.inspect.fingerprint import fingerprint as summarise
 
@@ -113,7 +114,7 @@ def _inspect_volumes(data: str, found: Found, out: str, options: Options, cache:
     scans, measured, intensities, unusable = _measure(scans, out, options, cache)
     problems += incomplete + unusable + [_misnamed(scan) for scan in scans if _is_misnamed(scan)]
     rows = [one.row for one in measured]
-    schemes = sets.choose_schemes(scans, rows, found, options.labels)
+    schemes = choose_schemes(scans, rows, found, options.labels)
     problems += audit.audit_labels(scans, rows, schemes)
     unfit = [problem for problem in problems if problem.severity == LEFT_OUT]
     out_of_it = {problem.case for problem in unfit}

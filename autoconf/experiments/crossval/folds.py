@@ -12,7 +12,7 @@ from autoconf.bundle.tables import Shown, last_row
 from autoconf.experiments.crossval.settings import CrossValidation
 from autoconf.workers.places import RESULT, Claim, Place
 from autoconf.workers.sealed import prepared
-from autoconf.workers.turns import Failed, Left, Part, in_turn, say
+from autoconf.workers.turns import AnyPart, Failed, Left, in_turn, say
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Fold:
 
     job: CrossValidation
     number: int
-    needs: tuple[Part, ...] = ()
+    needs: tuple[AnyPart, ...] = ()
 
     @property
     def name(self) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoconf.commands import environment
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, check_out_file
 
@@ -182,13 +183,14 @@ def _helpers(jobs: int, devices: Sequence[str], search: Search, words: list[str]
     """More workers on this machine, as long as this lasts: the same command with --join."""
     from autoconf.bundle.runs import end, start
 
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))))
     helpers = []
     try:
         for index in range(1, jobs):
             device = devices[index % len(devices)]
             command = ["-W", "ignore", "-m", "autoconf", *words, "--join", *([f"--device={device}"] if device else [])]
-            helpers.append(start(command, search.folder / f"worker-{index}.log", {"PYTHONPATH": path}))
+            helpers.append(
+                start(command, search.folder / f"worker-{index}.log", {"PYTHONPATH": environment()["PYTHONPATH"]})
+            )
         yield
     finally:
         for helper in helpers:
