@@ -18,8 +18,8 @@ from typing import IO
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out
 from autoconf.packaging import archive
-from autoconf.packaging.audit import audit
 from autoconf.packaging.contents import NUMBER, About, as_numbers, read_about, split
+from autoconf.packaging.listing import what_runs
 
 HUB = "hub"
 HUB_ADDRESS = "https://huggingface.co"  # unless HF_ENDPOINT names another
@@ -28,22 +28,19 @@ MOST_LISTED = 10_000_000  # bytes of model_info.json
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
-def fetch(
-    name: str, source: str, sha256: str, into: str, replace: bool = False, allow_code: bool = False, check: bool = False
-) -> None:
+def fetch(name: str, source: str, sha256: str, into: str, replace: bool = False, check: bool = False) -> None:
     """Fetch a bundle's archive, check it, and unpack it; nothing of it is run.
 
     It is refused, and nothing of it is kept, if its hash is another one, if it is cut short, if a file would lie
-    outside its folder, is a link, or grows like a bomb, if weights do not load as plain tensors, or if a config would
-    run code that no config needs. What else its configs name from outside MONAI and torch is listed: look at it before
-    you run it.
+    outside its folder, is a link, or grows like a bomb, or if weights do not load as plain tensors. Every expression of
+    its configs, and whatever they name from outside MONAI, torch and ignite, is listed: a bundle is code, so read them
+    and scripts/ before you run it, or trust who wrote it.
 
     name: of the bundle, unetr3d, or with its version, unetr3d_v0.1.0; with --source hub the repository, owner/unetr3d.
     source: address of the archive or of the folder that holds it, a folder or file here, or hub.
     sha256: the archive's, from somebody you trust (`pack` prints it, SHA256SUMS lists it).
     into: folder in which the bundle's folder will lie.
     replace: a bundle of another version that is there is kept as NAME_vOLD beside the new one.
-    allow_code: keep a bundle whose configs run code; you have read it, or trust who wrote it.
     check: run its network on a test image, and compare with what was recorded when it was packed.
     """
     if not SHA256.fullmatch(sha256):
@@ -61,7 +58,7 @@ def fetch(
             )
         (Path(scratch) / "unpacked").mkdir()
         folder = archive.unpack(path, Path(scratch) / "unpacked")
-        about = _accepted(folder, name, allow_code)
+        about = _accepted(folder, name)
         target = Path(into) / about.name
         aside = _aside(target, about, folder, replace)
         if aside == target:
@@ -163,7 +160,7 @@ def _copy(source: IO[bytes], file: IO[bytes], address: str, most: int) -> int:
 # --- what it is -----------------------------------------------------------------------------------
 
 
-def _accepted(folder: Path, name: str, allow_code: bool) -> About:
+def _accepted(folder: Path, name: str) -> About:
     """Look at what was unpacked; returns what it says of itself. Raises AutoconfError."""
     from autoconf.packaging.weights import check_all
 
@@ -175,15 +172,8 @@ def _accepted(folder: Path, name: str, allow_code: bool) -> About:
         )
     for line in check_all(folder):
         print(f"look at it before you run it: {line}")
-    found = audit(folder)
-    code = [finding for finding in found if finding.is_code]
-    if code and not allow_code:
-        more = f" (and {len(code) - 1} more)" if len(code) > 1 else ""
-        raise AutoconfError(
-            f"a config would run code: {code[0]}{more}. Nothing was kept. If you trust who wrote it: --allow-code."
-        )
-    for finding in found:
-        print(f"look at it before you run it: {finding}")
+    for line in what_runs(folder):
+        print(f"it would run: {line}")
     return about
 
 

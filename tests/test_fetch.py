@@ -23,7 +23,7 @@ from autoconf.errors import AutoconfError
 from autoconf.fetch import fetch
 from autoconf.pack import pack
 from autoconf.packaging import archive, probe
-from autoconf.packaging.audit import audit, doubt_of
+from autoconf.packaging.listing import what_runs
 from tools.bump import bump
 
 PROMISE = pytest.mark.promise(
@@ -183,22 +183,6 @@ ATTACKS = {
     "a bomb": (lambda t: t.writestr("tiny/docs/long.txt", bytes(60_000_000)), "zip bomb", ()),
     "too many files": (lambda t: [t.writestr(f"tiny/docs/{n}.md", "") for n in range(2_001)], "more than 2000", ()),
     "weights with code": (harmful, "does not load as plain tensors", ("models/model.pt",)),
-    "a config that imports": (
-        config("\"$__import__('os').system('touch ran')\""),
-        "would run code: configs/inference.yaml more",
-        ("configs/inference.yaml",),
-    ),
-    "a config that opens": (config("$open('x')"), "would run code", ("configs/inference.yaml",)),
-    "a config that starts a program": (
-        config("{_target_: subprocess.run, args: [touch, ran]}"),
-        "would run code: configs/inference.yaml more",
-        ("configs/inference.yaml",),
-    ),
-    "a config that loads a pickle": (
-        config("{_target_: torch.load, f: x, weights_only: false}"),
-        "would run code",
-        ("configs/inference.yaml",),
-    ),
     "another name": (
         lambda t: t.writestr("tiny/configs/metadata.json", '{"name": "other", "version": "0.1.0"}'),
         "holds other_v0.1.0",
@@ -289,23 +273,16 @@ def test_what_lies_there_and_is_no_bundle_is_left_alone(shelf: Path, tmp_path: P
 # What a config would run
 
 
-def test_code_in_a_config_is_kept_only_if_it_is_allowed_and_then_named(
+def test_what_a_config_would_run_is_said_before_anything_runs(
     shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(shelf / "tiny_v0.1.0.zip", tmp_path / "good.zip")
-    bad = made(tmp_path / "bad.zip", config("$open('x')"), ("configs/inference.yaml",))
-    fetch("tiny", str(bad), sha256(bad), str(tmp_path / "into"), allow_code=True)
-    said = capsys.readouterr().out
-    assert "look at it before you run it: configs/inference.yaml more: calls on open" in said
-
-
-def test_a_class_from_elsewhere_is_named_and_kept(
-    shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copy(shelf / "tiny_v0.1.0.zip", tmp_path / "good.zip")
-    odd = made(tmp_path / "odd.zip", config("{_target_: other.Network}"), ("configs/inference.yaml",))
+    text = "{_target_: other.Network}\neven: $open('x')"
+    odd = made(tmp_path / "odd.zip", config(text), ("configs/inference.yaml",))
     fetch("tiny", str(odd), sha256(odd), str(tmp_path / "into"))
-    assert "uses 'other.Network'" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for line in ("configs/inference.yaml: _target_ other.Network", "configs/inference.yaml: even: $open('x')"):
+        assert f"it would run: {line}\n" in said and said.index(line) < said.index("fetched tiny")
 
 
 @pytest.mark.parametrize(
@@ -325,36 +302,7 @@ def test_a_folder_that_is_none_is_named_by_this_verbs_flag(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_our_own_bundles_raise_no_doubt(name: str) -> None:
-    assert audit(BUNDLES / name) == []
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        *("__import__('os')", "@a.__class__", "open('x')", "eval('1')", "torch.load('x')", "torch.hub.load('x')"),
-        *(
-            "import os",
-            "from os import system",
-            "getattr(torch, 'load')",
-            "(lambda: exec('x'))()",
-            "a :=",
-            "np.load(1)",
-        ),
-        *("globals()", "[x for x in ().__class__.__bases__]", "monai.utils.optional_import('os')", "f(1)"),
-    ],
-)
-def test_a_doubtful_expression_is_found(expression: str) -> None:
-    assert doubt_of(expression)
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        *("@trainer.run()", "len(str(@regions).split(','))", "@bundle_root + '/eval'", "max(1, @a#b::c // 20)"),
-        *("torch.device('cuda' if torch.cuda.is_available() else 'cpu')", "[i for i in range(3)]", "not @save"),
-        "monai.handlers.from_engine(['pred', 'label'])",
-    ],
-)
-def test_a_usual_expression_is_passed_over(expression: str) -> None:
-    assert doubt_of(expression) == ""
+def test_of_our_own_bundles_expressions_and_scripts_are_listed(name: str) -> None:
+    listed = what_runs(BUNDLES / name)
+    assert all(" scripts." in line or "$" in line or "operator.lt" in line for line in listed), listed
+    assert len(listed) == len(set(listed)) > 30

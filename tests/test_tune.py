@@ -257,7 +257,7 @@ def test_a_killed_workers_trial_is_run_again_by_another(home):
 
 
 def test_workers_share_the_runs_that_confirm(home):
-    home.run("--trials", 5, "--seeds", 3, "--jobs", 2, env=home.env(0.1))
+    home.run("--trials", 5, "--seeds", 3, "--jobs", 2, *BEATEN, env=home.env(0.1))
     runs = [name for name, _, _, out in home.starts() if "/confirm/" in out]
     assert Counter(runs) == {"training": 6, "evaluating": 6} and home.result()["confirmed"]["runs"][2]["seed"] == 3
     assert "confirming: " in (home.folder / "tune" / "worker-1.log").read_text()

@@ -1,6 +1,6 @@
 """Draw docs/rooms.png: the rooms and commands of autoconf, their lines, and who imports from whom.
 
-    python -m tools.rooms            # again after a change; read from the syntax tree
+python -m tools.rooms            # again after a change; read from the syntax tree
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def main() -> int:
             axes.add_patch(FancyArrowPatch((x, y - 0.3), (u, v + 0.3), linewidth=0.4 + count / 12, **style))
     for name, (x, y) in at.items():
         colour = COMMAND if name in commands else BASE if name == "base" else ROOM
-        axes.add_patch(FancyBboxPatch((x - 0.62, y - 0.28), 1.24, 0.56, boxstyle="round,pad=0.04", fc=colour, ec="black"))
+        box = {"boxstyle": "round,pad=0.04", "fc": colour, "ec": "black"}
+        axes.add_patch(FancyBboxPatch((x - 0.62, y - 0.28), 1.24, 0.56, **box))
         label = ", ".join(SMALL) if name == "base" else name
         axes.text(x, y + 0.08, name if name != "base" else "small ones", ha="center", va="center", fontsize=10)
         axes.text(x, y - 0.15, f"{sizes[name]:,} lines", ha="center", va="center", fontsize=8)

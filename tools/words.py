@@ -43,14 +43,10 @@ SAY = {  # pattern -> what to say instead
     r"\b(?:his|her) (?:labels|scans?|cases?|patients?)": "its, their",
 }
 KINDS = (".py", ".md", ".yaml")
-APART = (
-    "docs/evidence/results",
-    "docs/decisions",
-    "tests/golden",
-    "tools/words.py",
-    "tests/test_words.py",
-    "LICENSE",
-)  # records, and this list
+APART = (  # records of what was said and measured, and this list
+    *("docs/evidence/results", "docs/decisions", "tests/golden", "CHANGELOG.md", "LICENSE"),
+    *("benchmarks/results.py", "tests/test_benchmarks.py", "tools/words.py", "tests/test_words.py"),
+)
 
 
 def files(root: Path) -> list[Path]:
