@@ -595,6 +595,11 @@ def test_keys_that_are_merged_from_elsewhere_are_not_explained(tmp_path):
     show_plan(str(tmp_path / "x.yaml"))
 
 
+def test_a_fingerprint_of_older_names_is_refused():
+    with pytest.raises(AutoconfError, match="fingerprint.json is not what inspect writes .*`modalities` now"):
+        _check_fingerprint("work", {"kind": "volumes", "cases": [], "contrasts": {}})
+
+
 def test_a_set_without_training_cases_is_refused():
     with pytest.raises(AutoconfError, match="no training case outside fold 1.*--set fold=N"):
         count_cases(listed(*(Case(name, name, ("x",), fold=1, stacked=True) for name in "ab")), 1)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CEILINGS = Path(__file__).with_suffix(".json")
 SAY = {  # pattern -> what to say instead
     r"contrast[_ ]dropout|DropContrast": "modality dropout",
-    r"MR contrasts?|four contrasts?|contrasts": "MR modalities (contrast: of an image, or the agent)",
+    r"MR contrasts?|four contrasts?|contrasts(?![`\"])": "MR modalities (contrast: of an image, or the agent)",
     r"by heart": "overfit one case",
     r"shuffled masks": "label permutation",
     r"hidden patches": "masked patches",

@@ -198,6 +198,8 @@ def parse(content: Any, folder: str, root: str = "") -> Datalist:
     kind = content["kind"]
     if kind not in (VOLUMES, IMAGES):
         raise ValueError(f"its kind is {kind!r:.60}, not {VOLUMES} or {IMAGES}")
+    if "contrasts" in content:
+        raise ValueError("its key `contrasts` is called `modalities` now")
     named = _text(content.get("dataset_dir") or "", "dataset_dir")
     root = os.path.abspath(root or named or folder)
     modalities = tuple(

@@ -104,6 +104,8 @@ def decide(
 def _check_fingerprint(work: str, fingerprint: dict[str, Any]) -> None:
     """Refuse a fingerprint that was changed by hand, or cut short, before its numbers are computed with."""
     try:
+        if "contrasts" in fingerprint:
+            raise ValueError("its key `contrasts` is called `modalities` now")
         if fingerprint["kind"] == "images":
             lists = [fingerprint["median_size"], [fingerprint["n_images"]]]
         elif fingerprint["kind"] == "volumes":
