@@ -279,10 +279,10 @@ def _listed(regions: Regions | None) -> dict[str, list[int]]:
     return {name: list(values) for name, values in (regions or {}).items()}
 
 
-def check_kind(where: str, datalist: Datalist, bundle: str, is_3d: bool) -> None:
-    """Raise AutoconfError if a bundle for volumes is given images, or the other way round."""
-    if datalist.is_3d is is_3d:
+def check_kind(where: str, kind: str, bundle: str, is_3d: bool) -> None:
+    """Raise AutoconfError if a bundle for volumes is given images, or the other way round. kind: of the data."""
+    if (kind == VOLUMES) is is_3d:
         return
     needs, give = ("volumes", "a folder of cases") if is_3d else ("2D images", "a folder of images")
-    holds = "volumes" if datalist.is_3d else "2D images"
+    holds = "volumes" if kind == VOLUMES else "2D images"
     raise AutoconfError(f"{where} holds {holds}; bundle '{bundle}' needs {needs}. Inspect {give}.")

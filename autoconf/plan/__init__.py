@@ -14,7 +14,7 @@ from autoconf.arguments import parse_time
 from autoconf.bundle.overrides import Choice, as_table, read, render
 from autoconf.bundle.runs import listed
 from autoconf.bundle.settings import Bundle, check_override, parse_set, read_bundle
-from autoconf.data.datalist import NAME, Datalist, read_datalist
+from autoconf.data.datalist import NAME, Datalist, check_kind, read_datalist
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out_file, write_files
 from autoconf.plan.choose import Cases, Limit, choose, task
@@ -55,7 +55,7 @@ def plan(
     fingerprint = _read_json(work, "fingerprint.json", "kind", "cases")
     _check_fingerprint(work, fingerprint)
     to = read_bundle(bundle, network)
-    _check_kind(work, fingerprint, to)
+    check_kind(work, fingerprint["kind"], to.name, to.is_3d)
     fixed = parse_set(to, set)
     seconds = parse_time(time) if time else None
     machine = read_machine(device, memory)
@@ -121,16 +121,6 @@ def _check_fingerprint(work: str, fingerprint: dict[str, Any]) -> None:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         path = os.path.join(work, "fingerprint.json")
         raise AutoconfError(f"{path} is not what inspect writes ({error}). Run it again.") from None
-
-
-def _check_kind(work: str, fingerprint: dict[str, Any], bundle: Bundle) -> None:
-    images = fingerprint["kind"] == "images"
-    if images and bundle.is_3d:
-        raise AutoconfError(f"{work} holds 2D images; bundle '{bundle.name}' needs volumes. Inspect a folder of cases.")
-    if not images and not bundle.is_3d:
-        raise AutoconfError(
-            f"{work} holds volumes; bundle '{bundle.name}' needs 2D images. Inspect a folder of images."
-        )
 
 
 def count_cases(datalist: Datalist, fold: int) -> Cases:

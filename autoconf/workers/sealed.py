@@ -24,7 +24,7 @@ def read_sealed(work: str, to: Bundle, has_masks: bool) -> Datalist:
     """
     path = os.path.join(work, NAME)
     datalist = read_datalist(path)
-    check_kind(work, datalist, to.name, to.is_3d)
+    check_kind(work, datalist.kind, to.name, to.is_3d)
     if not os.path.isdir(datalist.root):
         raise AutoconfError(f"{datalist.root}, where {path} says the data lie, is not there. Inspect them again.")
     tested = {name for case in datalist.testing for name in (case.name, case.patient)}
