@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect as signatures
-import itertools
 import json
 import os
 import sys
@@ -28,6 +27,7 @@ VERBS = {  # in the order of use
     "tune": "search for better settings with short trainings, and confirm what it finds",
     "crossval": "train each fold, score all out-of-fold predictions together, make an ensemble",
     "efficiency": "Dice against the number of labelled patients, with and without a pre-training",
+    "segment": "masks of many scans, several processes of a bundle at once",
     "score": "compare predicted masks with the truth, with intervals, beside trivial predictions",
     "doctor": "check metrics, data, training and model for what would make a score a lie",
     "report": "one HTML page about a run: scores, curves, overlays, plan, audit",
@@ -35,28 +35,19 @@ VERBS = {  # in the order of use
     "pack": "one archive of a bundle, plan and weights inside, with sums",
     "fetch": "a bundle from elsewhere, checked before anything of it runs",
     "layout": "a data folder as a datastore for MONAI Label (label/README.md)",
-    "submit": "run one of these as several jobs of a cluster that share its work",
     "env": "print what a bug report needs: versions, processor, memory, GPU",
 }
 EXPERIMENTS = ("tune", "crossval", "efficiency")
 FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a verb needs
-REST = "command"  # a verb with a parameter of this name takes all words after `--`, as they are
-OF_EVERY_VERB = ("--debug",)
 HELP = ("--help", "-h", "help")
 
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is one line on stderr and status 1."""
     words = list(sys.argv[1:] if words is None else words)
-    own = list(itertools.takewhile(lambda word: word != "--", words))
-    rest = words[len(own) :]  # another command's, as it is
-    words = [word for word in own if word not in OF_EVERY_VERB]
-    return _main(words + rest, debug="--debug" in own)
-
-
-def _main(words: list[str], debug: bool) -> int:
+    debug = "--debug" in words
     try:
-        run(words)
+        run([word for word in words if word != "--debug"])
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _fail("stopped by the keyboard", 130)
@@ -82,7 +73,7 @@ def run(words: list[str]) -> None:
     if verb not in VERBS:
         raise AutoconfError(f"no verb '{verb}'. {_nearest(verb, list(VERBS))}")
     function = function_of(verb)
-    if any(word in HELP[:2] for word in itertools.takewhile(lambda word: word != "--", rest)):
+    if any(word in HELP[:2] for word in rest):
         print(help_of(verb, function))
         return
     flags = check_words(verb, function, rest)
@@ -121,12 +112,10 @@ def help_of(verb: str, function: Callable[..., None]) -> str:
 
 def usage(verb: str, function: Callable[..., None]) -> str:
     """`python -m autoconf inspect DATA --out OUT [--seed 0]`"""
-    parts = []
+    parts: list[str] = []
     for name, parameter in _parameters(function).items():
         flag, default = f"--{name.replace('_', '-')}", parameter.default
-        if name == REST:
-            parts.append("-- VERB ...")
-        elif default is parameter.empty:
+        if default is parameter.empty:
             parts.append(f"{flag} {name.upper()}" if parts and name in FLAG_BY_CUSTOM else name.upper())
         elif isinstance(default, bool):
             parts.append(f"[{flag}]")
@@ -143,9 +132,6 @@ def check_words(verb: str, function: Callable[..., None], words: list[str]) -> d
     queue = list(words)
     while queue:
         word = queue.pop(0)
-        if word == "--" and REST in parameters:
-            given[REST], queue = queue, []
-            continue
         if not word.startswith("-") or word[1:2].isdigit() or word == "-":
             loose.append(word)
             continue
@@ -161,14 +147,13 @@ def check_words(verb: str, function: Callable[..., None], words: list[str]) -> d
                 raise AutoconfError(f"{flag} needs a value. Usage: {usage(verb, function)}")
             value = queue.pop(0)
         given.setdefault(name, []).append(value)
-    for name in [name for name in parameters if name not in given and name != REST][: len(loose)]:
+    for name in [name for name in parameters if name not in given][: len(loose)]:
         given[name] = [loose.pop(0)]
     if loose:
         raise AutoconfError(f"{verb} has no use for '{loose[0]}'. Usage: {usage(verb, function)}")
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given:
-            needed = "`-- VERB ...`" if name == REST else name.upper()
-            raise AutoconfError(f"{verb} needs {needed}. Usage: {usage(verb, function)}")
+            raise AutoconfError(f"{verb} needs {name.upper()}. Usage: {usage(verb, function)}")
         if len(given.get(name, [])) > 1 and _base(parameter.annotation) not in (list, tuple):
             raise AutoconfError(f"--{name} is given twice. Give it once.")
     return {

@@ -73,6 +73,12 @@ def write_files(out: str, files: Mapping[str, str | bytes]) -> None:
                 os.remove(path + aside)
 
 
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """One JSON file, atomically; makes its folder. Raises AutoconfError."""
+    folder, name = os.path.split(os.fspath(path))
+    write_files(folder, {name: json.dumps(content, indent=1) + "\n"})
+
+
 def to_json(content: Any) -> str:
     """JSON for people and for `diff`: two spaces per level, but a list or dict of up to 100 characters in one line."""
     return _json(content, 0) + "\n"

@@ -49,8 +49,8 @@ def test_help_lists_the_verbs_in_the_order_of_use(words: list[str], capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     verbs = [line.split()[0] for line in lines if line.startswith("  ")]
     assert verbs == [
-        *("phantom", "inspect", "plan", "tune", "crossval", "efficiency"),
-        *("score", "doctor", "report", "view", "pack", "fetch", "layout", "submit", "env"),
+        *("phantom", "inspect", "plan", "tune", "crossval", "efficiency", "segment"),
+        *("score", "doctor", "report", "view", "pack", "fetch", "layout", "env"),
     ]
 
 
@@ -131,12 +131,6 @@ def test_a_mistake_is_one_line_on_stderr_and_nothing_runs(tmp_path: Path) -> Non
     done = autoconf("inspect", write_cases(tmp_path / "data"), "--out", tmp_path / "out", "--sed", 1)
     assert_refused(done, "'--sed'", "'--seed'")
     assert done.stdout == "" and not (tmp_path / "out").exists()
-
-
-def test_what_follows_two_dashes_keeps_its_flags(tmp_path: Path) -> None:
-    """`submit` hands on a whole command."""
-    done = autoconf("submit", "--folder", tmp_path, "--executor", "local", "--", "no-verb", "--debug")
-    assert done.returncode == 1 and done.stderr.startswith("autoconf: ")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from helpers_bundles import PSEUDO2D, REPO, STAND_IN, UNETR3D, read_yaml, run_bu
 from helpers_processes import hears_ctrl_c, run_module, wait_for
 
 from autoconf.__main__ import main
-from autoconf.workers.places import Place
+from autoconf.workers.parts import only_one
 
 GOES_ON = pytest.mark.promise("Resume", "A killed cross-validation goes on where it was")
 ALL = [0, 1, 2, 3, 4]
@@ -69,6 +68,10 @@ class Work:
         path = self.home / "log"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line for line in lines if not line.startswith("run ")]
+
+    def runs(self) -> list[str]:
+        """`run training FOLD PID FOLDER`, of each process of the bundle."""
+        return [line for line in (self.home / "log").read_text().splitlines() if line.startswith("run ")]
 
     def counted(self, what: str) -> dict[int, int]:
         """fold -> how often that was done to it."""
@@ -183,16 +186,20 @@ def test_after_kill_9_of_the_verb_it_goes_on_where_it_was(job):
 
 
 @GOES_ON
-def test_after_kill_9_of_a_training_the_other_folds_are_done_and_a_restart_goes_on(job):
+def test_after_kill_9_of_a_training_it_goes_on_from_its_last_epoch(job):
     process = job.start("--folds", "0,1", STAND_IN_SECONDS=0.5)
     wait_for(lambda: "epoch 0 1" in job.log())
-    (training,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(training), signal.SIGKILL)
-    _, err = ended(process, 1)
-    assert "fold 0: killed by SIGKILL" in err and len(err.splitlines()) == 1
-    assert "end 1" in job.log() and not (job.out / "scores").exists()
-    job.run("--folds", "0,1")
-    assert job.once_each([0, 1]) and (job.out / "crossval.csv").exists()
+    training = next(int(line.split()[3]) for line in job.runs() if line.startswith("run training 0"))
+    os.kill(training, signal.SIGKILL)
+    out, _ = ended(process)
+    assert "fold 0: killed by SIGKILL: perhaps out of main memory; going on from its last epoch" in out
+    assert job.once_each([0, 1]) and job.counted("begin") == {0: 2, 1: 1}
+
+
+def test_a_fold_that_is_killed_each_time_fails_and_the_others_are_done(job):
+    _, err = job.run("--folds", "0,1", "--set", "dropout=0.7", expect=1)
+    assert "2 of 2 folds failed. fold 0: killed by SIGKILL" in err and len(err.splitlines()) == 1
+    assert job.counted("begin") == {0: 3, 1: 3} and not (job.out / "scores").exists()
 
 
 def test_ctrl_c_leaves_what_the_next_start_takes_at_once(job):
@@ -200,7 +207,8 @@ def test_ctrl_c_leaves_what_the_next_start_takes_at_once(job):
     wait_for(lambda: "epoch 0 1" in job.log())
     process.send_signal(signal.SIGINT)
     assert ended(process, 130)[1] == "autoconf: stopped by the keyboard\n"
-    assert (job.out / "fold-0" / "left-1").exists()  # other machines need not wait until its heartbeat is old
+    assert not (job.out / "fold-0" / "lease").exists()  # other machines need not wait until it ends
+    assert not list(job.out.glob("stop-*"))
     job.run("--folds", "0,1")
     assert job.once_each([0, 1])
 
@@ -219,7 +227,7 @@ def test_a_full_disk_is_one_line_and_no_failure_of_the_fold(job):
     _, err = job.run("--folds", "0,1", expect=1, **full)
     where = f"autoconf: {job.out / 'fold-0'}: "
     assert err == where + "No space left on device. Free some space; the same command goes on.\n"
-    assert not list(job.out.rglob("failed-*.txt")) and job.counted("begin") == {}
+    assert job.counted("begin") == {}
     job.run("--folds", "0,1")
     assert job.once_each([0, 1])
 
@@ -231,41 +239,22 @@ def test_a_mask_that_was_not_written_is_a_failure_not_an_empty_prediction(job):
     assert job.counted("begin") == {0: 1, 1: 1}  # only segmented again
 
 
-# Who helps
+# Several at once
 
 
-def test_workers_share_the_folds_and_the_last_to_finish_scores(job):
-    workers = [job.start(STAND_IN_SECONDS=0.3) for _ in range(3)]
-    said = [ended(worker)[0] for worker in workers]
-    assert job.once_each(ALL) and set(job.counted("begin").values()) == {1} and job.counted("TWO") == {}
-    assert sum("each by a network that never saw it" in out for out in said) == 1
-    assert len(csv_rows(job.out / "crossval.csv")) == 5
+def test_two_jobs_do_two_folds_at_once_and_all_are_scored_once(job):
+    out, _ = job.run("--jobs", "2", STAND_IN_SECONDS=0.3)
+    log = job.log()
+    assert job.once_each(ALL) and job.counted("TWO") == {}
+    assert log.index("begin 1") < log.index("end 0")
+    assert "each by a network that never saw it" in out and len(csv_rows(job.out / "crossval.csv")) == 5
 
 
-def test_while_one_scores_another_leaves_it_to_him(job):
-    assert Place(job.out / "scoring").take() is not None  # by this process, which lives
-    out, _ = job.run("--folds", "0,1")
-    assert out.splitlines()[-1] == "another worker scores" and not (job.out / "scores").exists()
-
-
-def test_a_worker_that_waits_takes_over_from_one_that_dies(job):
-    first = job.start("--folds", "0,1", STAND_IN_SECONDS=5)
-    wait_for(lambda: "begin 0" in job.log())
-    second = job.start("--folds", "0,1", "--wait")
-    wait_for(lambda: (job.out / "fold-1" / "result.json").exists())
-    time.sleep(0.5)  # for it to find that nothing is free
-    first.send_signal(signal.SIGKILL)
-    ended(second)
-    assert job.once_each([0, 1]) and job.counted("begin") == {0: 2, 1: 1}
-
-
-def test_what_another_worker_failed_at_meanwhile_is_not_tried_again(tmp_path):
-    place = Place(tmp_path / "fold-0")
-    place.take().fail("no")
-    assert place.failure() == "no"
-    assert place.failure(place.failures()) == ""  # of an earlier start
-    place.take()
-    assert place.failure() == ""  # somebody tries again
+def test_a_second_command_in_the_same_folder_is_refused(job, monkeypatch, capsys):
+    monkeypatch.setattr("autoconf.workers.parts.LEASE_SECONDS", 1.0)
+    with only_one(job.out):
+        refused(capsys, f"another command is at work in {job.out}", *job.words()[1:])
+    assert job.log() == [] and not (job.out / "settings.json").exists()
 
 
 # What is refused
@@ -283,7 +272,7 @@ def refused(capsys, said: str, *words: object) -> None:
         (["--folds", "0,7"], "no fold '7'. There are: 0, 1, 2, 3, 4."),
         (["--folds", "all"], "no fold 'all'"),
         (["--set", "learning_rat=1e-3"], "Did you mean 'learning_rate'?"),
-        (["--set", "fold=1"], "crossval sets 'fold' by itself"),
+        (["--set", "fold=1"], "'fold' is set by this command. Leave it out."),
         (["--device", "gpu"], "--device is 'gpu'. It must be cpu, cuda or cuda:NUMBER"),
         (["--network", "segresnt"], "Did you mean 'segresnet'?"),
     ],

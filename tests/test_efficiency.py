@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,8 +124,8 @@ def test_the_mask_of_a_converted_case_is_found_by_its_absolute_path(tmp_path):
     store(tumour(), tmp_path / "elsewhere" / "a-seg.nii.gz")
     store((tumour() > 0).astype(np.uint8), tmp_path / "marked" / "a.nii.gz")
     case = Case("a", "a", (), fold=0, label=str(tmp_path / "elsewhere" / "a-seg.nii.gz"))
-    job = SimpleNamespace(data=Datalist("d", "volumes", str(tmp_path / "data"), (case,)))
-    assert dice_of_masks(job, tmp_path / "marked") == {"a": 1.0}
+    data = Datalist("d", "volumes", str(tmp_path / "data"), (case,))
+    assert dice_of_masks(data, tmp_path / "marked") == {"a": 1.0}
 
 
 # Who keeps his labels
@@ -301,12 +300,10 @@ def test_a_part_that_fails_is_named_and_ends_only_what_needs_it(job):
     assert len(job.points()) == 6 and job.trained()["seed-1/2-scratch"] == 1
 
 
-def test_workers_share_the_parts(job):
-    given = ("--sizes", 2, "--seeds", 2, "--starts", "scratch,mae", "--wait")
-    workers = [job.start(*given, seconds=0.2) for _ in range(2)]
-    said = [ended(worker)[0] for worker in workers]
+def test_two_jobs_share_the_parts(job):
+    out, _ = job.run("--sizes", 2, "--seeds", 2, "--starts", "scratch,mae", "--jobs", "2")
     assert len(job.trained()) == 6 and set(job.trained().values()) == {1} and len(job.points()) == 4
-    assert any("wrote" in out for out in said)
+    assert "wrote" in out and not [line for line in job.log() if line.startswith("TWO")]
 
 
 # What is refused
@@ -319,7 +316,7 @@ def idle(monkeypatch) -> None:
     def began(*_: object) -> None:
         raise AssertionError("it began")
 
-    monkeypatch.setattr("autoconf.experiments.efficiency.work.do_parts", began)
+    monkeypatch.setattr("autoconf.workers.work.do_parts", began)
 
 
 def refused(capsys, said: str, *given: object) -> None:
@@ -339,7 +336,7 @@ def refused(capsys, said: str, *given: object) -> None:
         (["--mae-epochs", "-1"], "--mae-epochs is -1"),
         (["--folds", "0,9"], "no fold '9'. There are: "),
         (["--device", "gpu"], "--device is 'gpu'"),
-        (["--set", "max_epochs=3"], "efficiency sets 'max_epochs' by itself"),
+        (["--set", "max_epochs=3"], "'max_epochs' is set by this command"),
         (["--set", "encoder_facto=1"], "has no 'encoder_facto' to override"),
         (["--set", "freeze_epochs=many"], "'many' is no value of that kind"),
         (["--set", "regions=wt,tc"], "pseudo-masks hold the whole tumour alone"),

@@ -161,12 +161,14 @@ def test_a_second_start_goes_on_and_does_nothing_twice(home):
 
 def test_another_search_is_not_mixed_into_a_folder(home):
     home.run("--trials", 3, "--seeds", 0)
-    done = home.run("--trials", 3, "--set", "batch_size=1", "--seed", 1, expect=1)
-    assert "holds another search: its plan and seed differ" in done.stderr
+    done = home.run("--trials", 3, "--set", "batch_size=1", expect=1)
+    assert "was begun with batch_size the bundle's own, not 1. Go on with that" in done.stderr
+    done = home.run("--trials", 3, "--seed", 1, expect=1)
+    assert "was begun with search seed 0, not 1" in done.stderr
 
 
 def test_ctrl_c_leaves_a_study_that_can_be_read_and_goes_on(home):
-    with home.started("--trials", 6, "--seeds", 0) as process:
+    with home.started("--trials", 6, "--seeds", 0, seconds=0.5) as process:
         wait_for(lambda: len(home.runs()) >= 3)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=200)
@@ -194,8 +196,8 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_last_epoch(home):
     with home.started("--trials", 2, "--seeds", 0) as process:
         wait_for(lambda: epochs_done(home, "000") >= 4)
         os.kill(home.runs()[0][1], signal.SIGKILL)
-        _, said = process.communicate(timeout=200)
-    assert process.returncode == 0 and "trial 0: its process was killed by SIGKILL" in said
+        process.communicate(timeout=200)
+    assert process.returncode == 0
     assert home.trials()[0]["state"] == "complete" and home.trials()[0]["epochs"] == "10"
     assert [name for name, _ in home.runs()].count("000") == 2
 
@@ -218,77 +220,33 @@ def test_a_killed_search_goes_on_with_the_trial_that_it_was_at_from_its_last_epo
     assert [trial["epochs"] for trial in home.trials()][0] == "10" and len(home.trials()) == 3
 
 
-# Several workers
+# Several at once
 
 
-def test_two_workers_on_one_journal_never_run_the_same_trial(home):
-    with home.started("--trials", 12, "--seeds", 0, seconds=0.05) as first:
-        wait_for(lambda: (home.folder / "tune" / "study.json").exists())
-        with home.started("--trials", 12, "--seeds", 0, "--join", seconds=0.05) as second:
-            second.communicate(timeout=200)
-            first.communicate(timeout=200)
-    assert first.returncode == second.returncode == 0
+def test_two_jobs_on_one_journal_never_run_the_same_trial(home):
+    home.run("--trials", 12, "--seeds", 0, "--jobs", 2, env=home.env(0.05))
     assert sorted(name for name, _ in home.runs()) == [f"{number:03d}" for number in range(12)]
     assert len({tuple(t.values())[7:10] for t in home.trials()}) == 12
 
 
-def test_jobs_are_workers_on_this_machine_and_end_with_it(home):
-    home.run("--trials", 8, "--seeds", 0, "--jobs", 2, env=home.env(0.05))
-    assert sorted(name for name, _ in home.runs()) == [f"{number:03d}" for number in range(8)]
-    assert "trial" in (home.folder / "tune" / "worker-1.log").read_text()
-
-
-@GOES_ON
-def test_a_killed_workers_trial_is_run_again_by_another(home):
-    home.space(KEYS, epochs=10)
-    with home.started("--trials", 4, "--seeds", 0) as first:
-        wait_for(lambda: home.runs())
-        first.send_signal(signal.SIGSTOP)  # so that trials are left, however long the second one takes to begin
-        with home.started("--trials", 4, "--seeds", 0, "--join") as second:
-            wait_for(lambda: len(home.runs()) == 2 and epochs_done(home, home.runs()[1][0]) >= 2)
-            lost = home.runs()[1][0]
-            second.kill()
-            second.wait()
-            first.send_signal(signal.SIGCONT)
-            first.communicate(timeout=200)
-    assert first.returncode == 0
-    assert Counter(name for name, _ in home.runs())[lost] == 2 and len(home.trials()) == 4
-    assert {trial["state"] for trial in home.trials()} <= {"complete", "pruned"}
-
-
-def test_workers_share_the_runs_that_confirm(home):
+def test_jobs_share_the_runs_that_confirm(home):
     home.run("--trials", 5, "--seeds", 3, "--jobs", 2, *BEATEN, env=home.env(0.1))
     runs = [name for name, _, _, out in home.starts() if "/confirm/" in out]
     assert Counter(runs) == {"training": 6, "evaluating": 6} and home.result()["confirmed"]["runs"][2]["seed"] == 3
-    assert "confirming: " in (home.folder / "tune" / "worker-1.log").read_text()
 
 
-def test_a_killed_workers_confirming_run_is_done_by_another(home):
+@GOES_ON
+def test_a_confirming_run_that_is_killed_goes_on_from_its_last_epoch(home):
     home.space(KEYS, epochs=8)
     home.run("--trials", 5, "--seeds", 0, *BEATEN)
-
-    def confirming(process: subprocess.Popen) -> list[str]:
-        """The folders of the runs that a worker is at."""
-        return [out for _, _, pid, out in home.starts() if "/confirm/" in out and parent_of(pid) == process.pid]
-
-    with home.started("--trials", 5, "--seeds", 3, *BEATEN) as first:
-        wait_for(lambda: confirming(first))
-        with home.started("--trials", 1, "--join", *BEATEN) as second:  # how many there are, the search says
-            wait_for(lambda: confirming(second))
-            (lost,) = confirming(second)
-            second.kill()
-            second.wait()
-            first.communicate(timeout=200)
-    assert first.returncode == 0 and home.result()["confirmed"]
+    with home.started("--trials", 5, "--seeds", 1, *BEATEN) as process:
+        wait_for(lambda: [pid for _, _, pid, out in home.starts() if "/confirm/" in out])
+        (pid,) = [pid for _, _, pid, out in home.starts() if "/confirm/" in out]
+        os.kill(pid, signal.SIGKILL)
+        process.communicate(timeout=200)
+    assert process.returncode == 0 and home.result()["confirmed"]
     times = Counter(out for name, _, _, out in home.starts() if name == "training" and "/confirm/" in out)
-    assert sorted(times.values()) == [1, 1, 1, 1, 1, 2] and times[lost] == 2
-
-
-def parent_of(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return -1
+    assert sorted(times.values()) == [1, 2]
 
 
 def test_another_storage_than_the_journal_can_be_used(home):
@@ -367,14 +325,6 @@ def test_a_flag_is_named_as_this_verb_has_it(home):
     (home.folder / "afile").write_text("")
     said = home.run("--folder", home.folder / "afile" / "x", expect=1).stderr
     assert "is a file, not a folder. Give --folder another folder." in said
-
-
-def test_who_joins_needs_no_file_to_write(home):
-    home.run("--trials", 2, "--seeds", 0)
-    (home.folder / "tuned.yaml").unlink()
-    (home.folder / "tuned.yaml").mkdir()  # where the result would go
-    home.run("--trials", 2, "--seeds", 0, "--join")
-    assert "is a folder. Give --out a file" in home.run("--trials", 2, "--seeds", 0, expect=1).stderr
 
 
 # The real bundles

@@ -219,7 +219,10 @@ def test_another_scan_of_a_test_patient_in_the_training_list_stops_the_search(wo
         ({"bundle": "."}, "is no bundle"),
         ({"network": "unet"}, "has no network 'unet'"),
         ({"out": "."}, ". is a folder. Give --out a file, such as ./tuned.yaml"),
-        ({"join": True}, "no search has begun there"),
+        ({"jobs": 0}, "--jobs is 0. It must be at least 1."),
+        ({"cluster": "here"}, "--cluster is 'here'. Write it as tcp://HOST:PORT"),
+        ({"slurm": "gpu"}, "write it as KEY=VALUE"),
+        ({"slurm": "queue=gpu", "cluster": "tcp://a:1"}, "--cluster and --slurm both say where to run"),
     ],
     ids=str,
 )

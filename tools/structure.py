@@ -14,7 +14,7 @@ from pathlib import Path
 
 COMMANDS = {  # folders or files of autoconf that are commands; all else are rooms, which commands share
     *("phantom", "inspect", "plan", "explain", "tune", "crossval", "efficiency", "score", "doctor", "report", "view"),
-    *("bump", "pack", "fetch", "layout", "submit", "env"),
+    *("bump", "pack", "fetch", "layout", "segment", "env"),
 }
 METRICS = ("metrics", "compare", "summary", "references")  # of score, which other commands may use
 Import = tuple[str, str, str]  # module, imported module, name

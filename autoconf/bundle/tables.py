@@ -21,8 +21,8 @@ def last_row(path: Path) -> dict[str, str]:
     return rows[-1] if rows else {}
 
 
-class Shown:
-    """Says how far a training is, every few seconds at most. name: of the training. table: its progress.csv."""
+class EpochLines:
+    """Prints how far a training run is, every few seconds at most. table: its progress.csv."""
 
     def __init__(self, name: str, table: Path) -> None:
         self.name, self.table = name, table

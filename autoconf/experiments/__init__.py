@@ -1,1 +1,5 @@
-"""Runs of a bundle on datalists, compared: tune, crossval, efficiency."""
+"""Runs of a bundle on datalists, compared: tune, crossval, efficiency.
+
+setup.py      bundle, plan and datalist of an experiment, checked and remembered
+training.py   one training run and its score on the fold that it did not see
+"""

@@ -1,7 +1,7 @@
-"""Long work in parts: each part is done by one worker at a time, on this machine or another, and survives its death.
+"""Long work in parts: on this machine, on a Dask cluster or under Slurm. docs/how-to/scale.md
 
-places.py   who works on which part, and who has died
-turns.py    one part after the other, while others work on theirs
+parts.py    a part, who works on it, and one process of the bundle for it
+engine.py   where parts run: threads of this process, or Dask
+work.py     all parts, each when those that it needs are done
 sealed.py   the data as long work may see them: without the testing list
-cluster.py  workers as jobs of Slurm, or as processes of this machine
 """

@@ -22,17 +22,19 @@ def write_files_of(job: CrossValidation, found: dict[str, Any]) -> None:
         | {key: found["folds"][str(fold)][key] for key in ("epochs", "seconds")}
         for fold in job.folds
     ]
-    write_files(str(job.home), {"crossval.csv": to_csv(rows), "folds.yaml": _overlay(job, found, dice)})
+    write_files(str(job.setup.home), {"crossval.csv": to_csv(rows), "folds.yaml": _overlay(job, found, dice)})
     print()
     print(table([[f"{v:.3f}" if k.startswith("dice") else v for k, v in row.items()] for row in rows], list(rows[0])))
     print("\n" + "\n".join(_together(job, found)))
-    print(f"\nwrote  {job.home / 'scores'}\n       {job.home / 'crossval.csv'}\n       {job.home / 'folds.yaml'}")
+    print(
+        "\nwrote  " + "\n       ".join(str(job.setup.home / name) for name in ("scores", "crossval.csv", "folds.yaml"))
+    )
     print(f"next   {_command(job, 'inferring', 'inference')}")
 
 
 def _dice_of_folds(job: CrossValidation) -> dict[int, dict[str, float]]:
     """fold -> region -> mean Dice of its cases, from the referee's scores.csv."""
-    with open(job.home / "scores" / "scores.csv", newline="", encoding="utf-8") as file:
+    with open(job.setup.home / "scores" / "scores.csv", newline="", encoding="utf-8") as file:
         scores = list(csv.DictReader(file))
     fold_of = {case: fold for fold in job.folds for case in job.cases(fold)}
     of: dict[int, dict[str, list[float]]] = {fold: {} for fold in job.folds}
@@ -54,19 +56,19 @@ def _together(job: CrossValidation, found: dict[str, Any]) -> list[str]:
 
 def _overlay(job: CrossValidation, found: dict[str, Any], dice: dict[int, dict[str, float]]) -> str:
     """folds.yaml: the checkpoints, with what each is worth and how to use them."""
-    lines = [f"The networks of a cross-validation of bundle '{job.bundle.name}', for its configs/ensemble.yaml."]
+    lines = [f"The networks of a cross-validation of bundle '{job.setup.bundle.name}', for its configs/ensemble.yaml."]
     lines += [*_together(job, found), "Mean of their probabilities; --tta True also asks about mirror images:"]
     lines += [f"  {_command(job, 'inferring', 'inference')}", "Of the test cases, once, with scores:"]
     lines += [f"  {_command(job, 'evaluating', 'evaluate')}"]
     text = [f"# {line}" for line in lines] + ["checkpoints:"]
     for fold in job.folds:
         worth = ", ".join(f"{region} Dice {mean:.3f}" for region, mean in dice[fold].items())
-        text.append(f"- {flow(str(job.checkpoint(fold)))}  # fold {fold}: {worth}, n = {len(job.cases(fold))}")
+        text.append(f"- {flow(str(job.part(fold).weights))}  # fold {fold}: {worth}, n = {len(job.cases(fold))}")
     return "\n".join(text) + "\n"
 
 
 def _command(job: CrossValidation, run_id: str, config: str) -> str:
-    configs = listed([*job.configs(config, "ensemble"), job.home / "folds.yaml"])
-    datalist = shlex.quote(os.path.abspath(os.path.join(job.work, "datalist.json")))
+    configs = listed([*job.setup.configs(config, "ensemble"), job.setup.home / "folds.yaml"])
+    datalist = shlex.quote(os.path.abspath(os.path.join(job.setup.work, "datalist.json")))
     data = "--dataset_dir NEW_SCANS" if run_id == "inferring" else f"--datalist {datalist}"
     return f"python -m monai.bundle run {run_id} --config_file {configs} {data} --output_dir MASKS"

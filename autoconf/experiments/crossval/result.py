@@ -1,13 +1,10 @@
-"""All out-of-fold masks scored together, once, by whoever finished last."""
+"""All out-of-fold masks scored together, once."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,53 +12,26 @@ from typing import Any
 from autoconf.commands import run_command
 from autoconf.experiments.crossval.files import write_files_of
 from autoconf.experiments.crossval.settings import CrossValidation
-from autoconf.workers.places import BEAT_EVERY, Claim, Place, TakenOver, write_json
+from autoconf.output import write_json
 from autoconf.workers.sealed import MASKS
 
 SCORED = "scored.json"
 
 
-def score_once(job: CrossValidation) -> bool:
-    """Score all folds that were asked for, unless that is done; print the table. False: another worker is at it."""
-    claim = Place(job.home / "scoring").take()
-    if claim is None:
-        return False
-    try:
-        with _beating(claim):
-            results = {str(fold): job.place(fold).result() for fold in job.folds}
-            found = _known(job, results)
-            if found is None:
-                found = {"folds": results, **_score(job)}
-                write_json(job.home / SCORED, found)
-        write_files_of(job, found)
-    finally:
-        claim.leave()  # not `finish`: a fold that is done again is scored again
-    return True
-
-
-@contextlib.contextmanager
-def _beating(claim: Claim) -> Iterator[None]:
-    """Say that we live, from a thread, while the scores are computed."""
-    over = threading.Event()
-
-    def beat() -> None:
-        with contextlib.suppress(TakenOver, OSError):  # two that score write the same
-            while not over.wait(BEAT_EVERY):
-                claim.beat()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+def score_folds(job: CrossValidation) -> None:
+    """Score all folds that were asked for, unless that is done, and print the table."""
+    results = {str(fold): job.part(fold).result() for fold in job.folds}
+    found = _known(job, results)
+    if found is None:
+        found = {"folds": results, **_score(job)}
+        write_json(job.setup.home / SCORED, found)
+    write_files_of(job, found)
 
 
 def _known(job: CrossValidation, results: dict[str, Any]) -> dict[str, Any] | None:
     """What was found before, if it was of these folds as they are now."""
     try:
-        found = json.loads((job.home / SCORED).read_text(encoding="utf-8"))
+        found = json.loads((job.setup.home / SCORED).read_text(encoding="utf-8"))
         return found if found["folds"] == results else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -69,9 +39,9 @@ def _known(job: CrossValidation, results: dict[str, Any]) -> dict[str, Any] | No
 
 def _score(job: CrossValidation) -> dict[str, Any]:
     """Gather, let the referee score, and read what it says of each case and of all."""
-    predictions, scores = job.home / "predictions", job.home / "scores"
+    predictions, scores = job.setup.home / "predictions", job.setup.home / "scores"
     _gather(job, predictions)
-    (job.home / SCORED).unlink(missing_ok=True)
+    (job.setup.home / SCORED).unlink(missing_ok=True)
     shutil.rmtree(scores, ignore_errors=True)  # nothing may stay there of other folds, or of probabilities
     print(run_command("score", predictions, _truth(job), "--out", scores, "--split", "training"), end="", flush=True)
     summary = json.loads((scores / "summary.json").read_text(encoding="utf-8"))
@@ -100,10 +70,10 @@ def _gather(job: CrossValidation, predictions: Path) -> None:
 
 def _truth(job: CrossValidation) -> str:
     """What the masks are scored against: a datalist of exactly these cases, or the folder of pseudo-masks."""
-    if MASKS in job.choices:
-        return os.path.abspath(str(job.choices[MASKS].value))
+    if MASKS in job.setup.plan:
+        return os.path.abspath(str(job.setup.plan[MASKS].value))
     # Without folds: `score` takes fold 0 of a datalist for validation, all else for training.
-    cases = [replace(case, fold=None) for case in job.data.training if case.fold in job.folds]
-    path = job.home / "truth.json"
-    write_json(path, job.data.with_cases(cases).plain())
+    cases = [replace(case, fold=None) for case in job.setup.data.training if case.fold in job.folds]
+    path = job.setup.home / "truth.json"
+    write_json(path, job.setup.data.with_cases(cases).plain())
     return str(path)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autoconf.data.datalist import Datalist
 from autoconf.data.masks import read_prediction, read_truth
 from autoconf.data.pairs import Pair
-from autoconf.experiments.efficiency.settings import LabelCurve
 from autoconf.score.metrics import overlap
 
 
-def dice_of_masks(job: LabelCurve, folder: Path) -> dict[str, float]:
+def dice_of_masks(data: Datalist, folder: Path) -> dict[str, float]:
     """Dice of the pseudo-masks of all labelled cases, whole tumour, on the scan's own grid. Raises AutoconfError."""
     found = {}
-    for case in job.data.training:
-        values = (job.data.regions_of(case) or {}).get("wt")
+    for case in data.training:
+        values = (data.regions_of(case) or {}).get("wt")
         pair = Pair(
             case=case.name, patient=case.patient, truth=case.label or "", pred=str(folder / f"{case.name}.nii.gz")
         )

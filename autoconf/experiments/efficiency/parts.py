@@ -3,73 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from autoconf.experiments.efficiency.settings import SCRATCH, LabelCurve
-from autoconf.workers.places import Claim, Place
+from autoconf.workers.parts import Part
 
-MARKS = "pseudo-masks"
+PSEUDO_MASKS = "pseudo-masks"
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of the work. needs: those that come before it. size: 0 for what is no point of the curve."""
+class CurveTask:
+    """size: labelled patients, 0 for what is no point of the curve. start: empty for the pseudo-masks."""
 
-    name: str
-    place: Place
     seed: int = 0
     start: str = ""
     size: int = 0
-    needs: tuple[Part, ...] = ()
-
-    @property
-    def is_done(self) -> bool:
-        return self.place.is_done
-
-    def take(self) -> Claim | None:
-        return self.place.take()
-
-    @property
-    def log(self) -> Path:
-        return self.place.folder / "log.txt"
-
-    @property
-    def run(self) -> Path:
-        """Where its training writes."""
-        return self.place.folder / "run"
-
-    @property
-    def weights(self) -> Path:
-        """Of the last epoch: the best one was chosen on cases that are scored (docs/decisions/0015)."""
-        return self.run / "model_final.pt"
 
 
-def marks(job: LabelCurve) -> Part:
-    """The pseudo-masks of all scans. The label functions have no seed and learn nothing: once for all."""
-    return Part(MARKS, Place(job.home / MARKS))
+def pseudo_masks(curve: LabelCurve) -> Part[CurveTask]:
+    """The pseudo-masks of all scans. The labeling functions have no seed and learn nothing: once for all."""
+    return Part(PSEUDO_MASKS, curve.setup.home / PSEUDO_MASKS, CurveTask())
 
 
-def parts(job: LabelCurve) -> list[Part]:
-    """All parts in their order: seed by seed, so that whole curves come early."""
-    first = [marks(job)] if "pseudo" in job.starts else []
-    found = list(first)
-    for seed in range(1, job.seeds + 1):
-        folder = job.home / f"seed-{seed}"
-        before: dict[str, tuple[Part, ...]] = {SCRATCH: ()}
-        for start in (start for start in job.starts if start != SCRATCH):
-            needs = tuple(first) if start == "pseudo" else ()
-            part = Part(
-                f"seed {seed}, pre-training {start}", Place(folder / f"pretrain-{start}"), seed, start, 0, needs
-            )
-            before[start] = (part,)
-            found.append(part)
-        for size in job.sizes:
-            for start in job.starts:
-                name, place = f"seed {seed}, {size} patients, {start}", Place(folder / f"{size}-{start}")
-                found.append(Part(name, place, seed, start, size, before[start]))
-    return found
+def all_parts(curve: LabelCurve) -> list[Part[CurveTask]]:
+    """In their order: seed by seed, so that whole curves come early."""
+    masks = (pseudo_masks(curve),) if "pseudo" in curve.starts else ()
+    parts = list(masks)
+    for seed in range(1, curve.seeds + 1):
+        folder = curve.setup.home / f"seed-{seed}"
+        before: dict[str, tuple[Part[CurveTask], ...]] = {SCRATCH: ()}
+        for start in (start for start in curve.starts if start != SCRATCH):
+            name, needs = f"seed {seed}, pre-training {start}", masks if start == "pseudo" else ()
+            before[start] = (Part(name, folder / f"pretrain-{start}", CurveTask(seed, start), needs),)
+            parts += before[start]
+        for size in curve.sizes:
+            for start in curve.starts:
+                name = f"seed {seed}, {size} patients, {start}"
+                parts.append(Part(name, folder / f"{size}-{start}", CurveTask(seed, start, size), before[start]))
+    return parts
 
 
-def points(job: LabelCurve) -> list[Part]:
+def points(curve: LabelCurve) -> list[Part[CurveTask]]:
     """Those that are points of the curve."""
-    return [part for part in parts(job) if part.size]
+    return [part for part in all_parts(curve) if part.task.size]

@@ -12,7 +12,7 @@ NAMES = {"scratch": "from nothing", "pseudo": "after pseudo-masks", "mae": "afte
 APART = 0.03  # between the intervals of two starts, as a share of a doubling
 
 
-def curve(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bytes:
+def draw_curve(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bytes:
     """A PNG. found: as in result.json; rows: as in curve.csv, whose single seeds are drawn as pale marks.
 
     A point that lacks a seed is hollow: it is the mean of fewer patients, and no match for those beside it.

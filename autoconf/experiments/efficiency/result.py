@@ -1,4 +1,4 @@
-"""The points of the curve and their differences, by whoever finished last: curve.csv, result.json, curve.png."""
+"""The points of the curve and their differences, written: curve.csv, result.json, curve.png."""
 
 from __future__ import annotations
 
@@ -7,55 +7,47 @@ from typing import Any
 
 import numpy as np
 
-from autoconf.experiments.efficiency.parts import MARKS, Part, marks, points
-from autoconf.experiments.efficiency.picture import curve
+from autoconf.experiments.efficiency.parts import PSEUDO_MASKS, CurveTask, points, pseudo_masks
+from autoconf.experiments.efficiency.picture import draw_curve
 from autoconf.experiments.efficiency.settings import SCRATCH, STARTS, LabelCurve
 from autoconf.output import cases_of, table, to_csv, to_json, write_files
 from autoconf.score.compare import ALPHA, holm, per_patient, wilcoxon
 from autoconf.score.summary import intervals
-from autoconf.workers.places import Place
+from autoconf.workers.parts import Part
 
 Dice = dict[str, float]  # case -> Dice
 
 
-def write_once(job: LabelCurve) -> bool:
-    """Write all that is known of what was asked for, and print it. False: another worker is at it."""
-    claim = Place(job.home / "writing").take()
-    if claim is None:
-        return False
-    try:
-        _write(job)
-    finally:
-        claim.leave()  # not `finish`: more seeds or sizes are written again
-    return True
-
-
-def _write(job: LabelCurve) -> None:
-    done = [part for part in points(job) if part.place.is_done]
+def write_curve(curve: LabelCurve) -> None:
+    """Write all that is known of what was asked for, and print it."""
+    done = [part for part in points(curve) if part.is_done]
     if not done:
         print("no point is done")
         return
-    rows, found = [_row(part) for part in done] + _mark_rows(job), gather(job, done)
+    rows, found = [_row(part) for part in done] + _mark_rows(curve), gather(curve, done)
     files: dict[str, str | bytes] = {"curve.csv": to_csv(rows), "result.json": to_json(found)}
-    write_files(str(job.home), files | {"curve.png": curve(found, rows)})
+    write_files(str(curve.setup.home), files | {"curve.png": draw_curve(found, rows)})
     print()
     shown = [found["reference"]] * bool(found["reference"]) + found["points"]
     print(table([_shown(point) for point in shown], ["patients", "start", "seeds", "Dice", "95 % interval"]))
     print()
     for difference in found["differences"]:
         print(words(difference))
-    if len(done) < len(points(job)):
-        print(f"{len(points(job)) - len(done)} of {len(points(job))} points are missing.")
-    print("\nwrote  " + "\n       ".join(str(job.home / name) for name in ("curve.csv", "result.json", "curve.png")))
+    if len(done) < len(points(curve)):
+        print(f"{len(points(curve)) - len(done)} of {len(points(curve))} points are missing.")
+    print(
+        "\nwrote  "
+        + "\n       ".join(str(curve.setup.home / name) for name in ("curve.csv", "result.json", "curve.png"))
+    )
 
 
-def gather(job: LabelCurve, done: Sequence[Part]) -> dict[str, Any]:
+def gather(curve: LabelCurve, done: Sequence[Part[CurveTask]]) -> dict[str, Any]:
     """Every point with its interval, and start minus scratch at every size, case by case."""
     scores: dict[tuple[int, str], dict[int, Dice]] = {}
     for part in done:
-        scores.setdefault((part.size, part.start), {})[part.seed] = part.place.result()["dice"]
+        scores.setdefault((part.task.size, part.task.start), {})[part.task.seed] = part.result()["dice"]
     ordered = sorted(scores.items(), key=lambda item: (item[0][0], STARTS.index(item[0][1])))
-    patients = {case.name: case.patient for case in job.data.training}
+    patients = {case.name: case.patient for case in curve.setup.data.training}
     found = [{"patients": size, "start": start} | spread(of, patients) for (size, start), of in ordered]
     differences: list[dict[str, Any]] = []
     for (size, start), own in ordered:
@@ -65,18 +57,25 @@ def gather(job: LabelCurve, done: Sequence[Part]) -> dict[str, Any]:
     for one, p in zip(differences, holm([one["p"] for one in differences]), strict=True):
         # With so few patients no data at all would make the smallest corrected p small enough.
         one |= {"p_holm": round(p, 6), "too_few": len(differences) * 2.0 ** (1 - one["scored_patients"]) >= ALPHA}
-    by_seed = {seed: job.fold(seed) for seed in sorted({part.seed for part in done})}
-    about = {"bundle": job.bundle.name, "network": job.network, "epochs": job.epochs, "folds": by_seed}
-    about |= {"steps": {seed: job.steps(fold) for seed, fold in by_seed.items()}}
-    return about | {"points": found, "differences": differences, "reference": _reference(job, by_seed, patients)}
+    by_seed = {seed: curve.fold(seed) for seed in sorted({part.task.seed for part in done})}
+    about = {
+        "bundle": curve.setup.bundle.name,
+        "network": curve.setup.network,
+        "epochs": curve.epochs,
+        "folds": by_seed,
+    }
+    about |= {"steps": {seed: curve.steps(fold) for seed, fold in by_seed.items()}}
+    return about | {"points": found, "differences": differences, "reference": _reference(curve, by_seed, patients)}
 
 
-def _reference(job: LabelCurve, seeds: Iterable[int], patients: dict[str, str]) -> dict[str, Any]:
+def _reference(curve: LabelCurve, seeds: Iterable[int], patients: dict[str, str]) -> dict[str, Any]:
     """The pseudo-masks themselves on the same cases, which need no label and no training; empty without them."""
-    masks = _masks(job)
+    masks = _masks(curve)
     if not masks:
         return {}
-    return {"start": MARKS, "patients": 0} | spread({seed: _of_fold(job, masks, seed) for seed in seeds}, patients)
+    return {"start": PSEUDO_MASKS, "patients": 0} | spread(
+        {seed: _of_fold(curve, masks, seed) for seed in seeds}, patients
+    )
 
 
 def spread(of: dict[int, Dice], patients: dict[str, str]) -> dict[str, Any]:
@@ -117,34 +116,34 @@ def words(found: dict[str, Any]) -> str:
     return line + ("Better." if low > 0 else "Worse.")
 
 
-def _masks(job: LabelCurve) -> Dice:
+def _masks(curve: LabelCurve) -> Dice:
     """Dice of each case's pseudo-mask; empty if there are none."""
-    there = "pseudo" in job.starts and marks(job).place.is_done
-    return marks(job).place.result()["dice"] if there else {}
+    there = "pseudo" in curve.starts and pseudo_masks(curve).is_done
+    return pseudo_masks(curve).result()["dice"] if there else {}
 
 
-def _of_fold(job: LabelCurve, masks: Dice, seed: int) -> Dice:
-    return {case.name: masks[case.name] for case in job.data.validating(job.fold(seed))}
+def _of_fold(curve: LabelCurve, masks: Dice, seed: int) -> Dice:
+    return {case.name: masks[case.name] for case in curve.setup.data.validating(curve.fold(seed))}
 
 
-def _row(part: Part) -> dict[str, Any]:
-    result = part.place.result()
+def _row(part: Part[CurveTask]) -> dict[str, Any]:
+    result = part.result()
     known = {
-        "size": part.size,
-        "start": part.start,
-        "seed": part.seed,
+        "size": part.task.size,
+        "start": part.task.start,
+        "seed": part.task.seed,
         "fold": result["fold"],
         "cases": result["cases"],
     }
     return known | {"steps": result["steps"], "scored": len(result["dice"]), "dice": _mean(result["dice"])}
 
 
-def _mark_rows(job: LabelCurve) -> list[dict[str, Any]]:
-    masks = _masks(job)
+def _mark_rows(curve: LabelCurve) -> list[dict[str, Any]]:
+    masks = _masks(curve)
     rows = []
-    for seed in range(1, job.seeds + 1) if masks else ():
-        dice = _of_fold(job, masks, seed)
-        row = {"size": 0, "start": MARKS, "seed": seed, "fold": job.fold(seed), "cases": 0, "steps": 0}
+    for seed in range(1, curve.seeds + 1) if masks else ():
+        dice = _of_fold(curve, masks, seed)
+        row = {"size": 0, "start": PSEUDO_MASKS, "seed": seed, "fold": curve.fold(seed), "cases": 0, "steps": 0}
         rows.append(row | {"scored": len(dice), "dice": _mean(dice)})
     return rows
 

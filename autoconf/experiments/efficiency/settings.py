@@ -1,28 +1,21 @@
-"""What is asked for: read and checked before anything runs, and remembered in the output folder."""
+"""What is asked for: read and checked before anything runs."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import math
 import os
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 
-from autoconf.arguments import check_device, check_own_folder
-from autoconf.bundle.overrides import Choice, read, render
-from autoconf.bundle.settings import Bundle, check_plan, parse_set, read_bundle
-from autoconf.data.datalist import Datalist
+from autoconf.arguments import check_own_folder
+from autoconf.bundle.settings import Bundle, parse_set, read_bundle
 from autoconf.errors import AutoconfError
 from autoconf.experiments.efficiency.draw import order
-from autoconf.experiments.folds import chosen_folds, difference
-from autoconf.output import write_files
-from autoconf.workers.places import write_first, write_json
-from autoconf.workers.sealed import read_sealed
+from autoconf.experiments.setup import Setup, chosen_folds, read_setup
 
 SCRATCH = "scratch"
 STARTS = (SCRATCH, "pseudo", "mae")
@@ -34,100 +27,77 @@ MINE = ("max_epochs", "val_interval", "seed", "pretrained")  # set by the comman
 
 
 @dataclass(frozen=True)
-class CurveFlags:
-    """The flags as they were given. epochs: start -> number of epochs, 0 for the usual one."""
-
-    sizes: str
-    starts: str
-    seeds: int
-    out: str
-    folds: str
-    epochs: dict[str, int]
-    network: str
-    device: str
-
-
-@dataclass(frozen=True)
 class LabelCurve:
-    """A label-efficiency curve. home: where all is kept. data: the datalist, without its testing list.
+    """A label-efficiency curve.
 
-    choices: the plan. tuning: keys of configs/finetune.yaml. epochs: start -> epochs of its pre-training; scratch:
-    of every training that is a point of the curve.
+    tuning: keys of configs/finetune.yaml. epochs: start -> epochs of its pre-training; scratch: of every training run
+    that is a point of the curve.
     """
 
-    home: Path
-    work: str
-    folder: str  # of the bundle
-    bundle: Bundle
-    network: str
-    heading: list[str]
-    choices: dict[str, Choice]
+    setup: Setup
     tuning: dict[str, Any]
-    data: Datalist
     sizes: list[int]
     starts: list[str]
     seeds: int
     folds: list[int]
     epochs: dict[str, int]
-    device: str
 
     def fold(self, seed: int) -> int:
         """The fold that a seed is scored on: they take turns."""
         return self.folds[(seed - 1) % len(self.folds)]
 
-    def value(self, key: str) -> Any:
-        """The plan's value, else the bundle's."""
-        return self.choices[key].value if key in self.choices else self.bundle.config[key]
-
     def crops(self, fold: int) -> int:
         """Crops of an epoch of every point: as many as if all cases outside the fold had labels."""
-        return int(self.value("crops_per_case")) * len(self.data.learning(fold))
+        return int(self.setup.value("crops_per_case")) * len(self.setup.data.learning(fold))
 
     def steps(self, fold: int) -> int:
         """Batches of every point, however few labels it has."""
-        return self.epochs[SCRATCH] * math.ceil(self.crops(fold) / int(self.value("batch_size")))
+        return self.epochs[SCRATCH] * math.ceil(self.crops(fold) / int(self.setup.value("batch_size")))
 
-    def config(self, name: str) -> str:
-        return os.path.join(self.folder, "configs", f"{name}.yaml")
-
-    def configs(self, name: str, *more: str | Path) -> list[str | Path]:
-        """Config files of a run: the bundle's `name`, its network's, what comes before the plan, and the plan."""
-        return [self.config(name), *self.bundle.configs[1:], *more, self.home / "plan.yaml"]
+    def same(self) -> dict[str, Any]:
+        """What else makes two curves the same one. Sizes, starts and seeds may grow from one start to the next."""
+        return self.tuning | {f"epochs of {start}": n for start, n in self.epochs.items()} | {"folds": self.folds}
 
 
-def read_job(work: str, bundle: str, plan: str, asked: CurveFlags, words: tuple[str, ...]) -> LabelCurve:
-    """Read and check all that the flags name; writes nothing. Raises AutoconfError."""
-    to = read_bundle(bundle, asked.network)
+def read_curve(
+    work: str,
+    bundle: str,
+    plan: str,
+    out: str,
+    network: str,
+    sizes: str,
+    starts: str,
+    seeds: int,
+    folds: str,
+    epochs: Mapping[str, int],
+    words: tuple[str, ...],
+) -> LabelCurve:
+    """Read and check all that the flags name; writes nothing. Raises AutoconfError.
+
+    epochs: start -> number of epochs, 0 for the usual one.
+    """
+    to = read_bundle(bundle, network)
     if not to.is_3d:
         raise AutoconfError(f"bundle '{to.name}' is one for images, without true masks. Give --bundle bundles/unetr3d.")
-    heading, choices = read(plan)
-    check_plan(to, choices)
-    starts = _starts(asked.starts, bundle, to)
-    sizes = _sizes(asked.sizes)
-    tuning = _set(to, bundle, words, choices)
-    if "pseudo" in starts and str((choices.get("regions") or Choice(to.config.get("regions"), "")).value) != "wt":
+    tuning, mine = _split(to, bundle, words)
+    home = out or os.path.join(work, "efficiency")
+    setup = read_setup(home, work, bundle, network, plan, mine, reserved=(*MINE, *to.of_runs))
+    named = _starts(starts, bundle, to)
+    if "pseudo" in named and str(setup.value("regions")) != "wt":
         raise AutoconfError("pseudo-masks hold the whole tumour alone. Leave pseudo out of --starts, or regions at wt.")
-    if asked.seeds < 1:
-        raise AutoconfError(f"--seeds is {asked.seeds}. It must be at least 1.")
-    for flag, number in asked.epochs.items():
+    if seeds < 1:
+        raise AutoconfError(f"--seeds is {seeds}. It must be at least 1.")
+    for start, number in epochs.items():
         if number < 0:
-            name = "epochs" if flag == SCRATCH else f"{flag}-epochs"
+            name = "epochs" if start == SCRATCH else f"{start}-epochs"
             raise AutoconfError(f"--{name} is {number}. It must be at least 1, or 0 for the usual number.")
-    check_device(asked.device)
-    data = read_sealed(work, to, False)
-    folds = chosen_folds(asked.folds, data.folds, work)
-    out = asked.out or os.path.join(work, "efficiency")
-    check_own_folder(out, work, data.root)
-    planned = choices["max_epochs"].value if "max_epochs" in choices else to.config["max_epochs"]
-    epochs = {SCRATCH: asked.epochs[SCRATCH] or int(str(planned))}
-    epochs |= {start: asked.epochs[start] or epochs[SCRATCH] for start in ("mae", "pseudo")}
-    home, folder = Path(os.path.abspath(out)), os.path.abspath(bundle)
-    job = LabelCurve(
-        *(home, work, folder, to, asked.network, heading, choices, tuning, data),
-        *(sizes, starts, asked.seeds, folds, epochs, asked.device),
-    )
-    _check_sizes(job)
-    return job
+    check_own_folder(home, work, setup.data.root)
+    usual = epochs[SCRATCH] or int(setup.value("max_epochs"))
+    lengths = {SCRATCH: usual} | {start: epochs[start] or usual for start in ("mae", "pseudo")}
+    held_out = chosen_folds(folds, setup.data.folds, work)
+    curve = LabelCurve(setup, tuning, _sizes(sizes), named, seeds, held_out, lengths)
+    _check_sizes(curve)
+    return curve
 
 
 def _starts(words: str, folder: str, to: Bundle) -> list[str]:
@@ -155,51 +125,27 @@ def _sizes(words: str) -> list[int]:
     return sorted(set(map(int, asked)))
 
 
-def _check_sizes(job: LabelCurve) -> None:
+def _check_sizes(curve: LabelCurve) -> None:
     """Refuse more labelled patients than there are outside a fold that is held out."""
-    there = {fold: len(order(job.data, fold, 1)) for fold in {job.fold(seed) for seed in range(1, job.seeds + 1)}}
+    there = {
+        fold: len(order(curve.setup.data, fold, 1)) for fold in {curve.fold(seed) for seed in range(1, curve.seeds + 1)}
+    }
     fold = min(there, key=lambda fold: (there[fold], fold))
-    if job.sizes[-1] > there[fold]:
+    if curve.sizes[-1] > there[fold]:
         raise AutoconfError(
-            f"--sizes {job.sizes[-1]}: without fold {fold} there are {there[fold]} labelled patients. "
+            f"--sizes {curve.sizes[-1]}: without fold {fold} there are {there[fold]} labelled patients. "
             f"Ask for {there[fold]} at most."
         )
 
 
-def _set(to: Bundle, folder: str, words: tuple[str, ...], choices: dict[str, Choice]) -> dict[str, Any]:
-    """Put the words of --set into the plan; returns those that are keys of configs/finetune.yaml instead."""
+def _split(to: Bundle, folder: str, words: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
+    """The words of --set: values of keys that configs/finetune.yaml alone has, and the words that are for the plan."""
     path = os.path.join(folder, "configs", "finetune.yaml")
-    of_tuning: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
     if os.path.exists(path):
         with open(path, encoding="utf-8") as stream:
             content = yaml.safe_load(stream)
-        of_tuning = {key: value for key, value in content.items() if "::" not in key and key not in to.config}
-    mine: list[str] = []
-    theirs: list[str] = []
-    for word in words:
-        key = word.partition("=")[0]
-        if key in MINE or key in to.of_runs:
-            raise AutoconfError(f"--set {word}: efficiency sets '{key}' by itself. Leave it out.")
-        (theirs if key in of_tuning else mine).append(word)
-    choices |= {key: Choice(value, "given with --set") for key, value in parse_set(to, tuple(mine)).items()}
-    tuning = Bundle(to.name, to.configs, of_tuning, to.channels, to.rules)  # the same checks for these keys
-    return parse_set(tuning, tuple(theirs))
-
-
-def remember(job: LabelCurve) -> None:
-    """Write what this is into its folder; if it was begun with other settings, refuse. Raises AutoconfError.
-
-    Sizes, starts and seeds may grow from one start to the next.
-    """
-    values = {key: choice.value for key, choice in job.choices.items()} | job.tuning
-    values |= {f"epochs of {start}": number for start, number in job.epochs.items()} | {"folds": job.folds}
-    listed = json.dumps(job.data.plain(), sort_keys=True).encode()
-    mine = {"bundle": job.bundle.name, "network": job.network, "values": values}
-    mine |= {"datalist": hashlib.sha256(listed).hexdigest()}
-    mine = json.loads(json.dumps(mine, default=str))
-    job.home.mkdir(parents=True, exist_ok=True)
-    different = difference(write_first(job.home / "settings.json", mine), mine)
-    if different:
-        raise AutoconfError(f"{job.home} was begun with {different}. Go on with that, or give another --out.")
-    write_json(job.home / "datalist.json", job.data.plain())
-    write_files(str(job.home), {"plan.yaml": render(job.heading, job.choices)})
+        keys = {key: value for key, value in content.items() if "::" not in key and key not in to.config}
+    of_tuning = [word for word in words if word.partition("=")[0] in keys and word.partition("=")[0] not in MINE]
+    tuning = replace(to, config=keys)  # the same checks for these keys
+    return parse_set(tuning, tuple(of_tuning)), [word for word in words if word not in of_tuning]

@@ -1,140 +1,90 @@
-"""Who does which part, and the doing: each part is one or two processes of the bundle."""
+"""What is done for each part: one or two processes of the bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from autoconf.bundle.runs import bundle_command, drop_weights, run_again
-from autoconf.bundle.tables import Shown, last_row, read_dice
+from autoconf.bundle.runs import drop_weights
 from autoconf.data.datalist import Datalist, read_datalist
 from autoconf.errors import AutoconfError
 from autoconf.experiments.efficiency import draw
 from autoconf.experiments.efficiency.masks import dice_of_masks
-from autoconf.experiments.efficiency.parts import Part, marks, parts
+from autoconf.experiments.efficiency.parts import CurveTask, pseudo_masks
 from autoconf.experiments.efficiency.settings import SCRATCH, LabelCurve
-from autoconf.workers.places import Claim, write_json
-from autoconf.workers.sealed import prepared
-from autoconf.workers.turns import Failed, Left, in_turn, say
+from autoconf.experiments.training import dice_of_fold, seconds_of, train, write_override
+from autoconf.output import write_json
+from autoconf.workers.parts import Part, PartFailed, Worker
 
 
-def do_parts(job: LabelCurve, wait: bool) -> Left:
-    """Do one free part after the other. wait: until no other worker is at one."""
-
-    def do(part: Part, claim: Claim) -> dict[str, Any]:
-        return (_point if part.size else _pretrain if part.start else _mark)(job, part, claim)
-
-    return in_turn(parts(job), do, wait)
+def do_task(curve: LabelCurve, part: Part[CurveTask], worker: Worker) -> dict[str, Any]:
+    """Returns the part's result. Raises PartFailed."""
+    step = _point if part.task.size else _pretrain if part.task.start else _pseudo_masks
+    return step(curve, part, worker)
 
 
-def _mark(job: LabelCurve, part: Part, claim: Claim) -> dict[str, Any]:
+def _pseudo_masks(curve: LabelCurve, part: Part[CurveTask], worker: Worker) -> dict[str, Any]:
     """Pseudo-masks of all scans, none of whose labels is shown; then their own Dice, which learns nothing either."""
-    masks = claim.folder / "masks"
+    masks = part.folder / "masks"
     if not (masks / "pseudo_labels.csv").exists():  # the last file that is written
-        data = draw.to_mark(job.data)
-        say(part, f"marking {len(data.unlabelled)} scans; its log: {part.log}")
-        asked: dict[str, object] = {"datalist": _listed(claim, data), "output_dir": masks}
-        _run(part, claim, "pseudo_labelling", [job.config("pseudo_label")], asked)
+        data = draw.to_mark(curve.setup.data)
+        print(f"{part.name}: {len(data.unlabelled)} scans; its log: {part.log}", flush=True)
+        values = {"datalist": _listed(part, data), "output_dir": masks}
+        worker.run(part, "pseudo_labelling", [curve.setup.config("pseudo_label")], values)
     try:
-        return {"dice": dice_of_masks(job, masks)}
+        return {"dice": dice_of_masks(curve.setup.data, masks)}
     except AutoconfError as error:
-        raise Failed(str(error)) from None
+        raise PartFailed(str(error)) from None
 
 
-def _pretrain(job: LabelCurve, part: Part, claim: Claim) -> dict[str, Any]:
-    """A training without a true mask, once for all points of a seed."""
-    fold = job.fold(part.seed)
-    data = draw.without_labels(job.data)
-    if part.start == "pseudo":
-        path = marks(job).place.folder / "masks" / "datalist.json"
-        data = draw.marked(job.data, read_datalist(str(path)), fold)
-    _train(job, part, claim, data, f"pretrain_{part.start}", {})
+def _pretrain(curve: LabelCurve, part: Part[CurveTask], worker: Worker) -> dict[str, Any]:
+    """A training run without a true mask, once for all points of a seed."""
+    start, fold = part.task.start, curve.fold(part.task.seed)
+    data = draw.without_labels(curve.setup.data)
+    if start == "pseudo":
+        path = pseudo_masks(curve).folder / "masks" / "datalist.json"
+        data = draw.marked(curve.setup.data, read_datalist(str(path)), fold)
+    _train(curve, part, worker, data, f"pretrain_{start}", {}, {})
     drop_weights(part.run, but=part.weights.name)
-    return {"fold": fold, "epochs": job.epochs[part.start], "seconds": _seconds(part)}
+    return {"fold": fold, "epochs": curve.epochs[start], "seconds": seconds_of(part)}
 
 
-def _point(job: LabelCurve, part: Part, claim: Claim) -> dict[str, Any]:
+def _point(curve: LabelCurve, part: Part[CurveTask], worker: Worker) -> dict[str, Any]:
     """Train with the labels of a draw, then score the last epoch on the fold that was held out."""
-    fold = job.fold(part.seed)
-    data = draw.with_labels_of(job.data, fold, part.seed, part.size)
+    task, setup = part.task, curve.setup
+    fold = curve.fold(task.seed)
+    data = draw.with_labels_of(setup.data, fold, task.seed, task.size)
     # A draw is run through as often as it takes: then few labels are few labels, and not a short training as well.
-    values = {"train::sampler::num_samples": job.crops(fold)}
-    if part.start == SCRATCH:
-        _train(job, part, claim, data, "", values)
+    values: dict[str, Any] = {"train::sampler::num_samples": curve.crops(fold)}
+    if task.start == SCRATCH:
+        _train(curve, part, worker, data, "", values, {})
     else:
-        given: dict[str, object] = {"pretrained": part.needs[0].weights}
-        _train(job, part, claim, data, "finetune", values | job.tuning, given)
-    out = claim.folder / "evaluation"
-    asked = {"datalist": claim.folder / "datalist.json", "fold": fold, "section": "validation"}
-    asked |= {"checkpoint": part.weights, "output_dir": out} | _device(job)
-    _run(part, claim, "evaluating", job.configs("evaluate"), asked)
-    try:
-        dice = read_dice(out / "dice_raw.csv")
-    except AutoconfError as error:
-        raise Failed(str(error)) from None
-    if dice.keys() != {case.name for case in job.data.validating(fold)}:
-        raise Failed(f"{out / 'dice_raw.csv'}: holds other cases than fold {fold}")
-    drop_weights(part.run)
-    for path in out.glob("*.nii.gz"):
-        path.unlink()
-    cases = len(draw.drawn(job.data, fold, part.seed, part.size))
-    return {"fold": fold, "cases": cases, "steps": job.steps(fold), "seconds": _seconds(part), "dice": dice}
+        _train(curve, part, worker, data, "finetune", values | curve.tuning, {"pretrained": part.needs[0].weights})
+    listed = {"datalist": part.folder / "datalist.json"}
+    dice = dice_of_fold(setup, part, worker, setup.configs("evaluate"), fold, listed)
+    cases = len(draw.drawn(setup.data, fold, task.seed, task.size))
+    return {"fold": fold, "cases": cases, "steps": curve.steps(fold), "seconds": seconds_of(part), "dice": dice}
 
 
 def _train(
-    job: LabelCurve,
-    part: Part,
-    claim: Claim,
+    curve: LabelCurve,
+    part: Part[CurveTask],
+    worker: Worker,
     data: Datalist,
     config: str,
     values: dict[str, Any],
-    given: dict[str, object] | None = None,
+    given: dict[str, object],
 ) -> None:
-    """One training, from its last epoch on if it was stopped. config: of the bundle, between train.yaml and the plan.
-
-    values: for the override file. given: for the command line, where paths belong. Raises Failed.
-    """
-    if part.weights.exists():  # it is written when all epochs are done
-        return
-    epochs = job.epochs[SCRATCH if part.size else part.start]
-    override = claim.folder / "override.yaml"
-    settings = {"max_epochs": epochs, "val_interval": epochs, "seed": part.seed, "fold": job.fold(part.seed)} | values
-    override.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    words = {"datalist": _listed(claim, data), "output_dir": part.run, "resume": True} | (given or {})
-    words |= prepared(job.work, job.bundle, job.choices, job.home) | _device(job)
-    more = [job.config(config)] if config else []
-    say(part, f"training; its log: {part.log}")
-    _run(part, claim, "training", [*job.configs("train", *more), override], words)
+    """config: of the bundle, between train.yaml and the plan. values: for the override file. given: paths."""
+    task, setup = part.task, curve.setup
+    epochs = curve.epochs[SCRATCH if task.size else task.start]
+    own = {"max_epochs": epochs, "val_interval": epochs, "seed": task.seed, "fold": curve.fold(task.seed)}
+    override = write_override(part, own | values)
+    configs = [*setup.configs("train", *([config] if config else [])), override]
+    train(setup, part, worker, configs, {"datalist": _listed(part, data)} | given)
 
 
-def _run(part: Part, claim: Claim, run_id: str, configs: Sequence[str | Path], values: dict[str, object]) -> None:
-    """One process of the bundle. Raises Failed, and AutoconfError for a full disk."""
-    shown = Shown(part.name, part.run / "progress.csv")
-
-    def watch() -> None:
-        claim.beat()
-        shown.look()
-
-    ended = run_again(
-        bundle_command(run_id, configs, values), part.log, watch, lambda reason: say(part, f"{reason}; again")
-    )
-    if not ended.ok:
-        raise Failed(ended.reason)
-
-
-def _listed(claim: Claim, data: Datalist) -> Path:
-    path = claim.folder / "datalist.json"
+def _listed(part: Part[CurveTask], data: Datalist) -> Path:
+    path = part.folder / "datalist.json"
     write_json(path, data.plain())
     return path
-
-
-def _device(job: LabelCurve) -> dict[str, object]:
-    return {"device": job.device} if job.device else {}
-
-
-def _seconds(part: Part) -> float:
-    """Of the training, as its table has them: stops are not counted."""
-    return round(float(last_row(part.run / "progress.csv").get("seconds") or 0), 1)

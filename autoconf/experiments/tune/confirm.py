@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
-import yaml
 
-from autoconf.bundle.runs import bundle_command, drop_weights, run_again
-from autoconf.bundle.tables import read_dice
 from autoconf.errors import AutoconfError
-from autoconf.experiments.tune.search import WAIT, TimeUp, Trial, Worker, best_of, trials
+from autoconf.experiments.training import dice_of_fold, train, write_override
+from autoconf.experiments.tune.search import Trial, best_of, trials
 from autoconf.experiments.tune.settings import Search, changed
 from autoconf.output import cases_of
 from autoconf.score.compare import ALPHA, per_patient, wilcoxon
 from autoconf.score.summary import intervals
-from autoconf.workers.places import Claim, Place, TakenOver
-from autoconf.workers.sealed import CACHE
+from autoconf.workers.engine import Engine
+from autoconf.workers.parts import Part, Worker
+from autoconf.workers.work import do_parts
 
 DEFAULT, TUNED = "default", "tuned"
 CONFIRM = "confirm"
@@ -65,22 +62,16 @@ class Verdict:
 
 def other_folds(search: Search) -> list[int]:
     """The folds that did not choose: all but the one that validated the trials. Where there is no other, that one."""
-    return [fold for fold in search.data.folds if fold != search.fold] or [search.fold]
+    return [fold for fold in search.setup.data.folds if fold != search.fold] or [search.fold]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training whose last epoch is scored on a fold that did not choose. settings: on top of the plan."""
+    """One training run whose last epoch is scored on a fold that did not choose. settings: on top of the plan."""
 
-    name: str
     seed: int
     fold: int
     settings: dict[str, Any]
-    place: Place
-
-    def dice(self) -> dict[str, float]:
-        """case -> Dice, when it is done."""
-        return self.place.result()["dice"]
 
 
 def to_confirm(search: Search) -> Trial | None:
@@ -89,13 +80,14 @@ def to_confirm(search: Search) -> Trial | None:
     return best if best and search.seeds and changed(best.settings, search) else None
 
 
-def runs_of(search: Search, best: Trial) -> list[tuple[Run, Run]]:
+def runs_of(search: Search, best: Trial) -> list[tuple[Part[Run], Part[Run]]]:
     """Default and tuned with each seed, each seed on another fold."""
     folds = other_folds(search)
 
-    def run(name: str, folder: str, settings: dict[str, Any], seed: int) -> Run:
-        place = Place(search.folder / CONFIRM / f"{folder}-{seed}")
-        return Run(name, seed, folds[(seed - 1) % len(folds)], settings, place)
+    def run(name: str, folder: str, settings: dict[str, Any], seed: int) -> Part[Run]:
+        fold = folds[(seed - 1) % len(folds)]
+        path = search.setup.home / CONFIRM / f"{folder}-{seed}"
+        return Part(f"confirming: {name}, seed {seed}, fold {fold}", path, Run(seed, fold, settings))
 
     return [
         (run(DEFAULT, DEFAULT, {}, seed), run(TUNED, f"trial-{best.number}", best.settings, seed))
@@ -103,86 +95,35 @@ def runs_of(search: Search, best: Trial) -> list[tuple[Run, Run]]:
     ]
 
 
-def do_runs(search: Search, worker: Worker, best: Trial) -> bool:
-    """Do those that nobody is at. Whether all are done now, those of other workers too.
+def confirm(search: Search, engine: Engine, ends: float | None, best: Trial) -> Verdict | None:
+    """Compare the best with the default case by case; None if the time was up before.
 
-    Raises TimeUp, KeyboardInterrupt, and AutoconfError if one fails.
+    The last epoch's weights are scored: the best epoch was chosen on these very cases. Raises AutoconfError.
     """
-    runs = [run for both in runs_of(search, best) for run in both]
-    for run in runs:
-        claim = run.place.take()
-        if claim is not None:
-            _do(search, worker, run, claim)
-    return all(run.place.is_done for run in runs)
-
-
-def confirm(search: Search, worker: Worker, best: Trial) -> Verdict:
-    """Compare the best with the default case by case, when all runs are done, here or by other workers.
-
-    The last epoch's weights are scored: the best epoch was chosen on these very cases. Raises as do_runs does.
-    """
-    while not do_runs(search, worker, best):
-        if worker.late:
-            raise TimeUp
-        time.sleep(WAIT)
+    runs = runs_of(search, best)
+    left = do_parts([run for both in runs for run in both], partial(do_run, search), engine, search.setup.home, ends)
+    if left.failed:
+        name, reason = next(iter(left.failed.items()))
+        raise AutoconfError(f"{name}: {reason}. The same command tries again.")
+    if left.timed_out:
+        return None
     scores, shown = [], []
-    for default, tuned in runs_of(search, best):
-        both = {DEFAULT: default.dice(), TUNED: tuned.dice()}
-        if both[DEFAULT].keys() != both[TUNED].keys():
-            raise AutoconfError(f"{search.folder / CONFIRM}: default and tuned were scored on other cases. Delete it.")
+    for default, tuned in runs:
+        both = {DEFAULT: default.result()["dice"], TUNED: tuned.result()["dice"]}
         scores.append(both)
         means = {name: round(float(np.mean(list(dice.values()))), 6) for name, dice in both.items()}
-        shown.append({"seed": tuned.seed, "fold": tuned.fold, "cases": len(both[TUNED]), **means})
+        shown.append({"seed": tuned.task.seed, "fold": tuned.task.fold, "cases": len(both[TUNED]), **means})
     return _judge(search, scores, shown)
 
 
-def _do(search: Search, worker: Worker, run: Run, claim: Claim) -> None:
-    """One run, from its last epoch on if it was stopped before."""
-    try:
-        print(f"confirming: {run.name}, seed {run.seed}, fold {run.fold}", file=sys.stderr, flush=True)
-        claim.finish({"settings": run.settings, "fold": run.fold, "dice": _train_and_score(search, worker, run, claim)})
-    except TakenOver:  # we were thought dead
-        print(f"confirming: {run.name}, seed {run.seed} was taken over by another worker", file=sys.stderr, flush=True)
-        return
-    except BaseException:
-        claim.leave()
-        raise
-    drop_weights(claim.folder / "run")
-    for path in (claim.folder / "evaluation").glob("*.nii.gz"):
-        path.unlink()
-
-
-def _train_and_score(search: Search, worker: Worker, run: Run, claim: Claim) -> dict[str, float]:
-    """case -> Dice, on its scan's own grid."""
-    override = claim.folder / "override.yaml"
-    values = {"max_epochs": search.space.max_epochs, "val_interval": search.space.max_epochs, "fold": run.fold}
-    text = yaml.safe_dump(values | {"seed": run.seed} | changed(run.settings, search), sort_keys=False)
-    override.write_text(text, encoding="utf-8")
-    out, scored = claim.folder / "run", claim.folder / "evaluation"
-    device: dict[str, object] = {"device": worker.device} if worker.device else {}
-    _process(search, worker, claim, "training", override, search.run_values(out) | {"resume": True} | device)
-    asked = search.run_values(scored) | {"section": "validation", "fold": run.fold}
-    asked |= {"checkpoint": out / "model_final.pt"} | device
-    asked.pop(CACHE, None)
-    _process(search, worker, claim, "evaluating", override, asked)
-    return read_dice(scored / "dice_raw.csv")
-
-
-def _process(
-    search: Search, worker: Worker, claim: Claim, run_id: str, override: Path, values: dict[str, object]
-) -> None:
-    configs = search.configs(override)
-    if run_id == "evaluating":
-        configs[0] = Path(configs[0]).with_name("evaluate.yaml")
-
-    def watch() -> None:
-        claim.beat()
-        if worker.late:
-            raise TimeUp
-
-    ended = run_again(bundle_command(run_id, configs, values), claim.folder / "log.txt", watch)
-    if not ended.ok:
-        raise AutoconfError(f"confirming failed: {ended.reason} (log: {claim.folder / 'log.txt'})")
+def do_run(search: Search, part: Part[Run], worker: Worker) -> dict[str, Any]:
+    """One training run, from its last epoch on if it was stopped before, and its score. Raises PartFailed."""
+    run, setup, epochs = part.task, search.setup, search.space.max_epochs
+    own = {"max_epochs": epochs, "val_interval": epochs, "fold": run.fold, "seed": run.seed}
+    override = write_override(part, own | changed(run.settings, search))
+    train(setup, part, worker, [*setup.configs("train"), override], {})
+    dice = dice_of_fold(setup, part, worker, [*setup.configs("evaluate"), override], run.fold)
+    return {"settings": run.settings, "fold": run.fold, "dice": dice}
 
 
 def _judge(search: Search, scores: Sequence[dict[str, dict[str, float]]], runs: list[dict[str, Any]]) -> Verdict:
@@ -193,7 +134,7 @@ def _judge(search: Search, scores: Sequence[dict[str, dict[str, float]]], runs: 
             kept.setdefault(case, []).append((both[DEFAULT][case], dice))
     means = np.array([np.mean(pairs, axis=0) for pairs in kept.values()])
     differences = means[:, 1] - means[:, 0]
-    named = {case.name: case.patient for case in search.data.training}
+    named = {case.name: case.patient for case in search.setup.data.training}
     patients = [named.get(case, case) for case in kept]
     (low,), (high,) = intervals(differences[:, None], patients)
     return Verdict(

@@ -33,7 +33,7 @@ def page(
         Section("parallel", "All settings together", parallel(search.space.params, found)),
         Section("trials", "Trials", _trials(search, found)),
     ]
-    return document("Search", "/".join(Path(search.folder).parts[-2:]), parts)
+    return document("Search", "/".join(Path(search.setup.home).parts[-2:]), parts)
 
 
 def _verdict(search: Search, found: Sequence[Trial], verdict: Verdict | None, finished: bool) -> Section:

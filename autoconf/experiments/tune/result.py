@@ -30,7 +30,7 @@ def write(search: Search, found: list[Trial], verdict: Verdict | None, out: str,
         "result.json": json.dumps(summary, indent=1) + "\n",
         "report.html": page(search, found, verdict, importances, finished),
     }
-    write_files(str(search.folder), files)
+    write_files(str(search.setup.home), files)
     best = best_of(found)
     if best is not None:
         text = tuned_file(search, found, best, verdict, command)
@@ -50,12 +50,12 @@ def tuned_file(search: Search, found: list[Trial], best: Trial, verdict: Verdict
         *at_the_ends(search, best),
         verdict.words() if verdict else "Not confirmed with other seeds and folds.",
     ]
-    choices = dict(search.plan)
+    choices = dict(search.setup.plan)
     for key, value in best.settings.items():
         own = search.value(key)
         reason = f"trial {best.number}: Dice {best.dice:.4f}" + (f"; planned {own}" if own != value else "; as planned")
         choices[key] = Choice(value, reason)
-    return render([*heading, *(line for line in search.heading if line)], choices)
+    return render([*heading, *(line for line in search.setup.heading if line)], choices)
 
 
 def default_trial(search: Search, found: list[Trial]) -> Trial | None:
@@ -85,7 +85,7 @@ def _summary(
 ) -> dict[str, Any]:
     best, default = best_of(found), default_trial(search, found)
     return {
-        "bundle": search.bundle.name,
+        "bundle": search.setup.bundle.name,
         "sampler": search.sampler,
         "seed": search.seed,
         "epochs_per_trial": search.space.max_epochs,
@@ -135,4 +135,4 @@ def _print(search: Search, found: list[Trial], verdict: Verdict | None, out: str
     if out:
         print(f"\nwrote  {out}")
     for name in ("trials.csv", "result.json", "report.html"):
-        print(f"       {search.folder / name}")
+        print(f"       {search.setup.home / name}")

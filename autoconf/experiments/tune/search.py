@@ -1,25 +1,26 @@
-"""The search itself: one worker, which takes trials until none is left. Any number of them may share a folder."""
+"""The trials: each is a training run with settings that Optuna chose, reported epoch by epoch."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import yaml
-
 from autoconf.bundle.progress import Epoch, read_progress
-from autoconf.bundle.runs import bundle_command, drop_weights, run_again
+from autoconf.bundle.runs import drop_weights
 from autoconf.errors import AutoconfError
+from autoconf.experiments.training import write_override
 from autoconf.experiments.tune.settings import Search, changed
 from autoconf.experiments.tune.study import Study
-from autoconf.workers.places import Claim, TakenOver
+from autoconf.workers.engine import Engine
+from autoconf.workers.parts import Part, PartFailed, Worker
+from autoconf.workers.work import do_parts
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 FAILURES_THAT_STOP = 3  # at the start, all for the same reason: then it is not the settings that fail
-WAIT = 1.0  # seconds, for trials of other workers
 
 
 @dataclass(frozen=True)
@@ -39,68 +40,50 @@ class Trial:
     curve: list[float] = field(default_factory=list)  # validation Dice of each epoch
 
 
-@dataclass
-class Worker:
-    """What one worker needs beside the search. device: empty: the bundle's own choice. deadline: monotonic."""
-
-    device: str = ""
-    deadline: float | None = None
-
-    @property
-    def late(self) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
-
-
-class TimeUp(Exception):
-    """The time that was given is over."""
-
-
 class _Prune(Exception):
     """A trial is not worth its next epoch."""
 
 
-def work(search: Search, worker: Worker) -> None:
-    """Take trials, stage after stage, until none is left. Raises TimeUp, KeyboardInterrupt, AutoconfError.
-
-    What is under way then is left so that the next start goes on from its last epoch.
-    """
+def do_trials(search: Search, engine: Engine, ends: float | None) -> bool:
+    """All trials, stage after stage. Whether all are over; False if the time was up before. Raises AutoconfError."""
     first = 0
     for stage, size in enumerate(search.sizes()):
         numbers = range(first, first + size)
         study = Study(search, stage)
-        _settle(search, study, first)
-        fixed = fixed_before(search, stage)
-        while not all(search.place(number).is_done for number in numbers):
-            claim, number = _next(search, numbers)
-            if worker.late:
-                if claim:
-                    claim.leave()
-                raise TimeUp
-            if claim is None:
-                time.sleep(WAIT)
-                continue
-            _take(search, study, worker, claim, stage, number, number - first, fixed)
+        tell_ended(search, study, first)
+
+        def ended(part: Part[int], reason: str, study: Study = study, numbers: range = numbers) -> None:
+            if reason:
+                _say(f"{part.name}: {reason}")
+                return
+            tell_ended(search, study, numbers[0])
+            _say(_told(search, Trial(**part.result())))
             _stop_if_nothing_works(search, numbers)
+
+        do = partial(do_trial, search, stage, first, fixed_before(search, stage))
+        left = do_parts([search.part(n) for n in numbers], do, engine, search.setup.home, ends, ended)
+        if left.failed:
+            said = "; ".join(f"{name}: {reason}" for name, reason in left.failed.items())
+            raise AutoconfError(f"{said}. The same command tries again.")
+        if left.timed_out:
+            return False
         first += size
+    return True
 
 
-def _tell(study: Study, asked: int, trial: Trial) -> None:
-    study.tell(asked, trial.dice if trial.state != FAILED else None, pruned=trial.state == PRUNED)
-
-
-def _settle(search: Search, study: Study, first: int) -> None:
-    """Tell Optuna of trials that were over when their worker died, or the disk was full, before it could."""
+def tell_ended(search: Search, study: Study, first: int) -> None:
+    """Tell Optuna of trials that are over; also of those that ended when nobody could tell it: a kill, a full disk."""
     for asked, index in study.running().items():
-        place = search.place(first + index)
-        if place.is_done:
-            _tell(study, asked, Trial(**place.result()))
+        part = search.part(first + index)
+        if part.is_done:
+            trial = Trial(**part.result())
+            study.tell(asked, trial.dice if trial.state != FAILED else None, pruned=trial.state == PRUNED)
 
 
 def trials(search: Search) -> list[Trial]:
     """Those that are over, in their order."""
     total = sum(search.sizes())
-    found = [search.place(number) for number in range(total)]
-    return [Trial(**place.result()) for place in found if place.is_done]
+    return [Trial(**part.result()) for part in map(search.part, range(total)) if part.is_done]
 
 
 def best_of(found: list[Trial]) -> Trial | None:
@@ -122,77 +105,47 @@ def fixed_before(search: Search, stage: int) -> dict[str, Any]:
     return best.settings
 
 
-def _next(search: Search, numbers: range) -> tuple[Claim | None, int]:
-    """A trial that nobody is at: the first whose worker died, else the first that is new."""
-    places = [(number, search.place(number)) for number in numbers]
-    open_ones = [(number, place) for number, place in places if not place.is_done]
-    for number, place in sorted(open_ones, key=lambda item: item[1].attempts() == 0):
-        claim = place.take()
-        if claim is not None:
-            return claim, number
-    return None, -1
-
-
-def _take(
-    search: Search,
-    study: Study,
-    worker: Worker,
-    claim: Claim,
-    stage: int,
-    number: int,
-    index: int,
-    fixed: dict[str, Any],
-) -> None:
-    """Run one trial and write what came out."""
+def do_trial(
+    search: Search, stage: int, first: int, fixed: dict[str, Any], part: Part[int], worker: Worker
+) -> dict[str, Any]:
+    """One trial, from its last epoch on if it was stopped before. Returns a Trial as a dict."""
+    study = Study(search, stage)
+    asked = study.ask(part.task - first)
+    _say(f"trial {part.task} begins: {words(asked.values)}")
+    trial = Trial(part.task, stage, FAILED, asked.values, fixed | asked.values)
+    own = {"max_epochs": search.space.max_epochs, "val_interval": 1} | changed(trial.settings, search)
+    override = write_override(part, own)
+    setup = search.setup
+    given = {"datalist": setup.datalist, "output_dir": part.run, "resume": True} | setup.cache() | worker.on_device
     try:
-        asked = study.ask(index)
-        settings = fixed | asked.values
-        _say(f"trial {number} begins: {words(asked.values)}")
-        trial = _run(search, study, worker, claim, asked.number, Trial(number, stage, FAILED, asked.values, settings))
-        claim.finish(asdict(trial))
-        _tell(study, asked.number, trial)
-    except TakenOver:  # we were thought dead, and another worker has it now
-        _say(f"trial {number} was taken over by another worker")
-        return
-    except BaseException:
-        claim.leave()
-        raise
-    drop_weights(claim.folder / "run")
-    _say(_told(search, trial))
+        watch = _reporter(part, study, asked.number, search.space.max_epochs)
+        worker.run(part, "training", [*setup.configs("train"), override], given, watch)
+        state, reason = COMPLETE, ""
+    except _Prune as prune:
+        state, reason = PRUNED, f"after epoch {prune}: two of three trials were better"
+    except PartFailed as error:
+        state, reason = FAILED, str(error)
+    drop_weights(part.run)
+    return asdict(trial) | _end(part, state, reason)
 
 
-def _run(search: Search, study: Study, worker: Worker, claim: Claim, asked: int, trial: Trial) -> Trial:
-    """The trial's process, from its last epoch on if it was stopped before. Returns the trial with its end."""
-    out = claim.folder / "run"
-    override = claim.folder / "override.yaml"
-    override.write_text(_override(search, trial), encoding="utf-8")
-    values = search.run_values(out) | {"resume": True} | ({"device": worker.device} if worker.device else {})
-    command = bundle_command("training", search.configs(override), values)
+def _reporter(part: Part[int], study: Study, asked: int, last: int) -> Callable[[], None]:
+    """Reports each new epoch to Optuna; raises _Prune if the trial is not worth another one."""
     seen = 0
 
-    def watch() -> None:
+    def report() -> None:
         nonlocal seen
-        claim.beat()
-        if worker.late:
-            raise TimeUp
-        scored = [epoch for epoch in read_progress(str(out / "progress.csv"))[0] if epoch.dice is not None]
+        scored = [epoch for epoch in read_progress(str(part.run / "progress.csv"))[0] if epoch.dice is not None]
         for epoch in scored[seen:]:
             seen += 1
-            if study.report(asked, epoch.number, epoch.dice or 0.0) and epoch.number < search.space.max_epochs:
-                raise _Prune
+            if study.report(asked, epoch.number, epoch.dice or 0.0) and epoch.number < last:
+                raise _Prune(seen)
 
-    def again(reason: str) -> None:
-        _say(f"trial {trial.number}: its process was {reason}; going on from its last epoch")
-
-    try:
-        ended = run_again(command, claim.folder / "log.txt", watch, again)
-    except _Prune:
-        return _ended(trial, PRUNED, out, f"after epoch {seen}: two of three trials were better")
-    return _ended(trial, COMPLETE if ended.ok else FAILED, out, ended.reason)
+    return report
 
 
-def _ended(trial: Trial, state: str, out: Path, reason: str) -> Trial:
-    epochs: list[Epoch] = read_progress(str(out / "progress.csv"))[0]
+def _end(part: Part[int], state: str, reason: str) -> dict[str, Any]:
+    epochs: list[Epoch] = read_progress(str(part.run / "progress.csv"))[0]
     scored = [epoch for epoch in epochs if epoch.dice is not None]
     if state == COMPLETE and not scored:
         state, reason = FAILED, "no epoch was validated"
@@ -200,24 +153,16 @@ def _ended(trial: Trial, state: str, out: Path, reason: str) -> Trial:
     known = {"state": state, "reason": reason, "epochs": len(epochs), "seconds": epochs[-1].seconds if epochs else 0.0}
     if best is not None and state != FAILED:
         known |= {"dice": best.dice, "best_epoch": best.number, "curve": [epoch.dice for epoch in scored]}
-    return Trial(**(asdict(trial) | known))
-
-
-def _override(search: Search, trial: Trial) -> str:
-    """The trial as an override file, on top of the plan."""
-    values = {"max_epochs": search.space.max_epochs, "val_interval": 1} | changed(trial.settings, search)
-    head = f"# trial {trial.number}; fold {search.fold} validates\n"
-    return head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
+    return known
 
 
 def _stop_if_nothing_works(search: Search, numbers: range) -> None:
     """Do not let twenty trials fail one by one for want of a file."""
-    done = [Trial(**search.place(number).result()) for number in numbers if search.place(number).is_done]
+    done = [Trial(**part.result()) for part in map(search.part, numbers) if part.is_done]
     if len(done) >= FAILURES_THAT_STOP and all(trial.state == FAILED for trial in done):
-        log = search.place(done[-1].number).folder / "log.txt"
         raise AutoconfError(
-            f"all of the first {len(done)} trials failed; the last: {done[-1].reason} (log: {log}). "
-            f"Correct that, delete {search.folder}, and begin anew."
+            f"all of the first {len(done)} trials failed; the last: {done[-1].reason} "
+            f"(log: {search.part(done[-1].number).log}). Correct that, delete {search.setup.home}, and begin anew."
         )
 
 

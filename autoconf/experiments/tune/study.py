@@ -58,7 +58,7 @@ class Study:
             raise
         except Exception as error:  # noqa: BLE001 - of a data base, whichever it is
             raise AutoconfError(
-                f"--storage {search.storage or search.folder}: {_line(error)}. Check the URL."
+                f"--storage {search.storage or search.setup.home}: {_line(error)}. Check the URL."
             ) from error
 
     def ask(self, index: int) -> Asked:
@@ -170,7 +170,7 @@ def _storage(search: Search) -> Any:
     optuna = load_optuna()
     if search.storage:
         return search.storage
-    path = search.folder / "journal.log"
+    path = search.setup.home / "journal.log"
     return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
 
 

@@ -1,4 +1,6 @@
-"""`python -m monai.bundle run training|evaluating ...` as far as autoconf sees it: the same words, files and endings.
+"""`python -m monai.bundle run training ...` as far as autoconf sees it: the same words, files and endings.
+
+Also `evaluating`, `pseudo_labelling` and `inferring`.
 
 The Dice of an epoch follows from the settings: highest at a learning rate of 1e-3 and a Dice weight of 0.7. A run keeps
 its epochs in resume.pt and with `--resume True` goes on from there. Masks are the true ones. Settings that make a run
@@ -9,6 +11,7 @@ STAND_IN_LOG      a file that gets a line for each thing done: `run training 2 P
                   `end 2`, `masks 2`, and `TWO 2` if two trainings are in one folder at once; 2 is the fold
 STAND_IN_SECONDS  how long an epoch takes
 STAND_IN_FAIL     `PART LINE`: a run with PART in its output folder's path ends with that line
+STAND_IN_MASKS    after how many masks `inferring` ends with an error
 STAND_IN_LOSE     a fold whose evaluation writes no masks
 """
 
@@ -30,11 +33,12 @@ def main() -> None:
     run_id, words = sys.argv[2], sys.argv[3:]
     given = {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
     files, values = given.pop("config_file"), {}
-    for file in yaml.safe_load(files) if files.startswith("[") else [files]:
+    files = yaml.safe_load(files) if files.startswith("[") else [files]
+    for file in files:
         values |= yaml.safe_load(Path(file).read_text()) or {}
     values |= given
     datalist = json.loads(Path(values["datalist"]).read_text())
-    if datalist.get("testing"):
+    if datalist.get("testing") and run_id != "inferring":
         sys.exit("stand-in: the test list was shown")
     out = Path(values["output_dir"])
     out.mkdir(parents=True, exist_ok=True)
@@ -42,6 +46,9 @@ def main() -> None:
     part, _, line = os.environ.get("STAND_IN_FAIL", "").partition(" ")
     if part and part in str(out):
         sys.exit(line)
+    if run_id == "inferring":
+        inferring({"configs": files, "values": given | {"overlap": values["overlap"]}}, out, datalist)
+        return
     {"training": training, "evaluating": evaluating, "pseudo_labelling": marking}[run_id](values, out, datalist)
 
 
@@ -138,6 +145,25 @@ def marking(_: dict, out: Path, datalist: dict) -> None:
     (out / "datalist.json").write_text(json.dumps(datalist))
     (out / "pseudo_labels.csv").write_text("done")
     note("marked", len(datalist["unlabelled"]))
+
+
+def inferring(run: dict, out: Path, datalist: dict) -> None:
+    """A file and an entry of provenance.json for each scan; ends early after as many as STAND_IN_MASKS says."""
+    told = {"runs": [], "masks": {}}
+    if (out / "provenance.json").exists():
+        told = json.loads((out / "provenance.json").read_text())
+    run = {"configs": run["configs"], "values": run["values"], "cases": []}
+    for key in ("datalist", "output_dir"):
+        del run["values"][key]
+    told["runs"].append(run)
+    for item in datalist["testing"]:
+        if len(run["cases"]) == int(os.environ.get("STAND_IN_MASKS", -1)):
+            sys.exit("stand-in: stopped")
+        (out / f"{item['case']}.nii.gz").write_text("a mask")
+        run["cases"].append(item["case"])
+        told["masks"][item["case"]] = {"run": len(told["runs"]) - 1}
+        (out / "provenance.json").write_text(json.dumps(told))
+        note("mask", item["case"])
 
 
 def save_probability(mask: Path) -> None:
