@@ -1,4 +1,4 @@
-"""The command line: `python -m autoconf VERB ...`. One verb is one module (or folder) of the same name, in
+"""The command line: `python -m autoconf COMMAND ...`. One command is one module (or folder) of the same name, in
 `autoconf.experiments` if it is one.
 
 Words are checked here, before anything runs, so that a mistake is one line; Fire then converts and calls.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect as signatures
+import itertools
 import json
 import os
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 from autoconf import __version__
 from autoconf.errors import AutoconfError
 
-VERBS = {  # in the order of use
+COMMANDS = {  # in the order of use
     "phantom": "make synthetic cases, to try everything before any download",
     "inspect": "read a data folder: check every file, split by patient, measure",
     "plan": "choose spacing, patch and batch for the data and the memory, with reasons",
@@ -38,7 +39,7 @@ VERBS = {  # in the order of use
     "env": "print what a bug report needs: versions, processor, memory, GPU",
 }
 EXPERIMENTS = ("tune", "crossval", "efficiency")
-FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a verb needs
+FLAG_BY_CUSTOM = ("out", "bundle", "plan")  # required, but shown as a flag unless it is all that a command needs
 HELP = ("--help", "-h", "help")
 
 
@@ -62,55 +63,68 @@ def main(words: list[str] | None = None) -> int:
 
 
 def run(words: list[str]) -> None:
-    """Find the verb, check its words, call it. Raises AutoconfError for a mistyped command."""
+    """Find the command, check its words, call it. Raises AutoconfError for a mistyped command."""
     if not words or words[0] in HELP:
         print(overview())
         return
-    verb, *rest = words
-    if verb == "--version":
+    command, *rest = words
+    if command == "--version":
         print(__version__)
         return
-    if verb not in VERBS:
-        raise AutoconfError(f"no verb '{verb}'. {_nearest(verb, list(VERBS))}")
-    function = function_of(verb)
+    if command not in COMMANDS:
+        raise AutoconfError(f"no command '{command}'. {_nearest(command, list(COMMANDS))}")
+    function = function_of(command)
     if any(word in HELP[:2] for word in rest):
-        print(help_of(verb, function))
+        print(help_of(command, function) + _settings_of(function, rest))
         return
-    flags = check_words(verb, function, rest)
+    flags = check_words(command, function, rest)
     import fire
 
     parsers = {name: _parser(name, parameter) for name, parameter in _parameters(function).items()}
     parsers = {name: parser for name, parser in parsers.items() if parser}
     function = fire.decorators.SetParseFns(**parsers)(function)
-    fire.Fire(function, command=[f"--{name}={value}" for name, value in flags.items()], name=f"autoconf {verb}")
+    fire.Fire(function, command=[f"--{name}={value}" for name, value in flags.items()], name=f"autoconf {command}")
 
 
-def function_of(verb: str) -> Callable[..., None]:
-    """The function that is called for a verb."""
-    room = "autoconf.experiments" if verb in EXPERIMENTS else "autoconf"
-    return getattr(importlib.import_module(f"{room}.{verb}"), verb)
+def function_of(command: str) -> Callable[..., None]:
+    """The function that is called for a command."""
+    room = "autoconf.experiments" if command in EXPERIMENTS else "autoconf"
+    return getattr(importlib.import_module(f"{room}.{command}"), command)
 
 
 def overview() -> str:
-    """The verbs, one line each."""
-    lines = [f"  {verb:<11}{what}" for verb, what in VERBS.items()]
+    """The commands, one line each."""
+    lines = [f"  {command:<11}{what}" for command, what in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: python -m autoconf VERB ...",
+            "usage: python -m autoconf COMMAND ...",
             "",
             *lines,
             "",
-            "VERB --help explains one; --debug shows tracebacks.",
+            "COMMAND --help explains one; --debug shows tracebacks.",
         ]
     )
 
 
-def help_of(verb: str, function: Callable[..., None]) -> str:
-    """Usage and docstring of one verb."""
-    return f"usage: {usage(verb, function)}\n\n{signatures.getdoc(function)}"
+def help_of(command: str, function: Callable[..., None]) -> str:
+    """Usage and docstring of one command."""
+    return f"usage: {usage(command, function)}\n\n{signatures.getdoc(function)}"
 
 
-def usage(verb: str, function: Callable[..., None]) -> str:
+def _settings_of(function: Callable[..., None], rest: list[str]) -> str:
+    """What `--set` may set, of the bundle that is named beside --help; a hint if none is."""
+    if "set" not in _parameters(function):
+        return ""
+    named = [word.removeprefix("--bundle=") for word in rest if word.startswith("--bundle=")]
+    named += [value for flag, value in itertools.pairwise(rest) if flag == "--bundle"]
+    if not named:
+        return "\n\nWith --bundle BUNDLE beside --help: the settings of that bundle."
+    from autoconf.bundle.settings import read_bundle, settings_table
+
+    return f"\n\nSettings of {named[0]}:\n\n{settings_table(read_bundle(named[0]))}"
+
+
+def usage(command: str, function: Callable[..., None]) -> str:
     """`python -m autoconf inspect DATA --out OUT [--seed 0]`"""
     parts: list[str] = []
     for name, parameter in _parameters(function).items():
@@ -121,11 +135,11 @@ def usage(verb: str, function: Callable[..., None]) -> str:
             parts.append(f"[{flag}]")
         else:
             parts.append(f"[{flag} {name.upper() if default in (None, '', ()) else default}]")
-    return " ".join(["python -m autoconf", verb, *parts])
+    return " ".join(["python -m autoconf", command, *parts])
 
 
-def check_words(verb: str, function: Callable[..., None], words: list[str]) -> dict[str, str]:
-    """The verb's words as parameter -> text. Raises AutoconfError for one that is unknown, missing, extra or twice."""
+def check_words(command: str, function: Callable[..., None], words: list[str]) -> dict[str, str]:
+    """The arguments as parameter -> text. Raises AutoconfError for one that is unknown, missing, extra or given twice."""
     parameters = _parameters(function)
     given: dict[str, list[str]] = {}
     loose: list[str] = []
@@ -139,21 +153,21 @@ def check_words(verb: str, function: Callable[..., None], words: list[str]) -> d
         name = flag[2:].replace("-", "_")
         if not flag.startswith("--") or name not in parameters:
             known = ["--" + parameter.replace("_", "-") for parameter in parameters]
-            raise AutoconfError(f"{verb} has no flag '{flag}'. {_nearest(flag, known)}")
+            raise AutoconfError(f"{command} has no flag '{flag}'. {_nearest(flag, known)}")
         if not equals and _base(parameters[name].annotation) is bool:
             value = "true"
         elif not equals:
             if not queue or queue[0].startswith("--"):
-                raise AutoconfError(f"{flag} needs a value. Usage: {usage(verb, function)}")
+                raise AutoconfError(f"{flag} needs a value. Usage: {usage(command, function)}")
             value = queue.pop(0)
         given.setdefault(name, []).append(value)
     for name in [name for name in parameters if name not in given][: len(loose)]:
         given[name] = [loose.pop(0)]
     if loose:
-        raise AutoconfError(f"{verb} has no use for '{loose[0]}'. Usage: {usage(verb, function)}")
+        raise AutoconfError(f"{command} has no use for '{loose[0]}'. Usage: {usage(command, function)}")
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given:
-            raise AutoconfError(f"{verb} needs {name.upper()}. Usage: {usage(verb, function)}")
+            raise AutoconfError(f"{command} needs {name.upper()}. Usage: {usage(command, function)}")
         if len(given.get(name, [])) > 1 and _base(parameter.annotation) not in (list, tuple):
             raise AutoconfError(f"--{name} is given twice. Give it once.")
     return {

@@ -1,4 +1,4 @@
-"""What a verb hands to its user: files that are whole or absent, tables, and progress."""
+"""What a command hands to its user: files that are whole or absent, tables, and progress."""
 
 from __future__ import annotations
 

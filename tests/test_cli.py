@@ -1,4 +1,4 @@
-"""The command line: what a shell user expects of it, before any verb does its work."""
+"""The command line: what a shell user expects of it, before any command does its work."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from helpers_volumes import REPO, assert_refused, autoconf, write_cases
 
 from autoconf import __version__, output
-from autoconf.__main__ import VERBS, check_words, help_of, main, run, usage
+from autoconf.__main__ import COMMANDS, check_words, help_of, main, run, usage
 from autoconf.errors import AutoconfError
 from autoconf.output import table, to_csv, to_json, write_files
 
@@ -29,7 +29,7 @@ CALLS: list[tuple] = []
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch):
     """Run `sample` through the whole command line and return what it was called with."""
-    monkeypatch.setitem(VERBS, "sample", "do nothing")
+    monkeypatch.setitem(COMMANDS, "sample", "do nothing")
     monkeypatch.setitem(sys.modules, "autoconf.sample", types.SimpleNamespace(sample=sample))
 
     def run_sample(*words: str) -> tuple:
@@ -47,8 +47,8 @@ def call(monkeypatch: pytest.MonkeyPatch):
 def test_help_lists_the_verbs_in_the_order_of_use(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     lines = capsys.readouterr().out.splitlines()
-    verbs = [line.split()[0] for line in lines if line.startswith("  ")]
-    assert verbs == [
+    commands = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert commands == [
         *("phantom", "inspect", "plan", "tune", "crossval", "efficiency", "segment"),
         *("score", "doctor", "report", "view", "pack", "fetch", "layout", "env"),
     ]
@@ -60,13 +60,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert not {"torch", "monai", "matplotlib", "scipy"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([verb, "--help"]) == 0
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_verb_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
     said = capsys.readouterr().out
-    assert (
-        said.split("\n")[0].split()[:5] == ["usage:", "python", "-m", "autoconf", verb] and len(said.splitlines()) > 3
-    )
+    lines = said.splitlines()
+    assert lines[0].split()[:5] == ["usage:", "python", "-m", "autoconf", command] and len(lines) > 3
 
 
 def test_usage_shows_what_is_needed_and_every_default() -> None:
@@ -127,7 +126,7 @@ def test_values_of_another_type_are_refused(call, flag: str, value: str) -> None
 
 
 def test_a_mistake_is_one_line_on_stderr_and_nothing_runs(tmp_path: Path) -> None:
-    assert_refused(autoconf("inspct", tmp_path), "autoconf: no verb 'inspct'. Did you mean 'inspect'?")
+    assert_refused(autoconf("inspct", tmp_path), "autoconf: no command 'inspct'. Did you mean 'inspect'?")
     done = autoconf("inspect", write_cases(tmp_path / "data"), "--out", tmp_path / "out", "--sed", 1)
     assert_refused(done, "'--sed'", "'--seed'")
     assert done.stdout == "" and not (tmp_path / "out").exists()
@@ -231,3 +230,15 @@ def test_each_benchmark_of_its_own_starts(script: str) -> None:
     done = subprocess.run([sys.executable, path, "--help"], cwd=REPO, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout
+
+
+def test_help_beside_a_bundle_lists_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = Path(__file__).parents[1] / "bundles" / "unetr3d"
+    assert main(["crossval", "--help", "--bundle", str(bundle)]) == 0
+    said = capsys.readouterr().out
+    assert "learning_rate" in said and "peak of warm-up and cosine" in said
+    assert not [line for line in said.splitlines() if line.startswith("output_dir ")]  # of each run: crossval sets it
+    assert main(["crossval", "--help"]) == 0
+    assert "With --bundle BUNDLE beside --help" in capsys.readouterr().out
+    assert main(["score", "--help"]) == 0
+    assert "--bundle BUNDLE beside" not in capsys.readouterr().out

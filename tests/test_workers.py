@@ -338,11 +338,12 @@ def sbatch(tmp_path, monkeypatch) -> Path:
 
 def test_slurm_starts_workers_with_tls_and_ends_them(sbatch, tmp_path):
     parts, log = numbered(tmp_path, 3), tmp_path / "log"
-    engine = read_engine(2, "", "", "queue=gpu cores=1 memory=1GB walltime=00:10:00 interface=lo")
+    engine = read_engine(2, "", "", "queue=gpu cores=2 memory=1GB walltime=00:10:00 interface=lo")
     left = do_parts(parts, partial(note, log, 0.5), engine, tmp_path)
     assert not left.failed and sorted(lines(log, "end")) == [0, 1, 2]
     script = next(sbatch.glob("*.job")).read_text()
     assert "#SBATCH -p gpu" in script and "tls://127.0.0.1:" in script and "--tls-key" in script
+    assert "--cpus-per-task=2" in script and "export OMP_NUM_THREADS=2" in script and "--nthreads 1" in script
     with contextlib.suppress(ProcessLookupError):
         for pid in workers_of(log):
             wait_for(lambda pid=pid: not Path(f"/proc/{pid}").exists())

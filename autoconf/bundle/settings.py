@@ -15,6 +15,7 @@ import yaml
 from autoconf.bundle.overrides import Choice
 from autoconf.bundle.rules import Rule, described, is_allowed
 from autoconf.errors import AutoconfError
+from autoconf.output import table
 
 SETTINGS = "settings.yaml"  # of a bundle's configs: which values each setting may have
 
@@ -84,6 +85,20 @@ def _overlay(folder: str, network: str) -> str:
     there = f"It has: {', '.join(known)}." if known else "It has its own only: leave --network out."
     hint = f"Did you mean '{near[0]}'?" if near else there
     raise AutoconfError(f"bundle '{os.path.basename(os.path.abspath(folder))}' has no network '{network}'. {hint}")
+
+
+def settings_table(bundle: Bundle) -> str:
+    """Every setting but those of single runs: its value in train.yaml, if it has one, what it may be, what it is."""
+    rows = []
+    for name, rule in bundle.rules.items():
+        if name in bundle.of_runs:
+            continue
+        value = bundle.config.get(name, "")
+        own = (
+            "" if isinstance(value, str) and value.startswith(("$", "@")) else json.dumps(value) if value != "" else ""
+        )
+        rows.append([name, own, described(rule), str(rule.get("help", ""))])
+    return table(rows, ["setting", "value", "may be", "what it is"])
 
 
 def check_override(bundle: Bundle, key: str, value: Any) -> None:

@@ -19,6 +19,7 @@ from autoconf.arguments import check_device
 from autoconf.errors import AutoconfError
 
 CONNECT_SECONDS = 20
+AGAIN = "Start it and its workers again; the same command goes on."
 INSTALL = 'Install it with: pip install "gliobundle[cluster]"'
 
 
@@ -26,7 +27,7 @@ INSTALL = 'Install it with: pip install "gliobundle[cluster]"'
 class Engine:
     """What was asked for. jobs: parts at once. devices: dealt to them. cluster: a Dask scheduler. slurm: its options.
 
-    With a cluster as many parts run at once as its workers have threads.
+    With a cluster as many parts run at once as it has workers.
     """
 
     jobs: int = 1
@@ -97,14 +98,15 @@ def start(engine: Engine, home: Path) -> Iterator[Running]:
         import distributed
     except ImportError:
         raise AutoconfError(f"--cluster and --slurm need distributed. {INSTALL}") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it is said in a line of ours
+    for name in ("distributed", "distributed.client", "asyncio", "tornado"):  # a line of ours says what matters
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with _cluster(engine, home) as address:
         try:
             client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise AutoconfError(f"--cluster {engine.cluster}: no Dask scheduler answers there ({error}).") from None
         with client:
-            yield Running(client.get_executor(pure=False), lambda: _threads(client))
+            yield Running(client.get_executor(pure=False), lambda: _workers(client))
 
 
 @contextmanager
@@ -120,11 +122,14 @@ def _cluster(engine: Engine, home: Path) -> Iterator[Any]:
         security = Security.temporary()
     except ImportError:
         raise AutoconfError(f"--slurm needs dask-jobqueue and cryptography. {INSTALL}") from None
-    known: dict[str, Any] = {"processes": 1, "log_directory": str(home / "slurm"), "shared_temp_directory": str(home)}
-    known |= {"security": security, "scheduler_options": {"dashboard": False}}
     home.mkdir(parents=True, exist_ok=True)
+    known: dict[str, Any] = {"log_directory": str(home / "slurm"), "shared_temp_directory": str(home)}
+    known |= {"security": security, "scheduler_options": {"dashboard": False}} | dict(engine.slurm)
+    # One part at a time for each job, with all of its cores: Dask itself gives a worker's libraries one.
+    cores = known.pop("cores", 1)
+    prologue = [*known.pop("job_script_prologue", []), f"export OMP_NUM_THREADS={cores}"]
     try:
-        cluster = SLURMCluster(**known | dict(engine.slurm))
+        cluster = SLURMCluster(cores=1, processes=1, job_cpu=cores, job_script_prologue=prologue, **known)
         cluster.scale(jobs=engine.jobs)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise AutoconfError(f"--slurm: {str(error).splitlines()[0].rstrip('.')}. Check its options.") from None
@@ -132,11 +137,11 @@ def _cluster(engine: Engine, home: Path) -> Iterator[Any]:
         yield cluster
 
 
-def _threads(client: Any) -> int:
-    """Of all workers that are there now."""
+def _workers(client: Any) -> int:
+    """How many are there now. Each gets one part, which has threads of its own."""
     if client.status != "running":
-        raise AutoconfError("the Dask scheduler has gone. Start it and its workers again; the same command goes on.")
-    return sum(client.nthreads().values())
+        raise AutoconfError(f"the Dask scheduler has gone. {AGAIN}")
+    return len(client.nthreads())
 
 
 def deal(devices: Sequence[str], taken: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from autoconf.bundle.runs import bundle_command, run_again
 from autoconf.errors import AutoconfError
 from autoconf.output import write_json
 
-RESULT = "result.json"
+RESULT, LEASE = "result.json", "lease"
 LEASE_SECONDS = 120.0  # without a sign of life, on another machine; a process that died on this one is known at once
 T = TypeVar("T")
 
@@ -44,6 +44,11 @@ class Part(Generic[T]):
     @property
     def is_done(self) -> bool:
         return (self.folder / RESULT).exists()
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether a process works on it, or died doing so."""
+        return (self.folder / LEASE).exists()
 
     @property
     def log(self) -> Path:
@@ -130,7 +135,7 @@ def do_part(part: Part[T], do: Do[T], stop: Path, device: str) -> None:
 def only_one(home: Path) -> Iterator[None]:
     """Work in a folder alone. Raises AutoconfError if another command does."""
     home.mkdir(parents=True, exist_ok=True)
-    lease = SoftFileLease(home / "lease", lease_duration=LEASE_SECONDS, thread_local=False)
+    lease = SoftFileLease(home / LEASE, lease_duration=LEASE_SECONDS, thread_local=False)
     try:
         lease.acquire(timeout=0)
     except Timeout:
@@ -150,7 +155,7 @@ def only_one(home: Path) -> Iterator[None]:
 @contextmanager
 def _lease(folder: Path, stop: Path) -> Iterator[Callable[[], None]]:
     folder.mkdir(parents=True, exist_ok=True)
-    lease = SoftFileLease(folder / "lease", lease_duration=LEASE_SECONDS, thread_local=False)
+    lease = SoftFileLease(folder / LEASE, lease_duration=LEASE_SECONDS, thread_local=False)
 
     def check() -> None:
         if stop.exists():

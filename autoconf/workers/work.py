@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from autoconf.bundle.tables import EpochLines
 from autoconf.errors import AutoconfError
-from autoconf.workers.engine import Engine, Running, deal, start
+from autoconf.workers.engine import AGAIN, Engine, Running, deal, start
 from autoconf.workers.parts import Do, LeaseLost, Part, PartFailed, do_part
 
 LOOK_SECONDS = 1.0
@@ -115,7 +115,7 @@ class _Work:
         except LeaseLost:
             print(f"{part.name}: taken over by another process", flush=True)
         except CancelledError:
-            raise AutoconfError("the Dask scheduler lost a part. The same command goes on.") from None
+            raise AutoconfError(f"{part.name}: its Dask scheduler has gone. {AGAIN}") from None
         except Exception as error:
             if type(error).__name__ != "KilledWorker":  # of distributed, which this module does not import
                 raise
@@ -139,15 +139,13 @@ class _Work:
             print(f"{part.name}: {f'failed: {reason}' if reason else 'done'}", flush=True)
 
     def stop(self) -> None:
-        """Ask all that runs to stop, and wait for it."""
+        """Ask all that runs to stop, and wait for it; a scheduler that has gone cannot say what still runs."""
         self.stop_file.touch()
+        ends = time.monotonic() + STOP_SECONDS
         try:
             for future in self.pending:
                 future.cancel()
-            wait(_started(self.pending), STOP_SECONDS)
+            while any(part.is_leased for part in self.parts) and time.monotonic() < ends:
+                time.sleep(LOOK_SECONDS / 10)
         finally:
             self.stop_file.unlink(missing_ok=True)
-
-
-def _started(futures: Iterable[Future[None]]) -> list[Future[None]]:
-    return [future for future in futures if not future.cancelled()]

@@ -1,4 +1,4 @@
-"""The verb `crossval`: one training per fold, all cases scored by networks that never saw them, and an ensemble.
+"""`autoconf crossval`: one training per fold, all cases scored by networks that never saw them, and an ensemble.
 
 settings.py   what is asked for, checked             folds.py    one fold: train, segment what was left out
 result.py     all out-of-fold masks scored together   files.py    what is written of that

@@ -1,4 +1,4 @@
-"""The verb `efficiency`: how many labelled patients a network needs, and whether a pre-training saves some.
+"""`autoconf efficiency`: how many labelled patients a network needs, and whether a pre-training saves some.
 
 settings.py   what is asked for, checked                  draw.py      which patients keep their labels; the datalists
 parts.py      what has to be done, and what needs what    work.py      what is done for each part

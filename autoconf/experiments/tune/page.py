@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from autoconf.experiments.tune.confirm import Verdict
-from autoconf.experiments.tune.pictures import history, importance, learning_curves, parallel, slices
+from autoconf.experiments.tune.pictures import Plots
 from autoconf.experiments.tune.search import COMPLETE, FAILED, PRUNED, Trial, best_of
 from autoconf.experiments.tune.settings import Search
 from autoconf.pages.document import document
@@ -25,14 +26,10 @@ def page(
     finished: bool,
 ) -> str:
     """The whole HTML file."""
-    parts = [
-        _verdict(search, found, verdict, finished),
-        Section("history", "Trial by trial", _charts([history(found), learning_curves(found)])),
-        Section("slices", "Each setting against Dice", _slices(search, found)),
-        Section("importance", "What mattered", _importance(importances)),
-        Section("parallel", "All settings together", parallel(search.space.params, found)),
-        Section("trials", "Trials", _trials(search, found)),
-    ]
+    parts = [_verdict(search, found, verdict, finished)]
+    if any(trial.state == COMPLETE for trial in found):
+        parts += _pictures(search, found, importances)
+    parts.append(Section("trials", "Trials", _trials(search, found)))
     return document("Search", "/".join(Path(search.setup.home).parts[-2:]), parts)
 
 
@@ -90,24 +87,36 @@ def _headline(best: Trial | None, verdict: Verdict | None) -> str:
     return verdict.words()
 
 
-def _charts(pictures: Sequence[str]) -> str:
-    return f'<div class="charts">{"".join(pictures)}</div>'
+def _pictures(search: Search, found: Sequence[Trial], importances: Sequence[dict[str, float]]) -> list[Section]:
+    plots = Plots(search.space.params, found)
+    best = best_of(list(found))
+    over = f"Validation Dice of {counted(len(found), 'trial')}; the best is {best.dice if best else 0:.4f}."
+    sections = [
+        Section("history", "Trial by trial", _charts([(plots.history(), over), (plots.learning_curves(), over)])),
+        Section(
+            "slices",
+            "Each setting against Dice",
+            _charts([(plots.one_setting(param), f"{param.key} against Dice") for param in search.space.params])
+            + paragraph("Trials in full; darker ones came later."),
+        ),
+    ]
+    said = "; ".join(f"{key} {share:.2f}" for shares in importances for key, share in shares.items())
+    body = paragraph("Fewer than ten trials in full, or one setting only: nothing can be said of what mattered.")
+    if said:
+        body = _charts([(plots.importances(), said)])
+        body += paragraph(f"PED-ANOVA over the trials in full: {said}. With few trials it is a hint, no finding.")
+    sections.append(Section("importance", "What mattered", body))
+    lines = _charts([(plots.parallel(), "All settings of each trial in full, with its Dice")])
+    return [*sections, Section("parallel", "All settings together", lines)]
 
 
-def _slices(search: Search, found: Sequence[Trial]) -> str:
-    pictures = [slices(param, found, search.value(param.key)) for param in search.space.params]
-    return _charts(pictures) + paragraph(
-        "Filled: trials in full; hollow: ended early, with their best Dice until then."
-    )
-
-
-def _importance(importances: Sequence[dict[str, float]]) -> str:
-    known = [(stage, shares) for stage, shares in enumerate(importances) if shares]
-    if not known:
-        return paragraph("Fewer than ten trials in full, or one setting only: nothing can be said of what mattered.")
-    titles = ["Share of the differences" if len(importances) == 1 else f"Stage {stage + 1}" for stage, _ in known]
-    body = _charts([importance(f"importance-{s}", t, shares) for (s, shares), t in zip(known, titles, strict=True)])
-    return body + paragraph("PED-ANOVA over the trials in full. With few trials it is a hint, no finding.")
+def _charts(pictures: Sequence[tuple[bytes, str]]) -> str:
+    """PNGs, each with what it shows in words."""
+    images = [
+        f'<img class="plot" alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        for png, words in pictures
+    ]
+    return f'<div class="charts">{"".join(images)}</div>'
 
 
 def _trials(search: Search, found: Sequence[Trial]) -> str:

@@ -105,9 +105,8 @@ class Study:
         done = [t for t in self.study.trials if t.state == optuna.trial.TrialState.COMPLETE]
         if len(done) < LEAST_FOR_IMPORTANCE or len({t.value for t in done}) < 2 or len(self.params) < 2:
             return {}
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         try:
-            return dict(optuna.importance.get_param_importances(self.study, evaluator=evaluator))
+            return dict(optuna.importance.get_param_importances(self.study, evaluator=importance_evaluator()))
         except (ValueError, RuntimeError, ZeroDivisionError):  # all of one value, say
             return {}
 
@@ -125,6 +124,10 @@ class Study:
         if self.search.sampler == "random" or index < startup:
             return optuna.samplers.RandomSampler(seed)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+
+
+def importance_evaluator() -> Any:
+    return load_optuna().importance.PedAnovaImportanceEvaluator()
 
 
 def _pruner(search: Search) -> Any:
