@@ -139,7 +139,7 @@ def usage(command: str, function: Callable[..., None]) -> str:
 
 
 def check_words(command: str, function: Callable[..., None], words: list[str]) -> dict[str, str]:
-    """The arguments as parameter -> text. Raises AutoconfError for one that is unknown, missing, extra or given twice."""
+    """The arguments as parameter -> text. Raises AutoconfError for an unknown, missing, extra or repeated one."""
     parameters = _parameters(function)
     given: dict[str, list[str]] = {}
     loose: list[str] = []

@@ -12,7 +12,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from autoconf.bundle.settings import read_bundle
+import yaml
+
+from autoconf.bundle.rules import described, is_allowed
+from autoconf.bundle.settings import Bundle, read_bundle
 from autoconf.data.brats import MODALITIES, CaseError, nothing_found
 from autoconf.data.datalist import SECTIONS, VOLUMES, Case, Datalist, check_kind, read_datalist
 from autoconf.data.layouts import find_scans
@@ -62,7 +65,7 @@ def segment(
     check_kind(scans, datalist.kind, to.name, to.is_3d)
     check_out(out, outside=datalist.root)
     home = Path(os.path.abspath(out)) / "parts"
-    work = Segmentation(home, _configs(bundle, config), _values(set), datalist)
+    work = Segmentation(home, _configs(bundle, config), _values(to, set), datalist)
     with only_one(home):
         parts = _parts(work, WORKERS if engine.cluster else jobs)
         for part in parts:
@@ -127,11 +130,15 @@ def _configs(bundle: str, names: Sequence[str]) -> list[str]:
     return [os.path.abspath(path) for path in paths]
 
 
-def _values(words: Sequence[str]) -> dict[str, str]:
+def _values(to: Bundle, words: Sequence[str]) -> dict[str, str]:
+    """For the command line of each run; relative paths of files made absolute."""
     pairs = [word.partition("=") for word in words]
-    for key, equals, _ in pairs:
+    for key, equals, text in pairs:
         if not equals or key in GIVEN:
             raise AutoconfError(f"--set {key}: write it as KEY=VALUE; {', '.join(GIVEN)} are set by this command.")
+        rule = to.rules.get(key)
+        if rule and not is_allowed(rule, yaml.safe_load(text)):
+            raise AutoconfError(f"'{key}' is {text}. It must be {described(rule)}.")
     return {key: os.path.abspath(value) if os.path.isfile(value) else value for key, _, value in pairs}
 
 

@@ -17,7 +17,7 @@ from monai.transforms import (
     ShiftIntensity,
 )
 
-augment = scripts("unetr3d", "augment")
+augment, ops = scripts("unetr3d", "augment"), scripts("unetr3d", "batch_ops")
 SIZES = {2: (18, 23), 3: (14, 17, 11)}
 BOTH = pytest.mark.parametrize("axes", SIZES)
 
@@ -63,12 +63,12 @@ def test_affine_is_monais(axes, mode):
     images = batch(axes)
     angles = torch.tensor([[0.2, -0.1, 0.3], [0.0, 0.5, 0.0], [-0.35, 0.1, 0.2]])[:, : 3 if axes == 3 else 1]
     factors = torch.tensor([[1.1, 0.9, 1.05], [1.0, 1.0, 1.0], [0.85, 1.15, 1.0]])[:, :axes]
-    grid = augment.affine_grid(augment.affine_matrices(angles, factors), images)
+    grid = ops.affine_grid(ops.affine_matrices(angles, factors), images)
     wanted = [
         Affine(rotate_params=a.tolist(), scale_params=f.tolist(), padding_mode="zeros", image_only=True)(i, mode=mode)
         for i, a, f in zip(images, angles, factors, strict=True)
     ]
-    found = augment.sample(images, grid, mode)
+    found = ops.sample(images, grid, mode)
     if mode == "bilinear":
         assert worst(found, wanted) < 2e-5
     else:  # a voxel halfway between two may go either way
@@ -77,14 +77,12 @@ def test_affine_is_monais(axes, mode):
 
 def test_a_single_sample_shared_out_among_threads_is_the_same():
     image = batch(3, samples=1)
-    grid = augment.affine_grid(
-        augment.affine_matrices(torch.tensor([[0.2, -0.1, 0.3]]), torch.full((1, 3), 0.9)), image
-    )
+    grid = ops.affine_grid(ops.affine_matrices(torch.tensor([[0.2, -0.1, 0.3]]), torch.full((1, 3), 0.9)), image)
     found, before = [], torch.get_num_threads()
     try:
         for threads in (1, 2, 3):  # its first axis has 14 voxels: 3 do not share them evenly
             torch.set_num_threads(threads)
-            found.append([augment.sample(image, grid, mode) for mode in ("bilinear", "nearest")])
+            found.append([ops.sample(image, grid, mode) for mode in ("bilinear", "nearest")])
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
@@ -94,7 +92,7 @@ def test_a_single_sample_shared_out_among_threads_is_the_same():
 def test_flip_is_monais(axes):
     images, dims = batch(axes), [[2], [], [2, 3]]
     wanted = [Flip([d - 2 for d in own])(image) if own else image for image, own in zip(images, dims, strict=True)]
-    assert worst(augment.flip(images.clone(), dims), wanted) == 0
+    assert worst(ops.flip(images.clone(), dims), wanted) == 0
 
 
 @BOTH
@@ -102,7 +100,7 @@ def test_blur_is_monais(axes):
     images = batch(axes)
     sigmas = torch.tensor([[0.3, 0.7, 1.0], [0.5, 0.5, 0.5], [2.0, 6.0, 0.1]])[:, :axes]  # wider than the image, too
     wanted = [GaussianSmooth(s.tolist(), approx="erf")(i) for i, s in zip(images, sigmas, strict=True)]
-    assert worst(augment.blur(images, sigmas), wanted) < 2e-6
+    assert worst(ops.blur(images, sigmas), wanted) < 2e-6
 
 
 @BOTH
@@ -114,21 +112,21 @@ def test_low_resolution_is_torchs_interpolation_down_and_up(axes):
         small = [max(1, round(n / float(factor))) for n in image.shape[1:]]
         down = torch.nn.functional.interpolate(image[None], small, mode="nearest-exact")
         wanted.append(torch.nn.functional.interpolate(down, image.shape[1:], mode=mode)[0])
-    assert worst(augment.low_resolution(images, factors), wanted) < 1e-5
+    assert worst(ops.low_resolution(images, factors), wanted) < 1e-5
 
 
 @BOTH
 def test_gamma_is_monais(axes):
     images, powers = batch(axes), torch.tensor([0.7, 1.0, 1.5])
     wanted = [AdjustContrast(float(p), retain_stats=True)(i) for i, p in zip(images, powers, strict=True)]
-    assert worst(augment.bend(images, powers), wanted) < 1e-5
+    assert worst(ops.gamma_transform(images, powers), wanted) < 1e-5
 
 
 @BOTH
 def test_contrast_keeps_the_mean_of_each_channel_and_stretches_its_deviation(axes):
     images, factors = batch(axes), torch.rand(3, 4) + 0.5
     dims = tuple(range(2, images.ndim))
-    found = augment.contrast(images, factors)
+    found = ops.contrast(images, factors)
     assert torch.allclose(found.mean(dims), images.mean(dims), atol=1e-6)
     assert torch.allclose(found.std(dims), images.std(dims) * factors, atol=1e-5)
 
@@ -246,7 +244,7 @@ def test_a_bias_field_is_smooth_and_leaves_what_lies_outside_the_head(axes):
     images[:, :, :3] = 0
     field = torch.zeros(2, 4, *[3] * axes)
     field[0, 1] = torch.linspace(-0.2, 0.2, 3).view(3, *[1] * (axes - 1))
-    found = augment.uneven(images, field, brightness=3.0)
+    found = ops.bias_field(images, field, brightness=3.0)
     assert torch.equal(found[1], images[1]) and torch.equal(found[0, [0, 2, 3]], images[0, [0, 2, 3]])
     assert not found[0, 1, :3].any()
     along = found[0, 1, 3:].flatten(1)[:, 0]
@@ -257,7 +255,7 @@ def test_a_bias_field_is_smooth_and_leaves_what_lies_outside_the_head(axes):
 @BOTH
 def test_a_bias_field_is_linear_between_its_points_along_each_axis(axes):
     field = torch.rand(2, 4, *range(2, 2 + axes))
-    found = augment.uneven(torch.ones(2, 4, *SIZES[axes]), field, brightness=0.0) - 1
+    found = ops.bias_field(torch.ones(2, 4, *SIZES[axes]), field, brightness=0.0) - 1
     mode = {2: "bilinear", 3: "trilinear"}[axes]
     wanted = torch.nn.functional.interpolate(field, SIZES[axes], mode=mode, align_corners=True)
     assert torch.allclose(found, wanted, atol=1e-6)
@@ -273,16 +271,16 @@ def lone(place: int, value: float) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_transplanted_part_brings_its_mask_and_a_soft_seam():
     (a, a_mask), (b, b_mask) = lone(5, 0.0), lone(14, 1.0)
     images, labels = torch.cat([a, b]), torch.cat([a_mask, b_mask])
-    part = augment.widen(b_mask.float(), 2)  # 7 x 7 around (14, 14)
+    part = ops.widen(b_mask.float(), 2)  # 7 x 7 around (14, 14)
     assert part.sum() == 49
     only = torch.tensor([0])
-    image, label = augment.transplant(images.clone(), labels.clone(), only, torch.tensor([1]), part)
+    image, label = ops.transplant(images.clone(), labels.clone(), only, torch.tensor([1]), part)
     assert torch.equal(image[1], images[1]) and torch.equal(label[1], labels[1])
     assert torch.equal(label[0], a_mask[0] | b_mask[0])  # its own tumour, which the part left alone, and the donor's
     assert (image[0, :, 12:17, 12:17] == 1).all() and (image[0, :, :9] == 0).all()
     assert 0 < image[0, 0, 11, 14] < 1  # the part's own edge
     # the shape of its own tumour, filled by a donor that has none there: the tumour is gone
-    image, label = augment.transplant(images.clone(), labels.clone(), only, torch.tensor([1]), a_mask.float())
+    image, label = ops.transplant(images.clone(), labels.clone(), only, torch.tensor([1]), a_mask.float())
     assert not label[0].any() and image[0, 0, 5, 5] == 1
 
 

@@ -26,7 +26,7 @@ from autoconf.errors import AutoconfError
 from autoconf.score.pairs import find_pairs
 
 nifti = scripts("unetr3d", "nifti")
-volume_items = scripts("unetr3d", "datalist")
+volume_items, grids = scripts("unetr3d", "datalist"), scripts("unetr3d", "grids")
 image_items = scripts("pseudo2d", "images")
 checks = scripts("unetr3d", "checks")
 PROMISE = pytest.mark.promise(
@@ -73,7 +73,7 @@ def assert_read_or_refused(path: Path) -> None:
                 found.append(read())
             except (AutoconfError, nifti.Unreadable) as error:
                 assert path.name in str(error) and "\n" not in str(error) and str(error)[-1] in ".?"
-        for look in (read_grid, volume_items._grid):
+        for look in (read_grid, grids._grid):
             try:
                 look(str(path))
             except (AutoconfError, SystemExit) as error:

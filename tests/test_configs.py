@@ -252,7 +252,7 @@ def test_fine_tuning_adds_no_key_but_those_listed_and_resumes_last_but_for_its_f
     missing = set() if bundle == "unetr3d" else {"pretrained_patch_size", "checks::pretrained_patch_size"}
     assert added == FINETUNE - missing
     handlers = [one["_target_"] for one in merged(bundle, "train+finetune")["train"]["handlers"]]
-    assert handlers[-2:] == ["scripts.checkpoints.Resume", "scripts.pretrained.Freeze"]
+    assert handlers[-2:] == ["scripts.resume.Resume", "scripts.pretrained.Freeze"]
 
 
 @pytest.mark.parametrize("bundle", NAMES)

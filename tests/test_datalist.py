@@ -15,7 +15,7 @@ from helpers_bundles import cut_short, in_two_gzip_members, scripts
 from helpers_volumes import odd_copies
 from PIL import Image
 
-volume_items = scripts("unetr3d", "datalist")
+volume_items, grids = scripts("unetr3d", "datalist"), scripts("unetr3d", "grids")
 image_items = scripts("pseudo2d", "images")
 unlabelled = scripts("unetr3d", "unlabelled")
 
@@ -153,7 +153,7 @@ def test_an_unpacked_file_cut_short_is_named(cases):
     path = a_file(cases, "t2f").with_suffix("")
     nibabel.save(nibabel.load(a_file(cases, "t2f")), path)
     cut_short(path, 0.9)
-    assert "cut short" in refusal(volume_items._grid, path)
+    assert "cut short" in refusal(grids._grid, path)
 
 
 def test_a_whole_file_in_several_gzip_members_passes(cases):

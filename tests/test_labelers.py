@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-labelers = scripts("unetr3d", "labelers")
+labelers, label_scan = scripts("unetr3d", "labelers"), scripts("unetr3d", "label_scan")
 rules = scripts("unetr3d", "label_rules")
 fusion = scripts("unetr3d", "fusion")
 label_audit = scripts("unetr3d", "label_audit")
-A, N, T = labelers.ABSTAIN, labelers.NOT, labelers.TUMOUR
+A, N, T = label_scan.ABSTAIN, label_scan.NOT, label_scan.TUMOUR
 
 
 def ball(shape: tuple[int, ...], centre: tuple[float, ...], radius: float | tuple[float, ...]) -> np.ndarray:
@@ -57,7 +57,7 @@ def head(ndim: int = 3, turn: float = 0.0) -> tuple[dict[str, np.ndarray], np.nd
 def scan_of(ndim: int = 3, turn: float = 0.0, only: tuple[str, ...] = ("t1", "t1c", "t2", "flair")):
     raw, brain, tumour = head(ndim, turn)
     spacing = (2.0,) * 3 if ndim == 3 else (1.0,) * 2
-    return labelers.make_scan({n: raw[n] for n in only}, spacing, brain), tumour
+    return label_scan.make_scan({n: raw[n] for n in only}, spacing, brain), tumour
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -90,14 +90,14 @@ def test_without_its_contrast_a_function_abstains(name):
 @pytest.mark.parametrize("brain", [False, True])
 def test_an_empty_scan_and_one_without_contrast_are_answered(name, brain):
     inside = np.full((12, 12, 12), brain)
-    scan = labelers.make_scan({n: np.full((12, 12, 12), 7.0) for n in ("t1", "t1c", "t2", "flair")}, (2,) * 3, inside)
+    scan = label_scan.make_scan({n: np.full((12, 12, 12), 7.0) for n in ("t1", "t1c", "t2", "flair")}, (2,) * 3, inside)
     assert not (getattr(labelers, name)(scan) == T).any()
 
 
 @given(st.floats(0.01, 100), st.floats(-50, 50))
 def test_units_do_not_matter(scale, shift):
     raw, brain, _ = head(2)
-    scans = [labelers.make_scan({"flair": s * raw["flair"] + t}, (1, 1), brain) for s, t in ((1, 0), (scale, shift))]
+    scans = [label_scan.make_scan({"flair": s * raw["flair"] + t}, (1, 1), brain) for s, t in ((1, 0), (scale, shift))]
     first, second = (labelers.hysteresis(scan) for scan in scans)
     assert (first != second).mean() < 0.002  # a value on a threshold may be rounded to its other side
 
@@ -112,7 +112,7 @@ def test_enhancement_says_tumour_where_contrast_agent_is_and_nothing_elsewhere()
 def test_hysteresis_abstains_about_what_is_bright_without_a_brighter_heart():
     values = np.zeros((9, 9), np.float32)
     values[1:3, 1:3], values[6:8, 6:8], values[7, 7] = 2, 2, 3
-    scan = labelers.Scan({"flair": values}, {}, np.ones((9, 9), bool), (1.0, 1.0))
+    scan = label_scan.Scan({"flair": values}, {}, np.ones((9, 9), bool), (1.0, 1.0))
     votes = labelers.hysteresis(scan, low=1.5, high=2.5)
     assert (votes[1:3, 1:3] == A).all() and (votes[6:8, 6:8] == T).all() and votes[4, 4] == N
 
@@ -120,12 +120,12 @@ def test_hysteresis_abstains_about_what_is_bright_without_a_brighter_heart():
 @pytest.mark.parametrize(("ndim", "turn"), [(2, 0.0), (2, 0.15), (3, 0.0), (3, 0.15)])
 def test_the_mid_sagittal_plane_of_a_leaning_head_is_found(ndim, turn):
     raw, brain, _ = head(ndim, turn)
-    scan = labelers.make_scan({"t1": raw["t1"], "t2": raw["t2"]}, (2.0,) * ndim, brain)
+    scan = label_scan.make_scan({"t1": raw["t1"], "t2": raw["t2"]}, (2.0,) * ndim, brain)
     at = np.argwhere(brain)
-    left = labelers.plane_distance(scan, signed=True)[brain] > 0
+    left = label_scan.plane_distance(scan, signed=True)[brain] > 0
     u = np.cos(turn) * (at[:, 0] - at[:, 0].mean()) - np.sin(turn) * (at[:, 1] - at[:, 1].mean())
     assert max(np.mean(left == (u > 0)), np.mean(left == (u < 0))) > 0.96
-    twice = labelers.mirrored(labelers.mirrored(scan.modalities["t2"], scan.mirror), scan.mirror)
+    twice = label_scan.mirrored(label_scan.mirrored(scan.modalities["t2"], scan.mirror), scan.mirror)
     inner = ndimage.binary_erosion(brain, iterations=6)
     assert np.abs(twice - scan.modalities["t2"])[inner].mean() < 0.5
 
@@ -152,7 +152,7 @@ def test_walks_without_seeds_say_nothing():
 def flat(shape: tuple[int, ...] = (40, 40), spacing: float = 1.0, **modalities: np.ndarray):
     brain = np.zeros(shape, bool)
     brain[tuple(slice(2, -2) for _ in shape)] = True
-    return labelers.Scan(modalities, {}, brain, (spacing,) * len(shape))
+    return label_scan.Scan(modalities, {}, brain, (spacing,) * len(shape))
 
 
 def test_what_lies_along_the_edge_is_dropped_and_what_reaches_inside_stays():

@@ -15,7 +15,7 @@ from helpers_processes import start_module
 
 from autoconf.bundle.progress import read_progress
 
-checkpoints = scripts("unetr3d", "checkpoints")
+checkpoints, resume = scripts("unetr3d", "checkpoints"), scripts("unetr3d", "resume")
 EPOCHS = 3
 
 
@@ -245,9 +245,9 @@ def test_random_states_come_back():
 
     import numpy as np
 
-    states = checkpoints.random_states()
+    states = resume.random_states()
     drawn = [random.random(), np.random.rand(), np.random.randn(), float(torch.rand(()))]
-    checkpoints.set_random_states(states)
+    resume.set_random_states(states)
     assert drawn == [random.random(), np.random.rand(), np.random.randn(), float(torch.rand(()))]
 
 
@@ -257,6 +257,6 @@ def test_what_was_used_of_an_epoch_is_left_out_once_and_the_order_is_the_same():
     whole = [list(order), list(order)]
     called = []
     torch.manual_seed(3)
-    unused = checkpoints.Unused(order, 4, lambda: called.append(1))
+    unused = resume.Unused(order, 4, lambda: called.append(1))
     assert [list(unused), list(unused)] == [whole[0][4:], whole[1]]
     assert called == [1] and len(unused) == 10

@@ -101,6 +101,7 @@ def test_config_files_and_values_reach_every_run(job, tmp_path):
         (["--config", "ensembel"], "no such file, and the bundle has no configs/ensembel.yaml."),
         (["--set", "output_dir=x"], "datalist, dataset_dir, output_dir, device are set by this command"),
         (["--set", "tta"], "write it as KEY=VALUE"),
+        (["--set", "tta=2"], "'tta' is 2. It must be True or False"),
         (["--jobs", "0"], "--jobs is 0"),
         (["--bundle", str(PSEUDO2D)], "holds volumes; bundle 'pseudo2d' needs 2D images"),
     ],

@@ -14,8 +14,10 @@ from autoconf.bundle.overrides import Choice, read, render
 from autoconf.bundle.settings import Bundle, check_plan, parse_set, read_bundle
 from autoconf.data.datalist import Datalist
 from autoconf.errors import AutoconfError
+from autoconf.experiments.sealed import MASKS, read_sealed
 from autoconf.output import write_files, write_json
-from autoconf.workers.sealed import MASKS, prepared, read_sealed
+
+CACHE = "cache_dir"  # a key of the bundle for volumes
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,11 @@ class Setup:
         return [self.config(name), *self.bundle.configs[1:], *map(self.config, more), self.home / "plan.yaml"]
 
     def cache(self) -> dict[str, object]:
-        """Where preprocessed cases lie, as a training run is told."""
-        return prepared(self.work, self.bundle, self.plan, self.home)
+        """Where preprocessed cases lie, as a training run is told: the same for all parts, in `work` if it can be."""
+        if CACHE not in self.bundle.config:
+            return {}
+        beside = self.work if os.access(self.work, os.W_OK) else self.home
+        return {CACHE: os.path.abspath(str(self.value(CACHE) or "") or os.path.join(beside, "prepared"))}
 
 
 def read_setup(

@@ -3,5 +3,4 @@
 parts.py    a part, who works on it, and one process of the bundle for it
 engine.py   where parts run: threads of this process, or Dask
 work.py     all parts, each when those that it needs are done
-sealed.py   the data as long work may see them: without the testing list
 """

@@ -12,8 +12,8 @@ from typing import Any
 from autoconf.commands import run_command
 from autoconf.experiments.crossval.files import write_files_of
 from autoconf.experiments.crossval.settings import CrossValidation
+from autoconf.experiments.sealed import MASKS
 from autoconf.output import write_json
-from autoconf.workers.sealed import MASKS
 
 SCORED = "scored.json"
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from .labelers import Scan, make_scan
+from .label_scan import Scan, make_scan
 
 CONTRAST = "image"  # the only one; label functions are told its name
 SKULL = 0.18  # of the head's largest depth: scalp and skull; 12 to 15 mm of an adult's 75 mm

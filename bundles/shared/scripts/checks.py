@@ -87,8 +87,8 @@ def check_weights(checkpoint: str, network: torch.nn.Module) -> None:
     )
 
 
-def check_writable(folder: str, knob: str = "output_dir") -> None:
-    """Refuse an output folder in which no file can be made; leaves nothing behind. knob: what names the folder."""
+def check_writable(folder: str, flag: str = "output_dir") -> None:
+    """Refuse an output folder in which no file can be made; leaves nothing behind. flag: that names the folder."""
     there = os.path.abspath(folder)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
@@ -96,7 +96,7 @@ def check_writable(folder: str, knob: str = "output_dir") -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        refuse(f"cannot write to {knob} {folder}: {error.strerror}. Choose another with --{knob}.")
+        refuse(f"cannot write to {flag} {folder}: {error.strerror}. Choose another with --{flag}.")
 
 
 def check_keys(argv: list[str]) -> None:

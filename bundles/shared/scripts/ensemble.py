@@ -29,11 +29,9 @@ def check_ensemble(checkpoint: str, checkpoints: Sequence[str], tta: bool, **set
 
     checkpoint: the config's own, which counts only where `checkpoints` names no other.
     """
-    check_settings(**settings)
+    check_settings(tta=tta, **settings)
     if "exported" in settings:
         refuse("an exported file and ensemble.yaml cannot be used together. Leave one of them out.")
-    if not isinstance(tta, bool):
-        refuse(f"tta is {tta!r}. It must be True or False, with a capital letter.")
     if not isinstance(checkpoints, (list, tuple)) or not checkpoints:
         refuse(f"checkpoints is {checkpoints!r}. It must be a list of files: give the folds.yaml of autoconf crossval.")
     for path in checkpoints:

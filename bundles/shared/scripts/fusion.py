@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from .label_rules import Rule, apply
-from .labelers import NOT, TUMOUR, Scan, Votes, tumour_share
+from .label_scan import NOT, TUMOUR, Scan
+from .labelers import Votes, tumour_share
 
 Labeler = Callable[[Scan], np.ndarray]
 Fusion = Callable[[Votes], np.ndarray]

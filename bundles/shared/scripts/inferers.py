@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from . import verdicts
-from .arithmetic import MOST_FLOAT32, Verdict, floats, judge_answer, judge_gradients
+from .answers import floats
+from .arithmetic import MOST_FLOAT32, Verdict, judge_answer, judge_gradients
 from .errors import ROOT, refuse
 
 WARNED: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # the layers of a network that a line named

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from .files import whole_file
 from .fusion import Labelled, agreement_of
-from .labelers import TUMOUR, Scan, mirrored, plane_distance
+from .label_scan import TUMOUR, Scan, mirrored, plane_distance
 
 COLUMNS = ("case", "who", "coverage", "share", "agreement", "kappa", "touches_skull", "bilateral", "objects")
 SKULL_SHARE = 0.5  # of the mask within SKULL_MM of the brain's edge: more looks like a rim, not like a tumour

@@ -12,7 +12,8 @@ from scipy import ndimage
 from skimage.measure import regionprops
 from skimage.segmentation import morphological_chan_vese
 
-from .labelers import Scan, distinctness
+from .label_scan import Scan
+from .labelers import distinctness
 
 Rule = Callable[[Scan, np.ndarray], np.ndarray]
 

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .arithmetic import FACTOR, UNIT, Verdict
+from .answers import FACTOR, UNIT
+from .arithmetic import Verdict
 from .files import whole_file
 
 FOLDER = "gliobundle/precision"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import inspect
 import json
 import os
 import random
@@ -26,9 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import monai
@@ -39,6 +36,7 @@ from tqdm import tqdm
 
 from .draws import Draw, drawn_from
 from .errors import refuse
+from .recipe import describe, digest
 from .siblings import Alone, whole_item
 from .speed import keep_freed_memory
 
@@ -110,7 +108,7 @@ def prepare(data: Sequence[dict], transform: Callable[[dict], dict], cache: Path
     and leave out those that another has finished.
     """
     recipe = {"layout": LAYOUT, "monai": monai.__version__, "transforms": describe(transform)}
-    folder = cache / _digest(recipe)[:12]
+    folder = cache / digest(recipe)[:12]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "recipe.json").exists():
@@ -119,7 +117,7 @@ def prepare(data: Sequence[dict], transform: Callable[[dict], dict], cache: Path
             os.utime(folder)  # it is in use
         _tidy(cache)
         contents = _contents(data, cache / "files.json")
-        folders = [folder / _digest(content)[:20] for content in contents]
+        folders = [folder / digest(content)[:20] for content in contents]
         missing = [i for i, place in enumerate(folders) if not place.is_dir()]
         random.SystemRandom().shuffle(missing)  # another order in each run, whatever its seed
         _prepare_missing([(data[i], folders[i]) for i in missing], transform, len(data))
@@ -233,16 +231,12 @@ def _file(path: str, known: Any) -> list:
     if isinstance(known, list) and known[:-1] == stamp and isinstance(known[-1], str):
         return known
     with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    return [*stamp, digest]
+        content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return [*stamp, content]
 
 
 def _paths(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
-
-
-def _digest(content: Any) -> str:
-    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _write(path: Path, text: str) -> None:
@@ -251,64 +245,3 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
-
-
-def describe(thing: Any) -> Any:
-    """A transform with all its settings as plain data, the same in every process.
-
-    Of an object its class and what it holds; of code that belongs to this bundle also what its file says.
-    """
-    if thing is None or isinstance(thing, (bool, int, float, str)):
-        return thing
-    if isinstance(thing, Mapping):
-        return {str(key): describe(value) for key, value in thing.items()}
-    if isinstance(thing, (list, tuple, set, frozenset)):
-        parts = [describe(value) for value in thing]
-        return sorted(parts, key=str) if isinstance(thing, (set, frozenset)) else parts
-    if isinstance(thing, (np.ndarray, np.generic, torch.Tensor)):
-        return {"dtype": str(thing.dtype), "values": thing.tolist()}
-    if isinstance(thing, Enum):
-        return _name(type(thing)) + "." + thing.name
-    if isinstance(thing, functools.partial):
-        return {"call": describe(thing.func), "with": describe([thing.args, thing.keywords])}
-    if isinstance(thing, (torch.dtype, np.dtype, torch.device, os.PathLike)):
-        return str(thing)
-    if inspect.ismethod(thing):
-        return {"call": _named(thing.__func__), "of": describe(thing.__self__)}
-    if isinstance(thing, type) or inspect.isroutine(thing):
-        return _named(thing)
-    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(thing, name)]
-    held = {name: getattr(thing, name) for name in slots if not name.startswith("__")} | getattr(thing, "__dict__", {})
-    held = {key: value for key, value in held.items() if not _passing(value)}
-    return {"class": _named(type(thing)), **{key: describe(held[key]) for key in sorted(held)}}
-
-
-def _passing(value: Any) -> bool:
-    """Whether an attribute is no setting: a random state, or what belongs to one thread."""
-    return type(value).__module__ in ("numpy.random.mtrand", "numpy.random", "_thread", "_thread._local", "threading")
-
-
-def _named(code: Any) -> str:
-    name = _name(code)
-    if hasattr(code, "__code__"):  # two lambdas have one name
-        name += " " + _digest([_steps(code.__code__), _given(code)])[:16]
-    if code.__module__.split(".")[0] != __name__.split(".")[0]:
-        return name
-    source = Path(inspect.getsourcefile(code) or "")
-    return f"{name} {hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()}"
-
-
-def _steps(code: CodeType) -> list:
-    """What a function does, the functions within it included, wherever its file lies."""
-    constants = [_steps(c) if isinstance(c, CodeType) else [type(c).__name__, describe(c)] for c in code.co_consts]
-    return [code.co_code.hex(), code.co_names, constants]
-
-
-def _given(function: Any) -> Any:
-    """What a function computes with that is no argument: its defaults, and what it took from around it."""
-    around = [cell.cell_contents for cell in function.__closure__ or () if cell.cell_contents is not function]
-    return describe([function.__defaults__, function.__kwdefaults__, around])
-
-
-def _name(code: Any) -> str:
-    return f"{code.__module__}.{code.__qualname__}"

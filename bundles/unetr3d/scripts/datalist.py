@@ -11,15 +11,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-import nibabel
 import numpy as np
-from tqdm import tqdm
 
 from .brats import MODALITIES, CaseError, find_cases, nothing_found, require_complete
 from .errors import checked, refuse
-from .nifti import Unreadable, brief, check_header, promised_bytes, read_nifti
+from .grids import by, grids_of
 
 REGIONS = ("wt", "tc", "et")  # whole tumour, tumour core, enhancing tumour: each within the one before
 WT = REGIONS[:1]
@@ -213,13 +210,13 @@ def checked_items(items: list[dict], if_empty: str, truth: bool = True) -> list[
         if truth and "label" not in item:
             refuse(f"the datalist's case {item['case']} has no 'label'. Add its mask, or take it out of that list.")
     files = [[*item["image"], *_files(item.get("label", []))] for item in items]
-    grids = _grids({path: 0 for paths in files for path in paths} | _channels_needed(items))
+    grids = grids_of({path: 0 for paths in files for path in paths} | _channels_needed(items))
     for first, *others in files:
         shape, affine = grids[first]
         for path in others:
             other_shape, other_affine = grids[path]
             if other_shape != shape:
-                refuse(f"{path} has shape {_by(other_shape)} but {first} has {_by(shape)}. Bring both onto one grid.")
+                refuse(f"{path} has shape {by(other_shape)} but {first} has {by(shape)}. Bring both onto one grid.")
             if not np.allclose(other_affine, affine, atol=GRID_TOLERANCE_MM):
                 refuse(f"{path} and {first} have different affines. Co-register them to one grid.")
     return items
@@ -232,69 +229,6 @@ def _files(value: str | list[str]) -> list[str]:
 def _channels_needed(items: list[dict]) -> dict[str, int]:
     """How many channels the files must have that hold all modalities of a case."""
     return {item["image"][0]: max(item["channels"]) + 1 for item in items if len(item["image"]) == 1}
-
-
-def _grids(channels: dict[str, int]) -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
-    """Shape and affine of every file. To wait for files takes longer than to read headers: threads wait together."""
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    try:
-        found = pool.map(_grid, channels, channels.values())
-        shown = tqdm(found, "checking files", len(channels), disable=not sys.stderr.isatty(), leave=False)
-        return dict(zip(channels, shown, strict=True))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _grid(path: str, channels: int = 0) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine of a 3D NIfTI; refuses a file that is missing, unreadable, not 3D or cut short.
-
-    channels: 1 or more if the file may hold so many modalities on a fourth axis.
-    """
-    if not path.lower().endswith((".nii", ".nii.gz")):
-        refuse(f"{path} is no NIfTI file. Convert it, as `autoconf inspect` does for a data set with masks.")
-    try:
-        image = nibabel.load(path)
-    except FileNotFoundError:
-        refuse(f"{path} is not there. Check --dataset_dir, or run `autoconf inspect` again.")
-    except Exception as error:  # noqa: BLE001 - of bytes that may be anything nibabel makes any error
-        if os.path.isfile(path) and not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-            refuse(f"{path} cannot be read (Permission denied). Check its permissions.")
-        refuse(f"{path} cannot be read as NIfTI ({brief(error)}). Copy or download it again.")
-    held = image.shape[3] if len(image.shape) == 4 else 1
-    if len(image.shape) not in (3, 4) or held < channels or (len(image.shape) == 4 and not channels):
-        wanted = f"a fourth axis of at least {channels}" if channels > 1 else "a single 3D volume"
-        refuse(f"{path} has shape {_by(image.shape)}; {wanted} is needed. Save it as that.")
-    try:
-        check_header(path, image)
-    except Unreadable as error:
-        refuse(str(error))
-    if _damaged(path, image):
-        refuse(f"{path} is cut short or damaged. Copy or download it again.")
-    return image.shape[:3], image.affine
-
-
-def _damaged(path: str, image: nibabel.Nifti1Image) -> bool:
-    """Tell whether a file is shorter than its header promises.
-
-    A gzip ends with the size of what it holds; only where that is another size (several gzips in one file, or a piece
-    of one) it is unpacked, to know. Damage inside it shows when the case is read: the reader compares the checksum.
-    """
-    promised = promised_bytes(image)
-    if not path.lower().endswith(".gz"):
-        return os.path.getsize(path) < promised
-    with open(path, "rb") as packed:
-        packed.seek(-4, os.SEEK_END)
-        if int.from_bytes(packed.read(), "little") == promised % 2**32:
-            return False
-    try:
-        read_nifti(path)
-    except Unreadable:
-        return True
-    return False
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(str(n) for n in shape)
 
 
 def _what(error: Exception) -> str:

@@ -16,13 +16,13 @@ from monai.handlers import CheckpointLoader, LrScheduleHandler, MetricsSaver, Va
 from torch.distributed.rendezvous import rendezvous
 from torch.utils.data import Dataset, Sampler, Subset
 
-from .checkpoints import RESTARTS, Resume
 from .errors import refuse
 from .handlers import AverageWeights, ClipGradients, WatchNumbers
 from .inferers import CheckGradients
 from .lost import speak_for_the_lost
 from .pretrained import Freeze
 from .provenance import Provenance
+from .resume import RESTARTS, Resume
 
 # What trains or gathers, in every process; all other handlers only write or show something, which is rank 0's.
 # WatchNumbers sees the gradient that all have in common, and each process leaves the same steps out.

@@ -17,7 +17,7 @@ from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 from monai.networks.nets import MaskedAutoEncoderViT
 
-from .augment import Batch
+from .batch_ops import Batch
 from .checks import check_settings
 from .errors import refuse
 from .files import whole_file

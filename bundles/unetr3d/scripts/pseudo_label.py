@@ -22,7 +22,7 @@ from .errors import refuse
 from .files import whole_file
 from .fusion import Labelled, label, present
 from .label_audit import Row, audit, write_csv
-from .labelers import Scan, make_scan
+from .label_scan import Scan, make_scan
 
 SCALE = 1 / 128  # of a step of the soft mask in its file: exact in every float, and 0.8 % is finer than it is sure
 ENDS = {"label": "", "soft": "_soft", "ignore": "_ignore"}  # key of a datalist's item -> end of the file's name

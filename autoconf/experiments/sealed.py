@@ -1,18 +1,14 @@
-"""The data as long work may see them: a checked datalist without its testing list, and cases prepared once."""
+"""The data as experiments may see them: a checked datalist without its testing list."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
-from autoconf.bundle.overrides import Choice
 from autoconf.bundle.settings import Bundle
 from autoconf.data.datalist import NAME, Datalist, check_kind, read_datalist
 from autoconf.errors import AutoconfError
 
 MASKS = "mask_dir"  # a key of the bundle for images, whose masks may lie apart from the datalist
-CACHE = "cache_dir"  # a key of the bundle for volumes
 
 
 def read_sealed(work: str, to: Bundle, has_masks: bool) -> Datalist:
@@ -40,15 +36,3 @@ def read_sealed(work: str, to: Bundle, has_masks: bool) -> Datalist:
             add = f"Give the masks with --set {MASKS}=MASKS." if MASKS in to.config else "Add its mask, inspect again."
             raise AutoconfError(f"{path}: its training case '{case.name}' has no label. {add}")
     return datalist.with_cases([*datalist.training, *datalist.unlabelled])
-
-
-def prepared(work: str, to: Bundle, plan: Mapping[str, Choice], home: Path) -> dict[str, object]:
-    """What a training is told of the place of prepared cases: the same for all parts, and beside those of others.
-
-    home: of the long work, where prepared cases lie if nothing may be written into `work`.
-    """
-    if CACHE not in to.config:
-        return {}
-    named = plan[CACHE].value if CACHE in plan else to.config[CACHE]
-    beside = work if os.access(work, os.W_OK) else home
-    return {CACHE: os.path.abspath(str(named or "") or os.path.join(beside, "prepared"))}
