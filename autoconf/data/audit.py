@@ -8,10 +8,10 @@ from typing import Any
 
 from autoconf.data import traits
 from autoconf.data.labels import Scheme
-from autoconf.data.measure import Measured
+from autoconf.data.measured import Measured
 from autoconf.data.problems import Problem
 from autoconf.data.scans import Scan
-from autoconf.data.split import TESTING, kin
+from autoconf.data.split import TESTING, kin, side_name
 
 ANISOTROPY = 3.0  # nnU-Net resamples such an axis by itself
 OUTSIDE = 0.1  # of a mask's voxels: real masks have a few where the skull-stripping cut too deep
@@ -110,10 +110,6 @@ def audit_sides(names: Sequence[str], groups: Sequence[str], sides: Sequence[int
         )
     for group, on in sorted(of_group.items()):
         if len(on) > 1:
-            listed = ", ".join(f"{name} in {_side(side)}" for side, name in on.items())
+            listed = ", ".join(f"{name} in {side_name(side)}" for side, name in on.items())
             found.append(Problem("two-sides", group, f"the given split has {listed}. Scores will flatter; split anew."))
     return found
-
-
-def _side(side: int | str) -> str:
-    return side if isinstance(side, str) else f"fold {side}"

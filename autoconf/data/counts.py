@@ -170,10 +170,6 @@ class Intensities:
         """Nothing yet."""
         return cls(Pool(equal_cases=False), Pool(equal_cases=True))
 
-    def add(self, voxels: np.ndarray) -> None:
-        """voxels: flat array of one volume's non-zero voxels."""
-        self.brain.add(count(voxels))
-
     def summary(self) -> dict[str, float] | None:
         """mean, std, median, p0.5 and p99.5 over the non-zero voxels of all cases, each voxel weighing the same."""
         found = self.brain.summary()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import nibabel
@@ -18,10 +17,11 @@ from isal import isal_zlib
 from autoconf.data import traits
 from autoconf.data.brats import MODALITIES
 from autoconf.data.cache import Cache, Key
-from autoconf.data.counts import Counts, Intensities, count
+from autoconf.data.counts import Counts, count
 from autoconf.data.gz import Memory
+from autoconf.data.measured import Measured, from_stored, to_store
 from autoconf.data.scans import Scan
-from autoconf.data.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
+from autoconf.data.volumes import Grid, Volume, bounding_box, check_same_grid, read_channels, read_grid, read_volume
 from autoconf.errors import AutoconfError, DataError
 from autoconf.pool import in_order
 
@@ -29,25 +29,6 @@ MEASURE_VERSION = 3  # of this code and of counts.py: raise it when a number cha
 WORD = np.dtype(np.uint64)  # 8 bytes are looked at in one step
 RUN = 8  # voxels that are sampled together
 Box = list[tuple[int, int]]  # first and last + 1 index on each axis, in the order of the file
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One case: its row of the fingerprint, and the counts of its voxels by contrast."""
-
-    row: dict[str, Any]
-    brain: dict[str, Counts]  # the voxels that are not 0
-    foreground: dict[str, Counts]  # the voxels inside the mask, 0 or not; {} without a mask or with an empty one
-    coarse: np.ndarray  # traits.coarse of the first contrast that is there
-    content: list[int]  # a checksum of the voxels of each contrast that are not 0, and of their box
-    agreement: list[float] | None  # traits.agreement; None where a contrast or the tumour is missing
-
-    def add_to(self, intensities: dict[str, Intensities]) -> None:
-        """Add the counts to those of other cases, by contrast."""
-        for contrast, found in self.brain.items():
-            intensities[contrast].brain.add(found)
-        for contrast, found in self.foreground.items():
-            intensities[contrast].foreground.add(found)
 
 
 def measure_cases(
@@ -111,7 +92,7 @@ def measure(case: Scan, grid: Grid | None = None, memory: Memory | None = None) 
             foreground[contrast] = count(voxels[inside])
             outside &= voxels[inside] == 0
         if not picture.size:
-            picture = traits.coarse(volume.data, _slices(box))
+            picture = traits.coarse(volume.data, tuple(slice(low, high) for low, high in box))
         boxes.append(box)
         content.append(isal_zlib.crc32(not_zero, isal_zlib.crc32(np.array(box))))
         samples.append(_sample(voxels))
@@ -178,16 +159,8 @@ def _not_zero(data: np.ndarray) -> tuple[np.ndarray, Box]:
     return words[there].view(data.dtype), [(low, high), *others]
 
 
-def _slices(box: Box) -> tuple[slice, slice, slice]:
-    i, j, k = (slice(low, high) for low, high in box)
-    return i, j, k
-
-
 def _box(there: np.ndarray) -> Box:
-    """First and last + 1 index of all that is True, in the array's axis order."""
-    plane = np.asarray(there.any(axis=2))
-    edges = [np.flatnonzero(profile) for profile in (plane.any(axis=1), plane.any(axis=0), there.any(axis=(0, 1)))]
-    return [(int(found[0]), int(found[-1]) + 1) if found.size else (0, 0) for found in edges]
+    return [(side.start, side.stop) for side in bounding_box(there)]
 
 
 def _sample(flat: np.ndarray) -> np.ndarray:
@@ -256,10 +229,10 @@ def _measure_once(case: Scan, grid: Grid | None, memory: Memory, cache: Cache | 
         return measure(case, grid, memory)
     key = _key(case, cache)
     stored = cache.get(key)
-    measured = _from_stored(case, *stored) if stored else None
+    measured = from_stored(case, *stored) if stored else None
     if measured is None:
         measured = measure(case, grid, memory)
-        cache.put(key, *_to_store(measured))
+        cache.put(key, *to_store(measured))
     return measured
 
 
@@ -267,39 +240,3 @@ def _key(case: Scan, cache: Cache) -> Key | None:
     files = [os.path.abspath(path) for path, _ in _files(case)]
     layout = [list(channels) for _, channels in _files(case)]
     return cache.key(files, {"version": MEASURE_VERSION, "case": case.case, "layout": layout})
-
-
-def _to_store(measured: Measured) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """All counts end to end in three arrays, because each array of a record costs half a millisecond."""
-    named = [(part, c, found) for part in ("brain", "foreground") for c, found in getattr(measured, part).items()]
-    index = [[part, contrast, found.values.size] for part, contrast, found in named]
-    arrays = {
-        name: np.concatenate([getattr(found, name) for *_, found in named]) for name in ("values", "counts", "moments")
-    }
-    data = {"row": measured.row, "index": index, "content": measured.content, "agreement": measured.agreement}
-    return data, arrays | {"coarse": measured.coarse}
-
-
-def _from_stored(case: Scan, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
-    """The inverse of `_to_store`; None if the record does not hold a whole case."""
-    parts: dict[str, dict[str, Counts]] = {"brain": {}, "foreground": {}}
-    there = [contrast for contrast, path in zip(MODALITIES, case.image, strict=True) if path]
-    try:
-        lengths = [length for *_, length in data["index"]]
-        cuts = np.cumsum(lengths)[:-1]
-        values, counts = np.split(arrays["values"], cuts), np.split(arrays["counts"], cuts)
-        moments = arrays["moments"].reshape(len(lengths), -1)
-        for (part, contrast, length), *found in zip(data["index"], values, counts, moments, strict=True):
-            parts[part][contrast] = Counts(*found)
-            if not parts[part][contrast].is_sound() or length != found[0].size:
-                return None
-        row, coarse = data["row"], arrays["coarse"]
-        more = (coarse, [int(checksum) for checksum in data["content"]], data["agreement"])
-        expected = {"brain": there, "foreground": there if row["tumour_voxels"] else []}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-    if {part: list(found) for part, found in parts.items()} != expected or row.get("case") != case.case:
-        return None
-    if coarse.shape != (traits.COARSE**3,) or not np.isfinite(coarse).all():
-        return None
-    return Measured(row, parts["brain"], parts["foreground"], *more)

@@ -10,28 +10,13 @@ from autoconf.data.problems import Problem
 
 # Spellings of the four modalities, once case, blanks and punctuation are gone. A T1 with contrast agent is named in
 # many ways; all of them say so with a C, CE, GD or POST.
-SPELLINGS = {
-    "t1": ("t1", "t1w", "t1n", "t1pre", "t1native", "t1weighted"),
-    "t1c": (
-        "t1c",
-        "t1ce",
-        "t1gd",
-        "t1gado",
-        "t1post",
-        "t1wce",
-        "t1cew",
-        "t1wgd",
-        "t1wpost",
-        "t1contrast",
-        "cet1",
-        "t1km",
-    ),
-    "t2": ("t2", "t2w", "t2weighted"),
-    "flair": ("flair", "t2f", "t2flair", "fl", "fla", "t2wflair"),
+_SPELLINGS = {
+    "t1": "t1 t1w t1n t1pre t1native t1weighted",
+    "t1c": "t1c t1ce t1gd t1gado t1post t1wce t1cew t1wgd t1wpost t1contrast cet1 t1km",
+    "t2": "t2 t2w t2weighted",
+    "flair": "flair t2f t2flair fl fla t2wflair",
 }
-_CONTRAST = {spelling: contrast for contrast, spellings in SPELLINGS.items() for spelling in spellings}
-
-
+_MODALITY = {spelling: modality for modality, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 SIDES = {  # what people call the folders of a split
     **dict.fromkeys(("train", "training", "tr"), "training"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
@@ -84,4 +69,4 @@ def is_metaimage(path: str | None) -> bool:
 
 def modality_of(name: str) -> str | None:
     """The entry of MODALITIES that a person means by `name` (T1-weighted, t1gd, FLAIR, ...), or None."""
-    return _CONTRAST.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+    return _MODALITY.get(re.sub(r"[^a-z0-9]", "", name.lower()))

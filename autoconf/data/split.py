@@ -72,6 +72,11 @@ def kin(groups: Sequence[str], sides: Sequence[int | str | None]) -> list[int | 
     return [of_group.get(group) for group in groups]
 
 
+def side_name(side: int | str | None) -> str:
+    """`fold 0`, `testing`: a side as a person reads it."""
+    return f"fold {side}" if isinstance(side, int) else str(side)
+
+
 def _in_turn(groups: Sequence[str], strata: Sequence[object], seed: int) -> list[str]:
     """The groups stratum by stratum, shuffled within each."""
     counts: dict[str, Counter] = {}

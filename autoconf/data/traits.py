@@ -21,7 +21,7 @@ BLOCK = 256  # cases that are compared with all others at once
 _PAIRS = tuple(itertools.combinations(range(len(MODALITIES)), 2))
 
 
-def coarse(volume: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarray:
+def coarse(volume: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
     """(COARSE^3,) float32: mean of every block of the head's box, zero mean, length 1.
 
     volume: (i, j, k) numbers. box: where the head is.

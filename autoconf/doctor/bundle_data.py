@@ -16,10 +16,11 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from autoconf.data.scans import modality_of
+from autoconf.data.volumes import bounding_box
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.opened import config, image_format, is_3d, small
+from autoconf.doctor.opened import config, image_format, is_3d, items, small
 from autoconf.doctor.samples import crooked, sample
-from autoconf.score.metrics import bounding_box, overlap
+from autoconf.score.metrics import overlap
 
 LOGIT = 20.0  # its sigmoid is 1 to nine digits
 CENTRES, CROPS = 600, 30  # drawn to count those on tumour
@@ -33,9 +34,15 @@ def at_work(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
     return (config if subject.work else small)(subject, name, **{"device": "cpu", **overrides})
 
 
-def items(parser: ConfigParser, which: str) -> list[dict[str, Any]]:
-    """The items of a dataset of the config before any transform: which is train#dataset, dataset, ..."""
-    return list(parser.get_parsed_content(f"{which}#data"))
+def mask_size(subject: Subject) -> dict[str, Any]:
+    """For masks that must be made: the size that `at_work` will ask for."""
+    return {} if is_3d(subject) else {"image_size": at_work(subject, "train").get_parsed_content("image_size")}
+
+
+def first_ready(parser: ConfigParser) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first item that validates by train.yaml, and what it is once it is preprocessed."""
+    item = items(parser, "validate#dataset")[0]
+    return item, dict(parser.get_parsed_content("validate#preprocessing")(dict(item)))
 
 
 def round_trip(subject: Subject) -> Outcome:
@@ -50,7 +57,7 @@ def spacing_ceiling(subject: Subject) -> Outcome:
     """What a perfect network could reach after the resampling to target_spacing (or image_size) and back."""
     if not subject.work:
         return Outcome("a phantom says nothing about the voxel size of your data", None)
-    overrides = sample(subject, 1, **_mask_size(subject))
+    overrides = sample(subject, 1, **mask_size(subject))
     if overrides.get("mask_dir"):
         return Outcome("pseudo-masks are made at the network's size", None)
     back = there_and_back(subject, overrides)
@@ -73,9 +80,8 @@ class Back:
 
 def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
     """A case's mask after the preprocessing of training, and inference's way back."""
-    train = config(subject, "train", device="cpu", **overrides)
-    (item, *_) = items(train, "validate#dataset")
-    label = np.asarray(train.get_parsed_content("validate#preprocessing")(dict(item))["label"], np.float32)
+    item, trained = first_ready(config(subject, "train", device="cpu", **overrides))
+    label = np.asarray(trained["label"], np.float32)
     out = tempfile.mkdtemp(dir=subject.scratch)
     inference = config(subject, "inference", device="cpu", output_dir=out, **overrides)
     case = next(i for i in items(inference, "dataset") if i["case"] == item["case"])
@@ -112,8 +118,7 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _own_spacing(subject: Subject, overrides: dict[str, Any]) -> list[float]:
     """The voxel size of the first case, so that nothing is resampled."""
-    (item, *_) = items(config(subject, "train", device="cpu", **overrides), "validate#dataset")
-    return _spacing(item["label"])
+    return _spacing(items(config(subject, "train", device="cpu", **overrides), "validate#dataset")[0]["label"])
 
 
 def _spacing(path: str) -> list[float]:
@@ -127,7 +132,7 @@ def intensities(subject: Subject) -> Outcome:
 
     Judged at each scan's own voxel size: resampling to larger voxels blurs, which lowers the deviation rightly.
     """
-    parser = at_work(subject, "train", **sample(subject, 3, **_mask_size(subject)))
+    parser = at_work(subject, "train", **sample(subject, 3, **mask_size(subject)))
     prepare = parser.get_parsed_content("validate#preprocessing")
     cases = items(parser, "train#dataset")
     bounds = image_format(subject).get("value_range")
@@ -187,9 +192,8 @@ def modality_order(subject: Subject) -> Outcome:
     wrong, least, note = [], 1.0, ""
     for overrides in samples:
         spacing = _own_spacing(subject, overrides)
-        parser = config(subject, "train", device="cpu", target_spacing=spacing, **overrides)
-        (item, *_) = items(parser, "validate#dataset")
-        image = np.asarray(parser.get_parsed_content("validate#preprocessing")(dict(item))["image"])
+        item, ready = first_ready(config(subject, "train", device="cpu", target_spacing=spacing, **overrides))
+        image = np.asarray(ready["image"])
         files = _own_files(item["image"], image.shape[1:])
         if not files:
             note = f"the files of {item['case']} are not named by contrast: only a made-up case was looked at"
@@ -232,19 +236,11 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a[inside], b[inside])[0, 1])
 
 
-def _mask_size(subject: Subject) -> dict[str, Any]:
-    """For masks that must be made: the size that `at_work` will ask for."""
-    if is_3d(subject):
-        return {}
-    return {"image_size": at_work(subject, "train").get_parsed_content("image_size")}
-
-
 def same_tensor(subject: Subject) -> Outcome:
     """One case as training, evaluation and inference prepare it."""
-    overrides = sample(subject, 1, **_mask_size(subject))
-    train = at_work(subject, "train", **overrides)
-    (item, *_) = items(train, "validate#dataset")
-    wanted = torch.as_tensor(train.get_parsed_content("validate#preprocessing")(dict(item))["image"])
+    overrides = sample(subject, 1, **mask_size(subject))
+    item, ready = first_ready(at_work(subject, "train", **overrides))
+    wanted = torch.as_tensor(ready["image"])
     differences = {}
     for name in ("evaluate", "inference"):
         parser = at_work(subject, name, section="validation", **overrides)

@@ -12,10 +12,10 @@ import torch
 from monai.bundle import ConfigParser
 
 from autoconf.data.scans import modality_of
-from autoconf.doctor.bundle_data import items
+from autoconf.doctor.bundle_data import mask_size
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.lists import read_cases
-from autoconf.doctor.opened import config, image_format
+from autoconf.doctor.lists import read_list
+from autoconf.doctor.opened import config, image_format, items, load_weights
 from autoconf.doctor.paired import ENOUGH, Gain, gain
 from autoconf.doctor.samples import sample
 from autoconf.score.metrics import overlap
@@ -64,16 +64,10 @@ def modalities_used(subject: Subject) -> Outcome:
         said.append(f"without {name} {np.mean(dices(without, those)):.3f}")
         if all(np.array_equal(whole[n], mask) for n, mask in zip(having, without, strict=True)):
             unused.append(name)
-    return Outcome(f"Dice {', '.join(said)} (n = {len(cases)})", *_modalities_verdict(unused, gains))
-
-
-def _modalities_verdict(unused: list[str], gains: dict[str, Gain]) -> tuple[bool, str]:
-    """Whether the check passes, and its note."""
-    harmful = [f"better without {name} ({found})" for name, found in gains.items() if found.is_clear]
-    wrong = ([f"never looked at: {', '.join(unused)}"] if unused else []) + harmful
-    if wrong:
-        return False, f"{'; '.join(wrong)}. {LOOK_AT_MODALITY}"
-    return True, _note(gains)
+    wrong = [f"never looked at: {', '.join(unused)}"] if unused else []
+    wrong += [f"better without {name} ({found})" for name, found in gains.items() if found.is_clear]
+    note = f"{'; '.join(wrong)}. {LOOK_AT_MODALITY}" if wrong else _note(gains)
+    return Outcome(f"Dice {', '.join(said)} (n = {len(cases)})", not wrong, note)
 
 
 def _note(gains: dict[str, Gain]) -> str:
@@ -139,12 +133,10 @@ def trained(subject: Subject, training: int = 1) -> tuple[ConfigParser, Any]:
 
     training: cases of the folds that train. Raises RuntimeError if the weights are those of another network or plan.
     """
-    size = {} if "image_size" not in config(subject, "train") else _image_size(subject)
-    overrides = sample(subject, training, _count(subject), **size)
+    overrides = sample(subject, training, _count(subject), **mask_size(subject))
     parser = config(subject, "train", **overrides, dropout=0.0, amp=True)
     network = parser.get_parsed_content("network")
-    weights = torch.load(subject.checkpoint, map_location="cpu", weights_only=True)
-    network.load_state_dict(weights.get("model", weights))
+    load_weights(network, subject.checkpoint)
     return parser, network.eval()
 
 
@@ -152,14 +144,10 @@ def _count(subject: Subject) -> int:
     return QUICK_CASES if subject.quick else CASES
 
 
-def _image_size(subject: Subject) -> dict[str, Any]:
-    return {"image_size": config(subject, "train").get_parsed_content("image_size")}
-
-
 def ready(subject: Subject, parser: ConfigParser, which: str) -> list[Ready]:
     """The prepared cases of a dataset (`train` or `validate`), on the network's own voxels."""
     prepare = parser.get_parsed_content("validate#preprocessing")
-    patients = {case.name: case.patient for case in read_cases(subject)}
+    patients = {case.name: case.patient for case in read_list(subject).cases}
     found = []
     for item in items(parser, f"{which}#dataset"):
         done = prepare(dict(item))

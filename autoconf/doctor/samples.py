@@ -5,6 +5,7 @@ A sample is the overrides that point a config at it: `datalist`, and `mask_dir` 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections import Counter
@@ -49,20 +50,16 @@ def sample(subject: Subject, training: int, validation: int = 1, **size: Any) ->
 
 
 def _in_order(cases: list[Case]) -> list[Case]:
-    """One case of each patient first, because further scans of a patient say little that is new."""
+    """One case of each patient first, because further scans of a patient say little that is new.
+
+    Among these an order that has nothing to do with their names, so that a few are of several classes.
+    """
     seen: Counter[str] = Counter()
     ranked = []
-    for case in sorted(cases, key=_spread):
+    for case in sorted(cases, key=lambda case: hashlib.sha256(case.name.encode()).hexdigest()):
         ranked.append((seen[case.patient], case))
         seen[case.patient] += 1
     return [case for _, case in sorted(ranked, key=lambda pair: pair[0])]
-
-
-def _spread(case: Case) -> str:
-    """Cases in an order that has nothing to do with their names, so that a few are of several classes."""
-    import hashlib
-
-    return hashlib.sha256(case.name.encode()).hexdigest()
 
 
 def _write(subject: Subject, datalist: Datalist) -> str:

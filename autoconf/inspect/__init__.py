@@ -211,7 +211,7 @@ def _inspect_images(data: str, paths: list[str], out: str, layout: str, options:
     masks, wanted, orphans = _masks_of(data, paths, layout)
     images, problems = _read_images(data, wanted, masks, options)
     exact, alike = pictures.copies(images)
-    groups = join([pictures.patient_of_image(image) for image in images], exact + alike)
+    groups = join([pictures.patient_of_image(image.case) for image in images], exact + alike)
     sides = _sides_of_images(images, groups, bool(masks), options)
     problems += audit_sides([image.case for image in images], groups, sides)
     problems += [Problem("copy", images[b].case, f"the same file as {images[a].case}.") for a, b in exact]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from autoconf.data.brats import MODALITIES
 from autoconf.data.datalist import IMAGES, TRAINING, UNLABELLED, VOLUMES, Case, Datalist, Side
 from autoconf.data.images import Image
-from autoconf.data.labels import Scheme, commonest
+from autoconf.data.labels import Scheme
 from autoconf.data.scans import Found, Scan
 from autoconf.data.split import TESTING, kin
 
@@ -29,7 +30,8 @@ def of_volumes(
 
     `regions` are those of most scans; a scan of another scheme has its own. A mask without tumour is not listed.
     """
-    usual = commonest(schemes)
+    commonest = Counter(scheme.name for scheme in schemes).most_common(1)[0][0]
+    usual = next(scheme for scheme in schemes if scheme.name == commonest)
     cases = []
     for scan, row, scheme in zip(scans, rows, schemes, strict=True):
         images = scan.files[:1] if scan.channels else scan.image

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from autoconf.data.volumes import bounding_box
+
 TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: safe for all colour sight
 
 MARGIN = 2  # voxels around what is shown
@@ -97,19 +99,14 @@ def stacks(scan: PicturedScan) -> list[Stack]:
 
 def content_box(scan: PicturedScan) -> tuple[slice, ...]:
     """The box around everything above the darkest value, or in a mask, and MARGIN around it; all of a flat image."""
-    shape = scan.truth.shape
-    if scan.flat:
-        return tuple(slice(0, size) for size in shape)
+    everything = tuple(slice(0, size) for size in scan.truth.shape)
     there = np.logical_or.reduce([mask for masks in scan.masks.values() for mask in masks])
     if scan.image is not None:
         there = there | (scan.image > scan.image.min())
-    box = []
-    for axis, size in enumerate(shape):
-        others = tuple(other for other in range(3) if other != axis)
-        found = np.flatnonzero(there.any(axis=others))
-        low, high = (int(found[0]), int(found[-1]) + 1) if found.size else (0, size)
-        box.append(slice(max(low - MARGIN, 0), min(high + MARGIN, size)))
-    return tuple(box)
+    if scan.flat or not there.any():
+        return everything
+    pairs = zip(bounding_box(there), everything, strict=True)
+    return tuple(slice(max(box.start - MARGIN, 0), min(box.stop + MARGIN, whole.stop)) for box, whole in pairs)
 
 
 def to_grey(image: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoconf.data.volumes import bounding_box
 from autoconf.score.lesions import match
 from autoconf.score.surfaces import distances, hd95, nsd
 
@@ -93,16 +94,6 @@ def score_masks(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -
         "lesions_true": lesions.true,
         "lesions_pred": lesions.objects,
     }
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds all of a mask; one voxel if it is empty, so that no axis vanishes."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        there = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 1))
-    return tuple(box)
 
 
 def _check_masks(pred: np.ndarray, truth: np.ndarray) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from autoconf.score.metrics import Overlap, bounding_box
+from autoconf.data.volumes import bounding_box
+from autoconf.score.metrics import Overlap
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 BINS = 15  # of equal width, for the expected calibration error

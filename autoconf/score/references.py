@@ -10,8 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from autoconf.data.pairs import Pair
-from autoconf.data.volumes import check_same_grid, read_volume
-from autoconf.score.metrics import bounding_box, overlap
+from autoconf.data.volumes import bounding_box, check_same_grid, read_volume
+from autoconf.score.metrics import overlap
 
 ABOVE = 2.0  # robust standard deviations over the median of the head
 SMOOTH_MM = 2.0  # what is thinner is cleaned away
