@@ -58,6 +58,7 @@ SCHEMES = {
         Scheme("binary", {1: "tumour"}, {"wt": (1,)}),
     )
 }
+WRITTEN = SCHEMES["brats2023"]  # as the unetr3d bundle writes several regions
 # The schemes that a collection may follow, the likelier first. A mask without enhancing tumour holds fewer values than
 # its scheme has, so the values of a whole collection decide, not of one case.
 FAMILIES = {

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import nibabel
 import numpy as np
 
-from autoconf.data.volumes import bounding_box
+from autoconf.data.volumes import Grid, Volume, bounding_box, check_same_grid
 
 TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: safe for all colour sight
+
+# Modalities by name in a datalist and on the page; a tumour is plainest on the first.
+MODALITY_NAMES = {"flair": "FLAIR", "t2": "T2", "t1c": "T1c", "t1": "T1"}
+REGION_NAMES = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 
 MARGIN = 2  # voxels around what is shown
 TOLERANCE = 0.7  # half pixels that an outline may be moved by; below sqrt(1/2) no centre of a pixel changes sides
@@ -38,6 +44,18 @@ class PicturedScan:
     def truth(self) -> np.ndarray:
         """Of the first region."""
         return next(iter(self.masks.values()))[0]
+
+
+def pictured_scan(
+    image: Volume | None, masks: dict[str, tuple[np.ndarray, np.ndarray]], grid: Grid, judged: bool = True
+) -> PicturedScan:
+    """Masks in the array order of their grid, and an image, turned to R, A, S. Raises DataError for another grid."""
+    if image is not None:
+        check_same_grid(image, grid)
+    to_ras = partial(nibabel.apply_orientation, ornt=nibabel.io_orientation(grid.affine))
+    masks = {region: (to_ras(truth), to_ras(pred)) for region, (truth, pred) in masks.items()}
+    x, y, z = grid.spacing
+    return PicturedScan(None if image is None else to_ras(image.data), masks, (x, y, z), judged=judged)
 
 
 @dataclass(frozen=True)

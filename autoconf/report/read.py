@@ -54,6 +54,10 @@ class Scores:
         """The rows of one region, in the order of the file."""
         return [row for row in self.rows if row.region == region]
 
+    def worst_first(self, region: str) -> list[Row]:
+        """The same by Dice."""
+        return sorted(self.of(region), key=lambda row: (row.values.get("dice", 0.0), row.case))
+
 
 @dataclass(frozen=True)
 class RunFiles:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from autoconf.data.labels import REGIONS, SCHEMES, choose_scheme
+from autoconf.data.labels import REGIONS, SCHEMES, WRITTEN, choose_scheme
 from autoconf.data.pairs import Pair, Regions
 from autoconf.errors import AutoconfError
 
 READINGS = ("auto", "binary", "brats2023", "truth")
-BRATS2023 = SCHEMES["brats2023"].regions  # as the unetr3d bundle writes several regions
+BRATS2023 = WRITTEN.regions
 WT = "wt"
 
 
