@@ -193,7 +193,7 @@ def test_a_process_that_is_killed_is_one_line_whatever_was_done_in_it() -> None:
         list(in_order(signal.raise_signal, [(signal.SIGKILL,)] * 3, 2))
     pairs = [cases.Pair(str(number), "", __file__, __file__) for number in range(2)]
     with pytest.raises(AutoconfError, match="ended from outside"):
-        list(cases.score_cases(Deadly(), pairs, 2))  # type: ignore[arg-type]
+        list(in_order(cases.score_case, [(Deadly(), pair) for pair in pairs], 2, None))  # type: ignore[arg-type]
 
 
 class Deadly:

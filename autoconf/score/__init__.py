@@ -65,13 +65,16 @@ def score(
     from autoconf.score.pairs import find_pairs
     from autoconf.score.report import print_comparison, print_scores
 
-    pairs, left_out = _keep(find_pairs(pred, truth, split, dataset_dir), allow_missing)
+    pairs, excluded = find_pairs(pred, truth, split, dataset_dir), []
+    if allow_missing:
+        excluded = [pair.case for pair in pairs.scored if pair.pred is None]
+        pairs = replace(pairs, scored=[pair for pair in pairs.scored if pair.pred is not None])
     check_out(out, outside=truth if os.path.isdir(truth) else None)
     options = _Options(regions, labels, pred_labels, jobs or min(usable_cores(), MOST_JOBS))
     other = find_pairs(compare, truth, split, dataset_dir) if compare else None
     scored, meaning, others = _score_both(pairs, other, options)
     rows = [row for one in scored for row in one.rows]
-    summary = _summary(scored, pairs, meaning, left_out)
+    summary = _summary(scored, pairs, meaning, excluded)
     summary = {"pred": os.path.abspath(pred), "truth": os.path.abspath(truth)} | summary
     summary |= {"split": split} if truth.lower().endswith(".json") else {}
     summary |= {"dataset_dir": dataset_dir} if dataset_dir else {}
@@ -84,9 +87,9 @@ def score(
     if others is not None:
         from autoconf.score.compare import compare as judge
 
-        comparison = judge([row for row in rows if row["case"] in others], list(_flat(others)))
-        n = len(others)
-        files["comparison.json"] = to_json({"pred": pred, "other": compare, "n": n, "regions": comparison})
+        common = {row["case"] for row in others}
+        comparison = judge([row for row in rows if row["case"] in common], others)
+        files["comparison.json"] = to_json({"pred": pred, "other": compare, "n": len(common), "regions": comparison})
     files["summary.json"] = to_json(summary)
     picture = _overlay(pairs.scored, rows, meaning)
     files |= {"overlay.png": picture} if picture else {}
@@ -104,18 +107,13 @@ class _Options:
     jobs: int
 
 
-def _keep(pairs: Pairs, allow_missing: bool) -> tuple[Pairs, list[str]]:
-    """The pairs to score, and the cases that are left out for want of a prediction, if that is allowed."""
-    if not allow_missing:
-        return pairs, []
-    kept = [pair for pair in pairs.scored if pair.pred is not None]
-    return replace(pairs, scored=kept), [pair.case for pair in pairs.scored if pair.pred is None]
-
-
 def _score_both(
     pairs: Pairs, other: Pairs | None, options: _Options
-) -> tuple[list[Scored], Meaning, dict[str, list[dict[str, Any]]] | None]:
-    """The scores of the predictions, what their values mean, and the rows of the other predictions by case."""
+) -> tuple[list[Scored], Meaning, list[dict[str, Any]] | None]:
+    """The scores of the predictions, what their values mean, and the rows of the other predictions of the same cases.
+
+    The others may be written in other values, but are scored on the same regions.
+    """
     from autoconf.score.cases import ScoringTask
 
     meaning = _meaning(pairs, options)
@@ -127,18 +125,9 @@ def _score_both(
     common = [pair for pair in other.scored if pair.case in cases]
     if other.kind != pairs.kind or not common:
         raise AutoconfError("--compare: the two folders have no case in common. Give predictions of the same cases.")
-    found = _run(_other_task(other.kind, common, meaning, options), common, options.jobs, "scoring the others")
-    return scored, meaning, {pair.case: one.rows for pair, one in zip(common, found, strict=True)}
-
-
-def _other_task(kind: str, pairs: Sequence[Pair], meaning: Meaning, options: _Options) -> ScoringTask:
-    """The other predictions may be written in other values, but are scored on the same regions."""
-    from autoconf.score.cases import ScoringTask
-    from autoconf.score.pairs import Pairs
-
-    wanted = ",".join(meaning.regions)
-    theirs = _meaning(Pairs(kind, list(pairs)), replace(options, regions=wanted))
-    return ScoringTask(kind, theirs, references=False)
+    theirs = _meaning(replace(other, scored=common), replace(options, regions=",".join(meaning.regions)))
+    task = ScoringTask(other.kind, theirs, references=False)
+    return scored, meaning, [row for one in _run(task, common, options.jobs, "scoring the others") for row in one.rows]
 
 
 def _meaning(pairs: Pairs, options: _Options) -> Meaning:
@@ -166,18 +155,19 @@ def _atlas(pairs: Pairs, meaning: Meaning) -> Any:
 
 
 def _run(task: ScoringTask, pairs: Sequence[Pair], jobs: int, what: str) -> list[Scored]:
-    from autoconf.score.cases import score_cases
+    from autoconf.pool import in_order
+    from autoconf.score.cases import score_case
 
-    return list(progress(score_cases(task, pairs, jobs), len(pairs), what))
+    return list(progress(in_order(score_case, [(task, pair) for pair in pairs], jobs, None), len(pairs), what))
 
 
-def _summary(scored: list[Scored], pairs: Pairs, meaning: Meaning, left_out: list[str]) -> dict[str, Any]:
+def _summary(scored: list[Scored], pairs: Pairs, meaning: Meaning, excluded: list[str]) -> dict[str, Any]:
     from autoconf.score.summary import summarise
 
     rows = [row for one in scored for row in one.rows]
     volumes = pairs.kind == "volumes"
     units = {"length": "mm", "size": "mL"} if volumes else {"length": "pixels", "size": "pixels"}
-    head: dict[str, Any] = {"kind": pairs.kind, "units": units, "policy": "docs/scoring.md", "excluded": left_out}
+    head: dict[str, Any] = {"kind": pairs.kind, "units": units, "policy": "docs/scoring.md", "excluded": excluded}
     if not meaning.binary:
         head["predictions_read_as"] = "brats2023" if meaning.predictions else "truth"
     return head | summarise(rows, [row for one in scored for row in one.references])
@@ -219,7 +209,3 @@ def _overlay(pairs: list[Pair], rows: list[dict[str, Any]], meaning: Meaning) ->
     chosen = {len(shown) // 2: "median"}
     chosen |= {len(shown) - 1: "worst"} | {0: "best"}  # with one or two cases a place has several names
     return draw([(chosen[place], dice[shown[place].case], shown[place]) for place in sorted(chosen)], meaning, region)
-
-
-def _flat(others: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    return [row for rows in others.values() for row in rows]

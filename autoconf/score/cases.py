@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,6 @@ from autoconf.data.masks import Labels, read_prediction, read_truth
 from autoconf.data.pairs import Pair
 from autoconf.data.volumes import check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError, DataError
-from autoconf.pool import in_order
 from autoconf.score.masks import WT, Meaning
 from autoconf.score.metrics import METRICS, score_masks
 from autoconf.score.probabilities import Calibration, calibrate
@@ -70,11 +69,6 @@ def score_case(task: ScoringTask, pair: Pair) -> Scored:
             probability = _probability(pair, truth)
             calibration = calibrate(pair.case, probability, found, true, truth.spacing)
     return Scored(rows, references, calibration)
-
-
-def score_cases(task: ScoringTask, pairs: Sequence[Pair], jobs: int) -> Iterator[Scored]:
-    """Every case scored, in order."""
-    return in_order(score_case, [(task, pair) for pair in pairs], jobs, None)
 
 
 def _row(pred: np.ndarray, truth: np.ndarray, labels: Labels) -> Row:

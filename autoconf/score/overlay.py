@@ -5,16 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import nibabel
 import numpy as np
 
 from autoconf.data.masks import read_prediction, read_truth
 from autoconf.data.pairs import Pair
-from autoconf.data.volumes import check_same_grid, read_volume
-from autoconf.pages.planes import PREDICTION, TRUTH
+from autoconf.data.volumes import read_volume
+from autoconf.pages.planes import PREDICTION, TRUTH, WHITE_AT, pictured_scan
 from autoconf.score.masks import Meaning
-
-WHITE_AT = 99.5  # percentile of the brain that is shown white, so that a few bright voxels do not darken the rest
 
 
 def draw(shown: list[tuple[str, float, Pair]], meaning: Meaning, region: str) -> bytes:
@@ -60,10 +57,9 @@ def read_shown(
     pair: Pair, meaning: Meaning, region: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, ...]]:
     """FLAIR, truth and prediction of a region, axes nearest to R, A, S, and the mm per axis."""
-    image, true = read_volume(pair.flair or ""), read_truth("volumes", pair)
-    pred = read_prediction("volumes", pair, true)
-    check_same_grid(true.volume, image)
-    to_ras = nibabel.io_orientation(image.affine)
-    masks = true.region(meaning.of_truth(pair.case, region)), pred.region(meaning.of_prediction(pair.case, region))
-    flair, truth, found = (nibabel.apply_orientation(array, to_ras) for array in (image.data, *masks))
-    return flair, truth, found, tuple(image.grid.spacing)
+    truth = read_truth("volumes", pair)
+    pred = read_prediction("volumes", pair, truth)
+    masks = truth.region(meaning.of_truth(pair.case, region)), pred.region(meaning.of_prediction(pair.case, region))
+    scan = pictured_scan(read_volume(pair.flair or ""), {region: masks}, truth.volume.grid)
+    assert scan.image is not None
+    return scan.image, *scan.masks[region], scan.spacing
