@@ -52,10 +52,10 @@ def assign_sides(
     by_name: dict[str, int | str] = {"testing": TESTING, "validation": 0, "training": 1}
     names = {named[index] for index in labelled}
     if "" not in names and {"training", "validation"} <= names:
-        side = {index: by_name[named[index]] for index in labelled}
+        side: dict[int, int | str] = {index: by_name[named[index]] for index in labelled}
     else:
         free = {index: stratum for index, stratum in zip(labelled, strata, strict=True) if named[index] != "testing"}
         share = options.test if len(free) == len(labelled) else 0.0
         parts = split([groups[i] for i in free], list(free.values()), options.seed, share, options.folds)
-        side = dict.fromkeys(labelled, TESTING) | dict(zip(free, parts, strict=True))
+        side = {**dict.fromkeys(labelled, TESTING), **dict(zip(free, parts, strict=True))}
     return [side.get(index) for index in range(len(groups))]

@@ -74,7 +74,7 @@ class Task:
         """Most voxels of a patch that trains in good time, and what says so."""
         if self.limit:
             crops = rules.STEPS_WANTED * (1 if self.machine.device == "cpu" else rules.MIN_BATCH)
-            smallest = min_side(network_step(self.bundle.configs, self.bundle.channels))
+            smallest = min_side(self.step)
             speed = self.limit.speed((max(TIMED_SIDE, smallest),) * 3)
             voxels = rules.max_voxels(self.seconds, crops, speed.train, self.machine.device)
             return max(voxels, smallest**3), f"does not train {rules.STEPS_WANTED} steps in the time ({speed.measured})"
@@ -85,6 +85,11 @@ class Task:
     def median_brain(self, spacing: np.ndarray) -> Vec3:
         """Median brain in voxels of `spacing` (mm), each side rounded up."""
         return _voxels(np.median(self.shapes * self.spacings, axis=0), spacing)
+
+    @property
+    def step(self) -> int:
+        """What the sides of a patch are multiples of."""
+        return network_step(self.bundle.configs, self.bundle.channels)
 
     def count(self, patch: Vec3) -> StepMemory:
         return count_step(self.bundle.configs, self.bundle.channels, patch)
@@ -130,7 +135,7 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     decide("num_workers", lambda: rules.num_workers(device, of.machine.cores))
     decide("network_name", lambda: _network_name(of.bundle))
     if of.cases.missing:
-        decide("modality_dropout", lambda: _contrast_dropout(of))
+        decide("modality_dropout", lambda: _modality_dropout(of))
     settings = of.bundle.config | {key: choice.value for key, choice in chosen.items()}
     decide("max_epochs", lambda: _max_epochs(of, settings, brain))
     return {key: chosen[key] for key in of.bundle.config if key in chosen}
@@ -143,11 +148,11 @@ def _network_name(bundle: Bundle) -> Choice:
 
 
 def _normalisation(of: Task) -> Choice:
-    schemes = {contrast: rules.normalisation(contrast, of.kept) for contrast in of.modalities or ("mr",)}
-    for contrast, (scheme, _) in schemes.items():
+    schemes = {modality: rules.normalisation(modality, of.kept) for modality in of.modalities or ("mr",)}
+    for modality, (scheme, _) in schemes.items():
         if scheme != "z-score":
             raise AutoconfError(
-                f"contrast '{contrast}' has units and is not z-scored, but bundle '{of.bundle.name}' z-scores all. "
+                f"contrast '{modality}' has units and is not z-scored, but bundle '{of.bundle.name}' z-scores all. "
                 "Leave it out."
             )
     inside = all(nonzero for _, nonzero in schemes.values())
@@ -180,8 +185,7 @@ def _spacing(of: Task) -> Choice:
 def _patch(of: Task, brain: Vec3) -> Choice:
     device, (cap, slow) = of.machine.device, of.patch_cap
     batch = 1 if device == "cpu" else rules.MIN_BATCH  # two crops a step steady the gradient
-    step = network_step(of.bundle.configs, of.bundle.channels)
-    smallest = (min_side(step),) * 3
+    smallest = (min_side(of.step),) * 3
     per_voxel = of.count(smallest).per_sample / math.prod(smallest)
 
     def fits(patch: Vec3) -> bool:
@@ -190,8 +194,8 @@ def _patch(of: Task, brain: Vec3) -> Choice:
             return False
         return of.count(patch).total(batch, device) <= of.budget
 
-    patch, larger = fit_patch(brain, step, fits)
-    reason = f"covers {coverage(patch, brain):.0%} of the median brain of {by(brain)} voxels; multiples of {step}"
+    patch, larger = fit_patch(brain, of.step, fits)
+    reason = f"covers {coverage(patch, brain):.0%} of the median brain of {by(brain)} voxels; multiples of {of.step}"
     if larger is None:
         return Choice(list(patch), f"{reason}; as many voxels as the brain has")
     needed = of.count(larger).total(batch, device) / USABLE / 1e9
@@ -201,7 +205,7 @@ def _patch(of: Task, brain: Vec3) -> Choice:
 
 def _check_patch(of: Task, patch: Vec3) -> None:
     """Of a patch that was set by hand."""
-    step = network_step(of.bundle.configs, of.bundle.channels)
+    step = of.step
     if any(side % step for side in patch):
         near = [max(step, round(side / step) * step) for side in patch]
         raise AutoconfError(f"'patch_size' is {list(patch)}. This network takes multiples of {step}: give {near}.")
@@ -227,7 +231,7 @@ def _batch(of: Task, patch: Vec3, spacing: np.ndarray) -> Choice:
     return Choice(batch, reason, (f"{batch + 1}: would need {more:.1f} GB",) if fitting == batch else ())
 
 
-def _contrast_dropout(of: Task) -> Choice:
+def _modality_dropout(of: Task) -> Choice:
     own = of.bundle.config["modality_dropout"]
     return rules.modality_dropout(of.cases.missing, of.cases.both, of.bundle.channels, own)
 

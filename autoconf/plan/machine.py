@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from autoconf.bundle.settings import Bundle
 from autoconf.errors import AutoconfError
+from autoconf.output import by
 from autoconf.plan.memory import build_network
 from autoconf.pool import usable_cores
 
@@ -42,9 +43,13 @@ class Speed:
 
 def read_machine(device: str, memory: str) -> Machine:
     """The machine that is there, with the memory that was given; `auto` reads each. Raises AutoconfError."""
-    device = _device(device)
-    ram = free_memory()
-    cores = usable_cores()
+    if device not in ("auto", "cpu", "cuda"):
+        raise AutoconfError(f"--device is '{device}'. It must be auto, cpu or cuda.")
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    ram, cores = free_memory(), usable_cores()
     if memory != "auto":
         amount = parse_memory(memory)
         return Machine(device, amount, amount if device == "cpu" else ram, cores)
@@ -103,7 +108,7 @@ def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str, amp: bool
         forward().float().square().mean().backward()
         optimiser.step()
 
-    sides = "x".join(map(str, patch))
+    sides = by(patch)
     try:
         step = _seconds(train, device)
         network.eval()
@@ -122,22 +127,11 @@ def _seconds(run: Callable[[], object], device: str) -> float:
     """The mean of TIMED_STEPS runs, after one more."""
     import torch
 
+    wait = torch.cuda.synchronize if device == "cuda" else torch.cpu.synchronize
     run()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait()
     began = time.perf_counter()
     for _ in range(TIMED_STEPS):
         run()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait()
     return (time.perf_counter() - began) / TIMED_STEPS
-
-
-def _device(device: str) -> str:
-    if device not in ("auto", "cpu", "cuda"):
-        raise AutoconfError(f"--device is '{device}'. It must be auto, cpu or cuda.")
-    if device == "auto":
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
