@@ -16,7 +16,7 @@ from isal import isal_zlib
 
 from autoconf.data import traits
 from autoconf.data.brats import MODALITIES
-from autoconf.data.cache import Cache, Key
+from autoconf.data.cache import Cache
 from autoconf.data.counts import Counts, count
 from autoconf.data.gz import Memory
 from autoconf.data.measured import Measured, from_stored, to_store
@@ -42,7 +42,7 @@ def measure_cases(
     grids: list[Grid | AutoconfError | None] = []  # None: of a case that was measured before
     for case in cases:
         try:
-            known = cache is not None and cache.may_have(_key(case, cache))
+            known = cache is not None and cache.may_have(cache.key(*_record(case)))
             grids.append(None if known else check_headers(case))
         except AutoconfError as error:
             if not keep_going:
@@ -110,12 +110,21 @@ def measure(case: Scan, grid: Grid | None = None, memory: Memory | None = None) 
 
 
 def _outcome(case: Scan, grid: Grid | AutoconfError | None, cache: Cache | None) -> Measured | AutoconfError:
+    """What the cache has of a case, or what is measured now; or the error that says why the case cannot be used."""
     if isinstance(grid, AutoconfError):
         return grid
+    key = cache.key(*_record(case)) if cache else None
+    stored = cache.get(key) if cache else None
+    measured = from_stored(case, *stored) if stored else None
+    if measured is not None:
+        return measured
     try:
-        return _measure_once(case, grid, _MEMORY, cache)
+        measured = measure(case, grid, _MEMORY)
     except AutoconfError as error:
         return error
+    if cache:
+        cache.put(key, *to_store(measured))
+    return measured
 
 
 _MEMORY = Memory()  # of this process: one case is measured at a time
@@ -224,19 +233,8 @@ def _where_not_zero(flat: np.ndarray) -> np.ndarray:
     return places[flat[places] != 0]
 
 
-def _measure_once(case: Scan, grid: Grid | None, memory: Memory, cache: Cache | None) -> Measured:
-    if cache is None:
-        return measure(case, grid, memory)
-    key = _key(case, cache)
-    stored = cache.get(key)
-    measured = from_stored(case, *stored) if stored else None
-    if measured is None:
-        measured = measure(case, grid, memory)
-        cache.put(key, *to_store(measured))
-    return measured
-
-
-def _key(case: Scan, cache: Cache) -> Key | None:
+def _record(case: Scan) -> tuple[list[str], dict[str, Any]]:
+    """What a case's record in the cache is known by, as `Cache.key` asks for it."""
     files = [os.path.abspath(path) for path, _ in _files(case)]
     layout = [list(channels) for _, channels in _files(case)]
-    return cache.key(files, {"version": MEASURE_VERSION, "case": case.case, "layout": layout})
+    return files, {"version": MEASURE_VERSION, "case": case.case, "layout": layout}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from autoconf.data.brats import MODALITIES
@@ -60,6 +62,11 @@ class Found:
     folds: dict[str, int] | None = None  # case -> fold, if the layout itself says so
     others: frozenset[str] = frozenset()  # files that it recognised and did not need
     problems: list[Problem] = field(default_factory=list)  # cases that cannot be among the scans, lone masks
+
+
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first name that is there more than once, or None."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def is_metaimage(path: str | None) -> bool:

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -18,6 +19,7 @@ from PIL import Image
 
 from autoconf.data.brats import MODALITIES
 from autoconf.data.datalist import IMAGES, VOLUMES, Case, Datalist
+from autoconf.data.labels import SCHEMES
 from autoconf.data.split import TESTING
 from autoconf.doctor.checks import Subject
 from autoconf.doctor.lists import read_list
@@ -63,11 +65,9 @@ def _in_order(cases: list[Case]) -> list[Case]:
 
 
 def _write(subject: Subject, datalist: Datalist) -> str:
-    folder = tempfile.mkdtemp(dir=subject.scratch)
-    path = os.path.join(folder, "datalist.json")
-    with open(path, "w", encoding="utf-8") as stream:
-        stream.write(datalist.text())
-    return path
+    path = Path(tempfile.mkdtemp(dir=subject.scratch), "datalist.json")
+    path.write_text(datalist.text(), encoding="utf-8")
+    return str(path)
 
 
 def _pseudo_masks(subject: Subject, datalist: str, size: dict[str, Any]) -> str:
@@ -127,7 +127,7 @@ def _crooked_volume(subject: Subject, folder: str) -> str:
         nibabel.save(nibabel.Nifti1Image(stored, crooked_affine()), os.path.join(folder, name))
     images = tuple(os.path.join(folder, name) for name in names[:4])
     crooked_case = Case(case, case, images, fold=0, label=os.path.join(folder, names[4]))
-    regions = {"wt": (1, 2, 4), "tc": (1, 4), "et": (4,)}
+    regions = SCHEMES["brats2018-2021"].regions
     datalist = Datalist("crooked", VOLUMES, folder, (), modalities=MODALITIES, regions=regions)
     return _write(subject, datalist.with_cases([crooked_case, replace(crooked_case, section=TESTING)]))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+NUMERIC = ' class="n"'  # of a cell that holds a number
 LONGEST = 400  # bytes of one text from a file; longer ones are cut, so that no file can make the page huge
 
 
@@ -60,7 +61,7 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str], caption: str,
     lines = []
     for row in rows:
         first, *others = row
-        cells = "".join(f"<td{_numeric(cell)}>{_cell(cell)}</td>" for cell in others)
+        cells = "".join(f"<td{NUMERIC * isinstance(cell, (int, float))}>{_cell(cell)}</td>" for cell in others)
         lines.append(f'<tr><th scope="row">{_cell(first)}</th>{cells}</tr>')
     return (
         f'<div class="box" tabindex="0" role="region" aria-label="{escape(caption)}">'
@@ -107,10 +108,6 @@ def code(text: object) -> str:
 def counted(count: int, one: str) -> str:
     """`1 case`, `2 cases`."""
     return f"{count:,} {one if count == 1 else one + 's'}"
-
-
-def _numeric(cell: object) -> str:
-    return ' class="n"' if isinstance(cell, (int, float)) else ""
 
 
 def _cell(cell: object) -> str:

@@ -96,11 +96,7 @@ class Task:
 
 
 def task(
-    fingerprint: dict[str, Any],
-    bundle: Bundle,
-    machine: Machine,
-    cases: Cases,
-    limit: Limit | None = None,
+    fingerprint: dict[str, Any], bundle: Bundle, machine: Machine, cases: Cases, limit: Limit | None = None
 ) -> Task:
     """Gather what the decisions need."""
     rows = fingerprint["cases"]

@@ -30,7 +30,12 @@ def choose_2d(
             chosen[key] = decision()
         return chosen[key].value if key in chosen else bundle.config.get(key)
 
-    size = decide("image_size", lambda: image_size(fingerprint["median_size"], _step(bundle), machine.device))
+    size = decide(
+        "image_size",
+        lambda: image_size(
+            fingerprint["median_size"], network_step(bundle.configs, bundle.channels, axes=2), machine.device
+        ),
+    )
     batch = decide("batch_size", lambda: _batch(bundle, size, machine, fingerprint["n_images"]))
     free = machine.ram - (_count(bundle, size).total(batch) if machine.device == "cpu" else 0)
     decide("cache_rate", lambda: rules.cache_rate(training, CASE_BYTES * size**2, free))
@@ -67,7 +72,3 @@ def _batch(bundle: Bundle, size: int, machine: Machine, images: int) -> Choice:
 
 def _count(bundle: Bundle, size: int) -> StepMemory:
     return count_step(bundle.configs, bundle.channels, (size, size))
-
-
-def _step(bundle: Bundle) -> int:
-    return network_step(bundle.configs, bundle.channels, axes=2)

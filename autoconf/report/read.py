@@ -75,6 +75,17 @@ class RunFiles:
     doctor: list[dict[str, Any]] | None = None
 
     @property
+    def bundle(self) -> str:
+        """Its folder, as far as it is known."""
+        return f"bundles/{at(self.record, 'bundle') or 'unetr3d'}"
+
+    @property
+    def command(self) -> str:
+        """What makes such a run."""
+        usual = "python -m monai.bundle run training --config_file ... --datalist FILE --output_dir " + self.run
+        return at(self.record, "command") or usual
+
+    @property
     def best(self) -> Epoch | None:
         """The epoch with the highest validation Dice; the first of equals."""
         return max((e for e in self.epochs if e.dice is not None), key=lambda e: e.dice or 0.0, default=None)

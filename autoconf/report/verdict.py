@@ -42,7 +42,7 @@ def score_command(found: RunFiles) -> str:
     if masks:
         return shlex.join(words)
     files = at(found.record, "files")
-    configs = [f"bundles/{at(found.record, 'bundle') or 'unetr3d'}/configs/inference.yaml"]
+    configs = [f"{found.bundle}/configs/inference.yaml"]
     configs += list(files) if isinstance(files, dict) else []
     make = ["python", "-m", "monai.bundle", "run", "inferring", "--config_file", str(configs), "--datalist", truth]
     make += ["--checkpoint", os.path.join(found.run, "model.pt"), "--output_dir", places[0]]

@@ -17,10 +17,17 @@ from autoconf.score.surfaces import distances, hd95, nsd
 
 WORST_MM = 374.0  # the diagonal of a BraTS scan of 240 x 240 x 155 mm: what BraTS charges for a missed tumour
 TOLERANCE = 1.0  # of the normalized surface Dice, in mm (images: pixels)
-METRICS = (  # in the order of scores.csv
-    *("dice", "iou", "hd95", "nsd", "sensitivity", "precision"),
-    *("lesion_dice", "lesion_hd95", "lesion_f1"),
-)
+METRICS = {  # in the order of scores.csv -> what they are called on the screen
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95": "HD95",
+    "nsd": "NSD",
+    "sensitivity": "sensitivity",
+    "precision": "precision",
+    "lesion_dice": "lesion Dice",
+    "lesion_hd95": "lesion HD95",
+    "lesion_f1": "lesion F1",
+}
 LOWER_IS_BETTER = {"hd95", "lesion_hd95"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -11,19 +10,16 @@ from autoconf.data.masks import read_prediction, read_truth
 from autoconf.data.pairs import Pair
 from autoconf.data.volumes import read_volume
 from autoconf.pages.planes import PREDICTION, TRUTH, WHITE_AT, pictured_scan
+from autoconf.pages.png import figure, outline_masks, png
 from autoconf.score.masks import Meaning
 
 
 def draw(shown: list[tuple[str, float, Pair]], meaning: Meaning, region: str) -> bytes:
     """A PNG with one panel per (name of its place, Dice, pair): the axial slice with most of the region, outlined."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.lines import Line2D
 
-    size = (4.2 * len(shown), 5.2)  # inches; the height leaves room for two lines of title and the legend
-    figure, panels = pyplot.subplots(1, len(shown), figsize=size, squeeze=False, layout="constrained")
+    # the height leaves room for two lines of title and the legend
+    picture, panels = figure(1, len(shown), 4.2 * len(shown), 5.2)
     for panel, (place, dice, pair) in zip(panels[0], shown, strict=True):
         _draw_case(panel, pair, meaning, region)
         panel.set_title(f"{place}: {pair.case}\nDice {dice:.3f}", fontsize=10)
@@ -31,11 +27,8 @@ def draw(shown: list[tuple[str, float, Pair]], meaning: Meaning, region: str) ->
         Line2D([], [], color=TRUTH, linewidth=2, label="truth"),
         Line2D([], [], color=PREDICTION, linewidth=2, linestyle="--", label="prediction"),
     ]
-    figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=110)
-    pyplot.close(figure)
-    return png.getvalue()
+    picture.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
+    return png(picture)
 
 
 def _draw_case(panel: Any, pair: Pair, meaning: Meaning, region: str) -> None:
@@ -45,9 +38,7 @@ def _draw_case(panel: Any, pair: Pair, meaning: Meaning, region: str) -> None:
     white = np.percentile(flair[flair != 0], WHITE_AT) if flair.any() else 1
     aspect = spacing[1] / spacing[0]  # rows of the picture run along A, columns along R
     panel.imshow(flair[:, :, level].T, cmap="gray", vmin=0, vmax=white, origin="lower", aspect=aspect)
-    for mask, colour, style in ((truth, TRUTH, "solid"), (pred, PREDICTION, "dashed")):
-        if mask[:, :, level].any():
-            panel.contour(mask[:, :, level].T, [0.5], colors=colour, linestyles=style, linewidths=1.6)
+    outline_masks(panel, truth[:, :, level].T, pred[:, :, level].T)
     panel.invert_xaxis()  # the patient's right at the left, as radiologists look at it
     panel.text(0.02, 0.5, "R", color="white", transform=panel.transAxes, va="center")
     panel.set_axis_off()

@@ -66,7 +66,9 @@ def _scan(case: str, of_kind: dict[str, str]) -> Scan:
     of_contrast = CHANNELS[shape[-1]]
     image = tuple(path if contrast in of_contrast else None for contrast in MODALITIES)
     channels = tuple(of_contrast.get(contrast, -1) for contrast in MODALITIES)
-    return Scan(case, case, image, of_kind.get("mask"), channels, side=_side(case), convert=True)
+    return Scan(
+        case, case, image, of_kind.get("mask"), channels, side=SIDES.get(case.split("_")[0].lower(), ""), convert=True
+    )
 
 
 def _case(root: str, folder: str, number: str) -> str:
@@ -75,7 +77,3 @@ def _case(root: str, folder: str, number: str) -> str:
         p for p in os.path.relpath(folder, root).split(os.sep) if p not in (".", "images", "masks", "image", "mask")
     ]
     return "_".join([*parts, number])
-
-
-def _side(case: str) -> str:
-    return SIDES.get(case.split("_")[0].lower(), "")
