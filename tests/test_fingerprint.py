@@ -44,7 +44,7 @@ def test_counts_are_those_of_numpy(dtype: type) -> None:
     lowest = 0 if np.dtype(dtype).kind == "u" else -100
     voxels = np.random.default_rng(0).integers(lowest, 100, 300_000).astype(dtype)
     values, counts = np.unique(voxels, return_counts=True)
-    found, without = count(voxels), count(voxels, zeros=False)
+    found, without = count(voxels), count(voxels[voxels != 0])
     assert (found.values == values).all() and (found.counts == counts).all()
     assert (without.values == values[values != 0]).all() and (without.counts == counts[values != 0]).all()
     wide = voxels.astype(float)

@@ -39,19 +39,13 @@ class Counts:
         return bool(finite and (np.diff(self.values) > 0).all() and (self.counts > 0).all())
 
 
-def count(voxels: np.ndarray, zeros: bool = True) -> Counts:
-    """Count the values of a flat array of finite numbers; zeros=False leaves the zeros out.
-
-    Nothing at all left to count gives empty Counts.
-    """
-    whole = voxels.dtype.kind in "iu" or np.array_equal(voxels, np.rint(voxels))
-    if not whole:
-        return _count_fractions(voxels if zeros else voxels[voxels != 0])
+def count(voxels: np.ndarray) -> Counts:
+    """Count the values of a flat array of finite numbers; nothing to count gives empty Counts."""
+    if not voxels.size:
+        return Counts(np.empty(0), np.empty(0, np.int64), np.zeros(4))
+    if voxels.dtype.kind not in "iu" and not np.array_equal(voxels, np.rint(voxels)):
+        return _count_fractions(voxels)
     values, counts = _count_whole(voxels)
-    if not zeros:
-        values, counts = values[values != 0], counts[values != 0]
-    if not values.size:
-        return Counts(values, counts, np.zeros(4))
     moments = (float((values * counts).sum()), float((values * values * counts).sum()), values[0], values[-1])
     return Counts(values, counts, np.array(moments))
 
@@ -62,8 +56,6 @@ def _count_whole(voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         table = _table(voxels.view(f"u{voxels.dtype.itemsize}"), size)
         lowest = -size // 2 if voxels.dtype.kind == "i" else 0
         table = np.roll(table, lowest)  # negative numbers have the upper half of the bit patterns
-    elif not voxels.size:
-        return np.empty(0), np.empty(0, np.int64)
     else:
         lowest, highest = int(voxels.min()), int(voxels.max())
         if highest - lowest >= WIDEST_TABLE:
@@ -84,8 +76,6 @@ def _table(codes: np.ndarray, size: int) -> np.ndarray:
 
 
 def _count_fractions(voxels: np.ndarray) -> Counts:
-    if not voxels.size:
-        return Counts(np.empty(0), np.empty(0, np.int64), np.zeros(4))
     bits = np.ascontiguousarray(voxels, np.float32).view(np.uint32)
     codes = (bits + (1 << (DROPPED_BITS - 1))) >> DROPPED_BITS  # half of what is dropped is added: rounded, not cut
     table = np.bincount(codes)

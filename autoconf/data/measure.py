@@ -25,10 +25,8 @@ from autoconf.data.volumes import Grid, Volume, bounding_box, check_same_grid, r
 from autoconf.errors import AutoconfError, DataError
 from autoconf.pool import in_order
 
-MEASURE_VERSION = 3  # of this code and of counts.py: raise it when a number changes, and every cache is void
-WORD = np.dtype(np.uint64)  # 8 bytes are looked at in one step
+MEASURE_VERSION = 4  # of this code and of counts.py: raise it when a number changes, and every cache is void
 RUN = 8  # voxels that are sampled together
-Box = list[tuple[int, int]]  # first and last + 1 index on each axis, in the order of the file
 
 
 def measure_cases(
@@ -77,24 +75,25 @@ def measure(case: Scan, grid: Grid | None = None, memory: Memory | None = None) 
     mask, flags, inside = _measure_mask(case.label, grid, memory)
     samples: list[np.ndarray] = []
     content: list[int] = []
-    boxes: list[Box] = []
+    boxes: list[list[tuple[int, int]]] = []  # first and last + 1 index on each axis, in the order of the file
     brain: dict[str, Counts] = {}
     foreground: dict[str, Counts] = {}
     picture = np.zeros(0, np.float32)  # of the first contrast
     outside = np.ones(inside.size, bool)
     for contrast, volume in _modalities(case, memory):
         check_same_grid(volume, grid)
-        not_zero, box = _not_zero(volume.data)
-        brain[contrast] = count(not_zero, zeros=False)
-        _check_scan(volume, brain[contrast])
         voxels = volume.data.ravel(order="F")
+        not_zero = voxels[voxels != 0]
+        brain[contrast] = count(not_zero)
+        _check_scan(volume, brain[contrast])
         if inside.size:
             foreground[contrast] = count(voxels[inside])
             outside &= voxels[inside] == 0
+        box = bounding_box(volume.data != 0)
         if not picture.size:
-            picture = traits.coarse(volume.data, tuple(slice(low, high) for low, high in box))
-        boxes.append(box)
-        content.append(isal_zlib.crc32(not_zero, isal_zlib.crc32(np.array(box))))
+            picture = traits.coarse(volume.data, box)
+        boxes.append([(side.start, side.stop) for side in box])
+        content.append(isal_zlib.crc32(not_zero, isal_zlib.crc32(np.array(boxes[-1]))))
         samples.append(_sample(voxels))
     sides = np.max(boxes, axis=0)[:, 1] - np.min(boxes, axis=0)[:, 0]
     row = {
@@ -148,30 +147,6 @@ def _modalities(case: Scan, memory: Memory) -> Iterator[tuple[str, Volume]]:
         yield from ((contrast, read_volume(path, memory)) for contrast, path in there)
 
 
-def _not_zero(data: np.ndarray) -> tuple[np.ndarray, Box]:
-    """All voxels that are not 0, with a few that are, flat; and the box that holds them.
-
-    Integers are compared 8 bytes at once: what is 0 there, five of six voxels of a BraTS case, is not looked at again.
-    """
-    flat, each = data.ravel(order="F"), WORD.itemsize // data.dtype.itemsize
-    if data.dtype.kind not in "iu" or data.shape[0] % each:
-        there = flat != 0
-        return flat[there], _box(there.reshape(data.shape, order="F"))
-    words = flat.view(WORD)
-    there = words != 0
-    first, *others = _box(there.reshape((-1, *data.shape[1:]), order="F"))
-    low, high = (each * edge for edge in first)
-    while low < high and not data[low].any():  # at most each - 1 times
-        low += 1
-    while low < high and not data[high - 1].any():
-        high -= 1
-    return words[there].view(data.dtype), [(low, high), *others]
-
-
-def _box(there: np.ndarray) -> Box:
-    return [(side.start, side.stop) for side in bounding_box(there)]
-
-
 def _sample(flat: np.ndarray) -> np.ndarray:
     """A few voxels from all over a volume: RUN neighbours at a time, because memory comes in lines of some."""
     whole = flat[: flat.size - flat.size % RUN]
@@ -207,7 +182,7 @@ def _measure_mask(
     mask = read_volume(path, memory)
     check_same_grid(mask, reference)
     flat = mask.data.ravel(order="F")
-    inside = _where_not_zero(flat)
+    inside = np.flatnonzero(flat != 0)
     labels, voxels = np.unique(flat[inside], return_counts=True)
     odd = labels[(labels < 0) | (labels != np.rint(labels))]
     if odd.size:
@@ -221,16 +196,6 @@ def _measure_mask(
         "label_voxels": {str(int(label)): int(n) for label, n in zip(labels, voxels, strict=True)},
     }
     return row, _sample(flat), inside
-
-
-def _where_not_zero(flat: np.ndarray) -> np.ndarray:
-    """Positions of what is not 0; by words of 8 bytes where that is possible, because nearly all of a mask is 0."""
-    if flat.dtype.kind not in "iu" or flat.nbytes % WORD.itemsize:
-        return np.flatnonzero(flat != 0)
-    each = WORD.itemsize // flat.dtype.itemsize
-    words = np.flatnonzero(flat.view(WORD) != 0)
-    places = (words[:, None] * each + np.arange(each)).ravel()
-    return places[flat[places] != 0]
 
 
 def _record(case: Scan) -> tuple[list[str], dict[str, Any]]:
