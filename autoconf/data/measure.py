@@ -114,7 +114,7 @@ def _outcome(case: Scan, grid: Grid | AutoconfError | None, cache: Cache | None)
         return grid
     key = cache.key(*_record(case)) if cache else None
     stored = cache.get(key) if cache else None
-    measured = from_stored(case, *stored) if stored else None
+    measured = from_stored(*stored) if stored else None
     if measured is not None:
         return measured
     try:

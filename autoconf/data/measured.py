@@ -7,10 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autoconf.data import traits
-from autoconf.data.brats import MODALITIES
 from autoconf.data.counts import Counts, Intensities
-from autoconf.data.scans import Scan
 
 
 @dataclass(frozen=True)
@@ -43,26 +40,19 @@ def to_store(measured: Measured) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     return data, arrays | {"coarse": measured.coarse}
 
 
-def from_stored(case: Scan, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
-    """The inverse of `to_store`; None if the record does not hold a whole case."""
+def from_stored(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
+    """The inverse of `to_store`; None if the record does not hold that."""
     parts: dict[str, dict[str, Counts]] = {"brain": {}, "foreground": {}}
-    there = [contrast for contrast, path in zip(MODALITIES, case.image, strict=True) if path]
     try:
         lengths = [length for *_, length in data["index"]]
         cuts = np.cumsum(lengths)[:-1]
         values, counts = np.split(arrays["values"], cuts), np.split(arrays["counts"], cuts)
         moments = arrays["moments"].reshape(len(lengths), -1)
-        for (part, contrast, length), *found in zip(data["index"], values, counts, moments, strict=True):
-            parts[part][contrast] = Counts(*found)
-            if not parts[part][contrast].is_sound() or length != found[0].size:
+        for (part, modality, _), *found in zip(data["index"], values, counts, moments, strict=True):
+            parts[part][modality] = Counts(*found)
+            if not parts[part][modality].is_sound():
                 return None
-        row, coarse = data["row"], arrays["coarse"]
-        more = (coarse, [int(checksum) for checksum in data["content"]], data["agreement"])
-        expected = {"brain": there, "foreground": there if row["tumour_voxels"] else []}
+        brain, foreground = parts["brain"], parts["foreground"]
+        return Measured(data["row"], brain, foreground, arrays["coarse"], data["content"], data["agreement"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    if {part: list(found) for part, found in parts.items()} != expected or row.get("case") != case.case:
-        return None
-    if coarse.shape != (traits.COARSE**3,) or not np.isfinite(coarse).all():
-        return None
-    return Measured(row, parts["brain"], parts["foreground"], *more)

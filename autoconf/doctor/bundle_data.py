@@ -16,9 +16,9 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from autoconf.data.scans import modality_of
-from autoconf.data.volumes import bounding_box
+from autoconf.data.volumes import bounding_box, read_grid
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.opened import config, image_format, is_3d, items, small
+from autoconf.doctor.opened import config, image_format, is_3d, items, prepared, small
 from autoconf.doctor.samples import crooked, sample
 from autoconf.score.metrics import overlap
 
@@ -37,12 +37,6 @@ def at_work(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
 def mask_size(subject: Subject) -> dict[str, Any]:
     """For masks that must be made: the size that `at_work` will ask for."""
     return {} if is_3d(subject) else {"image_size": at_work(subject, "train").get_parsed_content("image_size")}
-
-
-def first_ready(parser: ConfigParser) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The first item that validates by train.yaml, and what it is once it is preprocessed."""
-    item = items(parser, "validate#dataset")[0]
-    return item, dict(parser.get_parsed_content("validate#preprocessing")(dict(item)))
 
 
 def round_trip(subject: Subject) -> Outcome:
@@ -80,7 +74,7 @@ class Back:
 
 def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
     """A case's mask after the preprocessing of training, and inference's way back."""
-    item, trained = first_ready(config(subject, "train", device="cpu", **overrides))
+    item, trained = prepared(config(subject, "train", device="cpu", **overrides))[0]
     label = np.asarray(trained["label"], np.float32)
     out = tempfile.mkdtemp(dir=subject.scratch)
     inference = config(subject, "inference", device="cpu", output_dir=out, **overrides)
@@ -118,13 +112,8 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _own_spacing(subject: Subject, overrides: dict[str, Any]) -> list[float]:
     """The voxel size of the first case, so that nothing is resampled."""
-    return _spacing(items(config(subject, "train", device="cpu", **overrides), "validate#dataset")[0]["label"])
-
-
-def _spacing(path: str) -> list[float]:
-    """The voxel size of a NIfTI file in mm, RAS+ order."""
-    image = nibabel.as_closest_canonical(nibabel.load(path))
-    return [float(mm) for mm in nibabel.affines.voxel_sizes(image.affine)[:3]]
+    first = items(config(subject, "train", device="cpu", **overrides), "validate#dataset")[0]
+    return read_grid(first["label"]).spacing
 
 
 def intensities(subject: Subject) -> Outcome:
@@ -133,18 +122,18 @@ def intensities(subject: Subject) -> Outcome:
     Judged at each scan's own voxel size: resampling to larger voxels blurs, which lowers the deviation rightly.
     """
     parser = at_work(subject, "train", **sample(subject, 3, **mask_size(subject)))
-    prepare = parser.get_parsed_content("validate#preprocessing")
-    cases = items(parser, "train#dataset")
+    cases, ready = zip(*prepared(parser, "train"), strict=True)
+    images = [np.asarray(one["image"]) for one in ready]
     bounds = image_format(subject).get("value_range")
     if bounds:
-        images = [np.asarray(prepare(dict(item))["image"]) for item in cases]
         low, high = min(i.min() for i in images), max(i.max() for i in images)
         passed = low >= bounds[0] - 1e-3 and high <= bounds[1] + 1e-3 and high - low > 0.5 * (bounds[1] - bounds[0])
         return Outcome(f"{low:.3f} to {high:.3f}", bool(passed), f"expected {bounds[0]} to {bounds[1]}")
-    own = [config(subject, "train", device="cpu", target_spacing=_spacing(item["image"][0])) for item in cases]
+    spacings = [read_grid(item["image"][0]).spacing for item in cases]
+    own = [config(subject, "train", device="cpu", target_spacing=spacing) for spacing in spacings]
     ready = [p.get_parsed_content("validate#preprocessing")(dict(i)) for p, i in zip(own, cases, strict=True)]
     means, deviations = _statistics([np.asarray(one["image"]) for one in ready])
-    _, seen = _statistics([np.asarray(prepare(dict(item))["image"]) for item in cases])
+    _, seen = _statistics(images)
     passed = max(map(abs, means)) <= NORMAL and max(abs(d - 1) for d in deviations) <= NORMAL
     measured = f"mean {min(means):.3f} to {max(means):.3f}, std {min(deviations):.3f} to {max(deviations):.3f}"
     return Outcome(measured, passed, f"of {len(cases)} cases; resampled, std {min(seen):.2f} to {max(seen):.2f}")
@@ -192,7 +181,7 @@ def modality_order(subject: Subject) -> Outcome:
     wrong, least, note = [], 1.0, ""
     for overrides in samples:
         spacing = _own_spacing(subject, overrides)
-        item, ready = first_ready(config(subject, "train", device="cpu", target_spacing=spacing, **overrides))
+        item, ready = prepared(config(subject, "train", device="cpu", target_spacing=spacing, **overrides))[0]
         image = np.asarray(ready["image"])
         files = _own_files(item["image"], image.shape[1:])
         if not files:
@@ -239,7 +228,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 def same_tensor(subject: Subject) -> Outcome:
     """One case as training, evaluation and inference prepare it."""
     overrides = sample(subject, 1, **mask_size(subject))
-    item, ready = first_ready(at_work(subject, "train", **overrides))
+    item, ready = prepared(at_work(subject, "train", **overrides))[0]
     wanted = torch.as_tensor(ready["image"])
     differences = {}
     for name in ("evaluate", "inference"):

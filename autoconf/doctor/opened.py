@@ -55,6 +55,12 @@ def items(parser: ConfigParser, which: str) -> list[dict[str, Any]]:
     return list(parser.get_parsed_content(f"{which}#data"))
 
 
+def prepared(parser: ConfigParser, which: str = "validate") -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each item of a dataset (`train` or `validate`), and what it is after the preprocessing that validates."""
+    prepare = parser.get_parsed_content("validate#preprocessing")
+    return [(item, dict(prepare(dict(item)))) for item in items(parser, f"{which}#dataset")]
+
+
 def load_weights(network: Any, path: str) -> None:
     """Raises RuntimeError if the weights are those of another network or plan."""
     weights = torch.load(path, map_location="cpu", weights_only=True)
