@@ -20,7 +20,7 @@ from autoconf.data.convert import as_readable, to_nifti
 from autoconf.data.labels import SCHEMES as LABEL_SCHEMES
 from autoconf.data.labels import Scheme, choose_scheme, choose_schemes
 from autoconf.data.layouts import find_scans
-from autoconf.data.scans import Found, Scan
+from autoconf.data.scans import LayoutScans, Scan
 from autoconf.data.volumes import check_same_grid, read_channels, read_grid, read_volume
 from autoconf.errors import AutoconfError, DataError
 from autoconf.output import check_out, progress
@@ -74,7 +74,7 @@ def layout(
     print("next: label/start.sh bundles/unetr3d " + (f"'{out}'" if " " in out else out))
 
 
-def _recognise(data: str, layout: str) -> Found:
+def _recognise(data: str, layout: str) -> LayoutScans:
     recognised = find_scans(data, layout)
     if not recognised:
         raise AutoconfError(nothing_found(data))
@@ -84,7 +84,7 @@ def _recognise(data: str, layout: str) -> Found:
     return recognised[0]
 
 
-def _write_all(scans: Sequence[Scan], found: Found, out: Path, labels: bool, link: bool, scheme: str) -> int:
+def _write_all(scans: Sequence[Scan], found: LayoutScans, out: Path, labels: bool, link: bool, scheme: str) -> int:
     """Returns how many labels were written."""
     (out / BELOW).mkdir(parents=True)
     (out / "labels" / "final").mkdir(parents=True)

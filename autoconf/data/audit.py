@@ -11,7 +11,7 @@ from autoconf.data.labels import Scheme
 from autoconf.data.measured import Measured
 from autoconf.data.problems import Problem
 from autoconf.data.scans import Scan
-from autoconf.data.split import TESTING, kin, side_name
+from autoconf.data.split import TESTING, group_sides, side_name
 
 ANISOTROPY = 3.0  # nnU-Net resamples such an axis by itself
 OUTSIDE = 0.1  # of a mask's voxels: real masks have a few where the skull-stripping cut too deep
@@ -99,10 +99,10 @@ def audit_sides(names: Sequence[str], groups: Sequence[str], sides: Sequence[int
     """
     found = []
     of_group: dict[str, dict[int | str, str]] = {}
-    for name, group, side, of_kin in zip(names, groups, sides, kin(groups, sides), strict=True):
+    for name, group, side, side_of_group in zip(names, groups, sides, group_sides(groups, sides), strict=True):
         if side is not None:
             of_group.setdefault(group, {}).setdefault(side, name)
-        elif of_kin == TESTING:
+        elif side_of_group == TESTING:
             found.append(Problem("unlabelled-kin", name, "its patient is in testing. Do not pre-train on it."))
     if not of_group:
         found.append(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoconf.data.scans import Found, Scan
+from autoconf.data.scans import LayoutScans, Scan
 from autoconf.errors import AutoconfError
 
 REGIONS = ("wt", "tc", "et")
@@ -137,7 +137,7 @@ def _together(values: Iterable[Iterable[int]]) -> tuple[int, ...]:
 
 
 def choose_schemes(
-    scans: Sequence[Scan], rows: Sequence[dict[str, Any]], found: Found, wanted: str, flag: str = "--labels"
+    scans: Sequence[Scan], rows: Sequence[dict[str, Any]], found: LayoutScans, wanted: str, flag: str = "--labels"
 ) -> dict[str, Scheme]:
     """The label scheme of each family of scans. What a dataset.json says wins, unless a scheme is wanted.
 

@@ -51,7 +51,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Found:
+class LayoutScans:
     """What a layout recognised below a folder."""
 
     layout: str  # a key of layouts.LAYOUTS

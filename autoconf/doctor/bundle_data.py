@@ -29,21 +29,21 @@ SURVIVES = 0.8  # Dice of a mask with itself after the way to the network's voxe
 NORMAL = 0.05  # how far the mean and the standard deviation of a z-scored brain may be from 0 and 1
 
 
-def at_work(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
+def sized_config(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
     """A config at the size that will be used for the user's data; at a small one for a phantom."""
     return (config if subject.work else small)(subject, name, **{"device": "cpu", **overrides})
 
 
 def mask_size(subject: Subject) -> dict[str, Any]:
-    """For masks that must be made: the size that `at_work` will ask for."""
-    return {} if is_3d(subject) else {"image_size": at_work(subject, "train").get_parsed_content("image_size")}
+    """For masks that must be made: the size that `sized_config` will ask for."""
+    return {} if is_3d(subject) else {"image_size": sized_config(subject, "train").get_parsed_content("image_size")}
 
 
 def round_trip(subject: Subject) -> Outcome:
     """The crooked case's own mask, prepared as in training, is handed to inference as if the network had drawn it."""
     overrides = crooked(subject)
     overrides |= {"target_spacing": _own_spacing(subject, overrides)} if is_3d(subject) else {}
-    back = there_and_back(subject, overrides)
+    back = return_mask(subject, overrides)
     return Outcome(back.said, back.same_grid and min(back.file, back.memory) >= KEEPS)
 
 
@@ -54,12 +54,12 @@ def spacing_ceiling(subject: Subject) -> Outcome:
     overrides = sample(subject, 1, **mask_size(subject))
     if overrides.get("mask_dir"):
         return Outcome("pseudo-masks are made at the network's size", None)
-    back = there_and_back(subject, overrides)
+    back = return_mask(subject, overrides)
     return Outcome(back.said, back.same_grid and back.file >= SURVIVES, "a perfect network would score this")
 
 
 @dataclass(frozen=True)
-class Back:
+class ReturnedMask:
     """A mask that came back: Dice with itself, in the saved file and in memory, where a viewer's server takes it."""
 
     file: float
@@ -72,7 +72,7 @@ class Back:
         return f"Dice {self.file:.4f} in the file, {self.memory:.4f} in memory; {grid}"
 
 
-def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
+def return_mask(subject: Subject, overrides: dict[str, Any]) -> ReturnedMask:
     """A case's mask after the preprocessing of training, and inference's way back."""
     item, trained = prepared(config(subject, "train", device="cpu", **overrides))[0]
     label = np.asarray(trained["label"], np.float32)
@@ -91,7 +91,7 @@ def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
     same_place = affine is None or own_affine is None or np.allclose(affine, own_affine, atol=1e-3)
     same_grid = saved.shape == truth.shape and same_place
     file, memory = (overlap(mask, whole).dice if mask.shape == whole.shape else 0.0 for mask in (saved > 0, found))
-    return Back(file, memory, same_grid)
+    return ReturnedMask(file, memory, same_grid)
 
 
 def read_saved(folder: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -121,7 +121,7 @@ def intensities(subject: Subject) -> Outcome:
 
     Judged at each scan's own voxel size: resampling to larger voxels blurs, which lowers the deviation rightly.
     """
-    parser = at_work(subject, "train", **sample(subject, 3, **mask_size(subject)))
+    parser = sized_config(subject, "train", **sample(subject, 3, **mask_size(subject)))
     cases, ready = zip(*prepared(parser, "train"), strict=True)
     images = [np.asarray(one["image"]) for one in ready]
     bounds = image_format(subject).get("value_range")
@@ -150,14 +150,14 @@ def crops(subject: Subject) -> Outcome:
 
     A crop of one voxel is its own centre.
     """
-    known: Any = at_work(subject, "train").config
+    known: Any = sized_config(subject, "train").config
     raw = known["train"].get("crop", {})
     if not {"pos", "neg"} <= set(raw):
         return Outcome("this bundle draws no crops by pos and neg", None)
     promised = raw["pos"] / (raw["pos"] + raw["neg"])
     cases = sample(subject, 3)
-    centred = _share_with_tumour(at_work(subject, "train", **cases, patch_size=[1, 1, 1]), CENTRES)
-    holding = _share_with_tumour(at_work(subject, "train", **cases), CROPS)
+    centred = _share_with_tumour(sized_config(subject, "train", **cases, patch_size=[1, 1, 1]), CENTRES)
+    holding = _share_with_tumour(sized_config(subject, "train", **cases), CROPS)
     chance = [3 * math.sqrt(promised * (1 - promised) / count) for count in (CENTRES, CROPS)]
     passed = abs(centred - promised) <= chance[0] and holding >= promised - chance[1]
     measured = f"{centred:.3f} of {CENTRES} centred on tumour, {holding:.2f} of {CROPS} hold some"
@@ -228,11 +228,11 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 def same_tensor(subject: Subject) -> Outcome:
     """One case as training, evaluation and inference prepare it."""
     overrides = sample(subject, 1, **mask_size(subject))
-    item, ready = prepared(at_work(subject, "train", **overrides))[0]
+    item, ready = prepared(sized_config(subject, "train", **overrides))[0]
     wanted = torch.as_tensor(ready["image"])
     differences = {}
     for name in ("evaluate", "inference"):
-        parser = at_work(subject, name, section="validation", **overrides)
+        parser = sized_config(subject, name, section="validation", **overrides)
         other = next(i for i in items(parser, "dataset") if i["case"] == item["case"])
         image = torch.as_tensor(parser.get_parsed_content("preprocessing")(dict(other))["image"])
         if image.shape != wanted.shape:

@@ -9,7 +9,7 @@ sets.py          options, and the split   report.py       files, and the tables 
 from __future__ import annotations
 
 from autoconf.data.brats import CaseError, nothing_found, walk_files
-from autoconf.data.scans import Found
+from autoconf.data.scans import LayoutScans
 from autoconf.data.split import FOLDS, TEST_SHARE
 from autoconf.errors import AutoconfError
 from autoconf.inspect.sets import Options
@@ -61,7 +61,7 @@ def inspect(
         inspect_images(data, images, out, layout, options)
 
 
-def _recognise(data: str, layout: str) -> tuple[Found | None, list[str]]:
+def _recognise(data: str, layout: str) -> tuple[LayoutScans | None, list[str]]:
     """The one layout of volumes, or the paths of 2D images. Raises AutoconfError if that is not clear."""
     from autoconf.data.images import find_images
     from autoconf.data.layouts import LAYOUTS, find_scans

@@ -13,7 +13,7 @@ from autoconf.data.datalist import Datalist
 from autoconf.data.images import Image
 from autoconf.data.layouts import LAYOUTS
 from autoconf.data.problems import LEFT_OUT, Problem, as_csv, grouped
-from autoconf.data.scans import Found
+from autoconf.data.scans import LayoutScans
 from autoconf.output import by, table, to_json, write_files
 
 MOST_CLASSES = 12  # more than these are summed up
@@ -26,7 +26,12 @@ def write(out: str, datalist: Datalist, fingerprint: dict[str, Any], problems: l
 
 
 def print_volumes(
-    data: str, found: Found, datalist: Datalist, measured: dict[str, Any], problems: list[Problem], unused: list[str]
+    data: str,
+    found: LayoutScans,
+    datalist: Datalist,
+    measured: dict[str, Any],
+    problems: list[Problem],
+    unused: list[str],
 ) -> None:
     """What was found and measured, one line per fact, then the intensities per contrast."""
     rows = measured["cases"]

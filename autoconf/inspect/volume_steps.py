@@ -17,7 +17,7 @@ from autoconf.data.labels import Scheme, choose_schemes
 from autoconf.data.measure import measure_cases
 from autoconf.data.measured import Measured
 from autoconf.data.problems import LEFT_OUT, Problem
-from autoconf.data.scans import Found, Scan
+from autoconf.data.scans import LayoutScans, Scan
 from autoconf.data.split import TESTING, join, quartiles
 from autoconf.errors import AutoconfError, DataError
 from autoconf.inspect import report
@@ -27,7 +27,7 @@ from autoconf.inspect.sets import Options, Sides, assign_sides
 from autoconf.output import progress
 
 
-def inspect_volumes(data: str, found: Found, out: str, options: Options) -> None:
+def inspect_volumes(data: str, found: LayoutScans, out: str, options: Options) -> None:
     """Everything from the scans that a layout recognised to the files in `out`. Raises AutoconfError."""
     with Cache(os.path.join(out, ".cache")) as cache:  # a run that is refused leaves nothing behind
         scans, measured, intensities, schemes, problems = _usable(found, out, options, cache)
@@ -53,7 +53,7 @@ def inspect_volumes(data: str, found: Found, out: str, options: Options) -> None
 
 
 def _usable(
-    found: Found, out: str, options: Options, cache: Cache
+    found: LayoutScans, out: str, options: Options, cache: Cache
 ) -> tuple[list[Scan], list[Measured], dict[str, Intensities], dict[str, Scheme], list[Problem]]:
     """The scans that can be used, what was measured of each and of all together, the scheme of each family of scans,
     and what is wrong with the others. Raises AutoconfError if none can be used, or with --strict if one cannot."""
@@ -147,7 +147,7 @@ def _count_tumour(row: dict[str, Any], scheme: Scheme) -> dict[str, Any]:
 
 
 def _assign(
-    scans: list[Scan], rows: list[Any], groups: list[str], found: Found, options: Options, problems: list[Problem]
+    scans: list[Scan], rows: list[Any], groups: list[str], found: LayoutScans, options: Options, problems: list[Problem]
 ) -> Sides:
     """The side of each scan; nobody has one where there is nothing to train on. Raises AutoconfError."""
     labelled = [index for index, row in enumerate(rows) if row["tumour_voxels"]]
@@ -166,7 +166,7 @@ def _assign(
         raise AutoconfError(f"{error}{left_out}") from None
 
 
-def _unused_volumes(data: str, found: Found) -> list[str]:
+def _unused_volumes(data: str, found: LayoutScans) -> list[str]:
     """Volumes below data that belong to no scan: not an error, but never passed over silently."""
     used = set(map(os.path.normpath, (*found.others, *(path for scan in found.scans for path in scan.files))))
     there = (os.path.join(folder, name) for folder, name in walk_files(data))

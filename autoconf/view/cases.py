@@ -25,7 +25,7 @@ Image = tuple[str, int | None]  # a path, and where in a 4D file the contrast li
 
 
 @dataclass(frozen=True)
-class Marked:
+class PredictedMask:
     """A mask and its scan. image: contrast -> where it is."""
 
     case: str
@@ -52,12 +52,12 @@ class Drawn:
     facts: Facts
 
 
-def find(masks: str, scans: str) -> tuple[list[Marked], list[str]]:
+def find(masks: str, scans: str) -> tuple[list[PredictedMask], list[str]]:
     """Masks with their scans, by name; and a line for each mask that has none. Raises AutoconfError if none has."""
     if not os.path.isdir(masks):
         raise AutoconfError(f"{masks}: no such folder. Give the --output_dir of `run inferring`.")
     there, images = masks_in(masks), _images(scans)
-    found = [Marked(case, path, images[case]) for case, path in there.items() if case in images]
+    found = [PredictedMask(case, path, images[case]) for case, path in there.items() if case in images]
     if not found:
         some = f"masks such as {next(iter(there))}.nii.gz" if there else "no masks"
         others = f"scans such as {next(iter(images))}" if images else "no scans"
@@ -87,18 +87,18 @@ def _images(scans: str) -> dict[str, dict[str, Image]]:
     return images
 
 
-def read(marked: Marked, contrast: str) -> Drawn:
+def read(predicted: PredictedMask, contrast: str) -> Drawn:
     """The arrays of a case. Raises AutoconfError for a file that cannot be read, or of another grid than its scan."""
-    mask = read_volume(marked.mask)
-    named = next((name for name in (contrast, *MODALITY_NAMES) if name in marked.image), None)
+    mask = read_volume(predicted.mask)
+    named = next((name for name in (contrast, *MODALITY_NAMES) if name in predicted.image), None)
     if named is None:
-        raise AutoconfError(f"{marked.mask}: its scan has no image that can be shown.")
+        raise AutoconfError(f"{predicted.mask}: its scan has no image that can be shown.")
     regions = _regions(mask)
     nothing = np.zeros(mask.data.shape, bool)
     masks = {name: (nothing, region) for name, region in regions.items()}
-    scan = pictured_scan(read_image(*marked.image[named]), masks, mask.grid, judged=False)
-    case = PicturedCase(marked.case, "", float("nan"), scan, MODALITY_NAMES.get(named, named), tilt(mask.affine))
-    return Drawn(case, _facts(marked.case, regions, mask.voxel_ml))
+    scan = pictured_scan(read_image(*predicted.image[named]), masks, mask.grid, judged=False)
+    case = PicturedCase(predicted.case, "", float("nan"), scan, MODALITY_NAMES.get(named, named), tilt(mask.affine))
+    return Drawn(case, _facts(predicted.case, regions, mask.voxel_ml))
 
 
 def _regions(mask: Volume) -> dict[str, np.ndarray]:
