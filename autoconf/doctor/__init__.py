@@ -17,7 +17,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from autoconf.commands import run_command
@@ -133,12 +133,15 @@ def _make_phantom(scratch: str, slices: bool) -> str:
 def examine(subject: Subject, checks: Sequence[Check] | None = None) -> list[Result]:
     """Run the checks (all, unless some are given), with progress; those that cannot be run are there as skipped."""
     from autoconf.doctor.catalogue import CHECKS
-    from autoconf.doctor.checks import without_folder
 
     chosen = CHECKS if checks is None else checks
     results = progress(_answers(subject, chosen), len(chosen), "doctor: checks")
-    found = {result.check: result for result in results}
-    return without_folder([found[check.name] for check in chosen], subject.scratch)
+    # Without the scratch folder's name two runs say the same.
+    shown = (
+        replace(r, **{k: getattr(r, k).replace(subject.scratch, "...") for k in ("measured", "note")}) for r in results
+    )
+    found = {result.check: result for result in shown}
+    return [found[check.name] for check in chosen]
 
 
 def _answers(subject: Subject, checks: Sequence[Check]) -> Iterator[Result]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 PASS, FAIL, SKIPPED = "pass", "FAIL", "skipped"
 MOST = 200  # letters of a reason
@@ -89,8 +89,3 @@ def reason_of(error: BaseException) -> str:
     text = str(error.code) if isinstance(error, SystemExit) else str(error)
     kind = "" if isinstance(error, SystemExit) or type(error).__name__ in text else f"{type(error).__name__}: "
     return " ".join((kind + text).split())[:MOST] or type(error).__name__
-
-
-def without_folder(results: Iterable[Result], folder: str) -> list[Result]:
-    """The same rows, with the scratch folder's name taken out, so that two runs say the same."""
-    return [replace(r, measured=r.measured.replace(folder, "..."), note=r.note.replace(folder, "...")) for r in results]

@@ -107,18 +107,31 @@ def task(
     return Task(bundle, machine, spacings, shapes, kept, tuple(fingerprint.get("modalities", ())), cases, limit)
 
 
+class Decisions:
+    """A choice for each key that a bundle's config has, made one after the other; what is fixed is taken as it is."""
+
+    def __init__(self, config: dict[str, Any], fixed: dict[str, Any]) -> None:
+        self.config = config
+        self.chosen = {key: Choice(value, "set by hand") for key, value in fixed.items()}
+
+    def decide(self, key: str, decision: Callable[[], Choice]) -> Any:
+        """The key's value: chosen before, or now, or the config's own; None if it has none."""
+        if key not in self.chosen and key in self.config:
+            self.chosen[key] = decision()
+        return self.chosen[key].value if key in self.chosen else self.config.get(key)
+
+    def in_order(self) -> dict[str, Choice]:
+        """What was chosen, as the config orders its keys."""
+        return {key: self.chosen[key] for key in self.config if key in self.chosen}
+
+
 def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     """Decide each key that the bundle has; what `fixed` holds is taken as it is and the rest follows from it.
 
     Raises AutoconfError if the data, the network and the machine do not go together.
     """
-    chosen = {key: Choice(value, "set by hand") for key, value in fixed.items()}
-
-    def decide(key: str, decision: Callable[[], Choice]) -> Any:
-        if key not in chosen and key in of.bundle.config:
-            chosen[key] = decision()
-        return chosen[key].value if key in chosen else of.bundle.config.get(key)
-
+    plan = Decisions(of.bundle.config, fixed)
+    decide = plan.decide
     decide("normalize_nonzero", lambda: _normalisation(of))
     spacing = np.array(decide("target_spacing", lambda: _spacing(of)), dtype=float)
     brain = of.median_brain(spacing)
@@ -132,9 +145,9 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     decide("network_name", lambda: _network_name(of.bundle))
     if of.cases.missing:
         decide("modality_dropout", lambda: _modality_dropout(of))
-    settings = of.bundle.config | {key: choice.value for key, choice in chosen.items()}
+    settings = of.bundle.config | {key: choice.value for key, choice in plan.chosen.items()}
     decide("max_epochs", lambda: _max_epochs(of, settings, brain))
-    return {key: chosen[key] for key in of.bundle.config if key in chosen}
+    return plan.in_order()
 
 
 def _network_name(bundle: Bundle) -> Choice:

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from autoconf.arguments import parse_memory
 from autoconf.bundle.settings import Bundle
 from autoconf.errors import AutoconfError
 from autoconf.output import by
 from autoconf.plan.memory import build_network
 from autoconf.pool import usable_cores
 
-UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 TIMED_STEPS = 2  # after one that is not timed, which also chooses algorithms
 
 
@@ -73,14 +73,6 @@ def free_memory() -> float:
     except (OSError, TypeError, ValueError):  # no Linux, no container, or one without a limit ("max")
         pass
     return max(free, 1.0)
-
-
-def parse_memory(text: str) -> float:
-    """`8GB`, `24GiB`, `512 MB` -> bytes. Raises AutoconfError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
-    if not match or float(match[1]) == 0:
-        raise AutoconfError(f"--memory is '{text}'. Write an amount such as 8GB or 24GiB, or auto.")
-    return float(match[1]) * UNITS[match[2].upper()]
 
 
 def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str, amp: bool = True) -> Speed:

@@ -80,7 +80,7 @@ def score(
     summary |= {"dataset_dir": dataset_dir} if dataset_dir else {}
     files: dict[str, str | bytes] = {
         "scores.csv": to_csv(rows),
-        PAIRS: pairs_text(list(map(meaning.read, pairs.scored))),
+        PAIRS: pairs_text(meaning.pairs),
     }
     files["references.csv"] = to_csv([row for one in scored for row in one.references])
     files |= _calibration_files(scored)
@@ -91,7 +91,7 @@ def score(
         comparison = judge([row for row in rows if row["case"] in common], others)
         files["comparison.json"] = to_json({"pred": pred, "other": compare, "n": len(common), "regions": comparison})
     files["summary.json"] = to_json(summary)
-    picture = _overlay(pairs.scored, rows, meaning)
+    picture = _overlay(meaning, rows)
     files |= {"overlay.png": picture} if picture else {}
     write_files(out, files)
     print_scores(out, rows, summary, pairs, list(files))
@@ -117,8 +117,8 @@ def _score_both(
     from autoconf.score.cases import ScoringTask
 
     meaning = _meaning(pairs, options)
-    task = ScoringTask(pairs.kind, meaning, _atlas(pairs, meaning))
-    scored = _run(task, pairs.scored, options.jobs, "scoring cases")
+    task = ScoringTask(pairs.kind, meaning.regions, _atlas(pairs, meaning))
+    scored = _run(task, meaning.pairs, options.jobs, "scoring cases")
     if other is None:
         return scored, meaning, None
     cases = {pair.case for pair in pairs.scored}
@@ -126,8 +126,9 @@ def _score_both(
     if other.kind != pairs.kind or not common:
         raise AutoconfError("--compare: the two folders have no case in common. Give predictions of the same cases.")
     theirs = _meaning(replace(other, scored=common), replace(options, regions=",".join(meaning.regions)))
-    task = ScoringTask(other.kind, theirs, references=False)
-    return scored, meaning, [row for one in _run(task, common, options.jobs, "scoring the others") for row in one.rows]
+    task = ScoringTask(other.kind, theirs.regions, references=False)
+    found = _run(task, theirs.pairs, options.jobs, "scoring the others")
+    return scored, meaning, [row for one in found for row in one.rows]
 
 
 def _meaning(pairs: Pairs, options: _Options) -> Meaning:
@@ -146,12 +147,11 @@ def _atlas(pairs: Pairs, meaning: Meaning) -> Any:
     """The mean mask of the training cases, unless they are what is scored."""
     from autoconf.score.references import make_atlas, some_of
 
-    scored = {pair.case for pair in pairs.scored}
-    training = some_of([pair for pair in pairs.training if pair.flair and pair.case not in scored])
     if pairs.kind != "volumes" or "wt" not in meaning.regions:
         return None
-    values = {pair.case: pair.regions.get("wt") if pair.regions else None for pair in training}
-    return make_atlas(progress(training, len(training), "reading training masks"), values)
+    scored = {pair.case for pair in pairs.scored}
+    training = some_of([pair for pair in pairs.training if pair.flair and pair.case not in scored])
+    return make_atlas(progress(training, len(training), "reading training masks"))
 
 
 def _run(task: ScoringTask, pairs: Sequence[Pair], jobs: int, what: str) -> list[Scored]:
@@ -168,8 +168,8 @@ def _summary(scored: list[Scored], pairs: Pairs, meaning: Meaning, excluded: lis
     volumes = pairs.kind == "volumes"
     units = {"length": "mm", "size": "mL"} if volumes else {"length": "pixels", "size": "pixels"}
     head: dict[str, Any] = {"kind": pairs.kind, "units": units, "policy": "docs/scoring.md", "excluded": excluded}
-    if not meaning.binary:
-        head["predictions_read_as"] = "brats2023" if meaning.predictions else "truth"
+    if meaning.predictions != "binary":
+        head["predictions_read_as"] = meaning.predictions
     return head | summarise(rows, [row for one in scored for row in one.references])
 
 
@@ -197,15 +197,15 @@ def _calibration_files(scored: list[Scored]) -> dict[str, str | bytes]:
     }
 
 
-def _overlay(pairs: list[Pair], rows: list[dict[str, Any]], meaning: Meaning) -> bytes | None:
+def _overlay(meaning: Meaning, rows: list[dict[str, Any]]) -> bytes | None:
     """The picture of the best, the median and the worst case that have an image; None where no image is known."""
     region = meaning.regions[0]
     dice = {row["case"]: row["dice"] for row in rows if row["region"] == region}
-    shown = sorted((pair for pair in pairs if pair.flair), key=lambda pair: (-dice[pair.case], pair.case))
+    shown = sorted((pair for pair in meaning.pairs if pair.flair), key=lambda pair: (-dice[pair.case], pair.case))
     if not shown:
         return None
     from autoconf.score.overlay import draw
 
     chosen = {len(shown) // 2: "median"}
     chosen |= {len(shown) - 1: "worst"} | {0: "best"}  # with one or two cases a place has several names
-    return draw([(chosen[place], dice[shown[place].case], shown[place]) for place in sorted(chosen)], meaning, region)
+    return draw([(chosen[place], dice[shown[place].case], shown[place]) for place in sorted(chosen)], region)

@@ -11,17 +11,16 @@ from autoconf.data.pairs import Pair
 from autoconf.data.volumes import read_volume
 from autoconf.pages.planes import PREDICTION, TRUTH, WHITE_AT, pictured_scan
 from autoconf.pages.png import figure, outline_masks, png
-from autoconf.score.masks import Meaning
 
 
-def draw(shown: list[tuple[str, float, Pair]], meaning: Meaning, region: str) -> bytes:
+def draw(shown: list[tuple[str, float, Pair]], region: str) -> bytes:
     """A PNG with one panel per (name of its place, Dice, pair): the axial slice with most of the region, outlined."""
     from matplotlib.lines import Line2D
 
     # the height leaves room for two lines of title and the legend
     picture, panels = figure(1, len(shown), 4.2 * len(shown), 5.2)
     for panel, (place, dice, pair) in zip(panels[0], shown, strict=True):
-        _draw_case(panel, pair, meaning, region)
+        _draw_case(panel, pair, region)
         panel.set_title(f"{place}: {pair.case}\nDice {dice:.3f}", fontsize=10)
     lines = [
         Line2D([], [], color=TRUTH, linewidth=2, label="truth"),
@@ -31,8 +30,8 @@ def draw(shown: list[tuple[str, float, Pair]], meaning: Meaning, region: str) ->
     return png(picture)
 
 
-def _draw_case(panel: Any, pair: Pair, meaning: Meaning, region: str) -> None:
-    flair, truth, pred, spacing = read_shown(pair, meaning, region)
+def _draw_case(panel: Any, pair: Pair, region: str) -> None:
+    flair, truth, pred, spacing = read_shown(pair, region)
     area = (truth if truth.any() else pred).sum(axis=(0, 1))
     level = int(area.argmax()) if area.any() else flair.shape[2] // 2
     white = np.percentile(flair[flair != 0], WHITE_AT) if flair.any() else 1
@@ -44,13 +43,11 @@ def _draw_case(panel: Any, pair: Pair, meaning: Meaning, region: str) -> None:
     panel.set_axis_off()
 
 
-def read_shown(
-    pair: Pair, meaning: Meaning, region: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, ...]]:
+def read_shown(pair: Pair, region: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, ...]]:
     """FLAIR, truth and prediction of a region, axes nearest to R, A, S, and the mm per axis."""
     truth = read_truth("volumes", pair)
     pred = read_prediction("volumes", pair, truth)
-    masks = truth.region(meaning.of_truth(pair.case, region)), pred.region(meaning.of_prediction(pair.case, region))
+    masks = truth.region(pair.read_as[region][0]), pred.region(pair.read_as[region][1])
     scan = pictured_scan(read_volume(pair.flair or ""), {region: masks}, truth.volume.grid)
     assert scan.image is not None
     return scan.image, *scan.masks[region], scan.spacing
