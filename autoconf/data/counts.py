@@ -10,6 +10,7 @@ import numpy as np
 DROPPED_BITS = 12  # of the 24 binary digits of a float32 fraction: 12 are kept, so a value is at most 0.025 % off
 WIDEST_TABLE = 1 << 22  # one counter per possible value up to so many, 32 MiB; beyond, the values are sorted
 BLOCK = 1 << 17  # numbers counted at once: 1 MiB as int64
+MOST_PIECES = 8  # cases whose counts are kept before they are merged
 CASE = 1 << 44  # the weight of one case among equals: 2^19 cases fit in 63 bits, one count is off by 3e-14 of a case
 
 
@@ -96,8 +97,6 @@ class Pool:
 
     equal_cases: bool  # each case weighs the same, however many voxels it has; otherwise each voxel does
     pieces: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # (values, weights) to be merged
-    merged: int = 0  # length of the first piece when it was merged last
-    pending: int = 0  # lengths of the pieces after it together
     moments: list[tuple[float, float, float]] = field(default_factory=list)  # per case: weight, sum, sum of squares
     low: float = math.inf
     high: float = -math.inf
@@ -115,8 +114,7 @@ class Pool:
         self.moments.append((voxels, total, square))
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.pieces.append((found.values, weights))
-        self.pending += len(found.values)
-        if self.pending > self.merged + (1 << 16):
+        if len(self.pieces) > MOST_PIECES:
             self._merge()  # only now and then: each merge sorts
 
     def _merge(self) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +124,6 @@ class Pool:
         values, weights = values[order], weights[order]
         first = np.flatnonzero(np.diff(values, prepend=-np.inf))
         self.pieces = [(values[first], np.add.reduceat(weights, first))]
-        self.merged, self.pending = len(first), 0
         return self.pieces[0]
 
     def summary(self) -> dict[str, float] | None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from autoconf.data import audit, traits
 from autoconf.data.brats import patient_of
-from autoconf.data.datalist import Case
 from autoconf.data.labels import REGIONS
 from autoconf.data.split import side_name
 from autoconf.data.volumes import read_image, read_volume
@@ -48,19 +47,17 @@ def _patient_in(case: str) -> str:
 def files_apart(subject: Subject) -> Outcome:
     """SHA-256 of each image file: the same content under another name is the same image."""
     cases = read_list(subject).cases
-    where: dict[str, list[tuple[Case, str]]] = defaultdict(list)
+    where: dict[str, dict[int | str, tuple[str, str]]] = defaultdict(dict)  # content -> side -> its first case and file
     for case in cases:
         for path in case.files:
-            where[digest(Path(path))].append((case, path))
-    found: dict[str, str] = {}
-    for uses in where.values():
-        first: dict[int | str, tuple[Case, str]] = {}  # of each side
-        for case, path in uses:
+            sides = where[digest(Path(path))]
             if case.side is not None:
-                first.setdefault(case.side, (case, path))
-        if len(first) > 1:
-            two = list(first.values())[:2]
-            found[two[0][0].name] = " and ".join(f"{os.path.basename(path)} ({side_name(c.side)})" for c, path in two)
+                sides.setdefault(case.side, (case.name, f"{os.path.basename(path)} ({side_name(case.side)})"))
+    found = {}
+    for sides in where.values():
+        if len(sides) > 1:
+            (name, first), (_, second), *_ = sides.values()
+            found[name] = f"{first} and {second}"
     return _verdict(found, f"{sum(len(case.files) for case in cases)} files, no content on two sides", "on two sides")
 
 
