@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out
 
 SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+BYTES = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 def check_device(device: str) -> None:
@@ -26,7 +28,16 @@ def check_own_folder(out: str, work: str, data: str) -> None:
 
 def parse_time(text: str, flag: str = "--time") -> float:
     """`2h`, `90min`, `1.5 d` -> seconds. flag: that holds it, for errors. Raises AutoconfError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*", text, re.IGNORECASE)
+    return _parse_amount(text, SECONDS, f"{flag} is '{text}'. Write a time such as 2h, 90min or 1.5d.")
+
+
+def parse_memory(text: str) -> float:
+    """`8GB`, `24GiB`, `512 MB` -> bytes. Raises AutoconfError."""
+    return _parse_amount(text, BYTES, f"--memory is '{text}'. Write an amount such as 8GB or 24GiB, or auto.")
+
+
+def _parse_amount(text: str, units: Mapping[str, float], refusal: str) -> float:
+    match = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*({'|'.join(units)})\s*", text, re.IGNORECASE)
     if not match or float(match[1]) == 0:
-        raise AutoconfError(f"{flag} is '{text}'. Write a time such as 2h, 90min or 1.5d.")
-    return float(match[1]) * SECONDS[match[2].lower()]
+        raise AutoconfError(refusal)
+    return float(match[1]) * units[match[2].lower()]

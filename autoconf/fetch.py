@@ -85,17 +85,11 @@ def _download(name: str, source: str, path: Path) -> str:
         raise AutoconfError(
             f"--source {source}: only http, https, a folder, a file or hub. Download it yourself first."
         )
-    found = _local(name, source)
-    shutil.copyfile(found, path)
-    return str(found)
-
-
-def _local(name: str, source: str) -> Path:
-    if os.path.isfile(source):
-        return Path(source)
-    if not os.path.isdir(source):
+    if not os.path.isfile(source) and not os.path.isdir(source):
         raise AutoconfError(f"--source {source}: no such folder or file.")
-    return Path(source) / _newest(name, sorted(os.listdir(source)), source)
+    found = os.path.join(source, _newest(name, sorted(os.listdir(source)), source)) if os.path.isdir(source) else source
+    shutil.copyfile(found, path)
+    return found
 
 
 def _listed(name: str, base: str) -> str:

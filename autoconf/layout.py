@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -21,7 +20,7 @@ from autoconf.data.convert import as_readable, to_nifti
 from autoconf.data.labels import SCHEMES as LABEL_SCHEMES
 from autoconf.data.labels import Scheme, choose_scheme, choose_schemes
 from autoconf.data.layouts import find_scans
-from autoconf.data.scans import Found, Scan
+from autoconf.data.scans import LayoutScans, Scan
 from autoconf.data.volumes import check_same_grid, read_channels, read_grid, read_volume
 from autoconf.errors import AutoconfError, DataError
 from autoconf.output import check_out, progress
@@ -56,7 +55,6 @@ def layout(
     if os.path.isdir(out) and os.listdir(out):
         raise AutoconfError(f"{out} is not empty. Give --out a new folder: labels that lie there could be lost.")
     complete = [scan for scan in found.scans if not scan.missing]
-    incomplete = [scan for scan in found.scans if scan.missing]
     if not complete:
         raise AutoconfError(f"{data}: none of the {len(found.scans)} scans has all of {', '.join(MODALITIES)}.")
     partial = Path(out.rstrip("/") + ".partial")
@@ -69,13 +67,14 @@ def layout(
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    for scan in incomplete:
-        print(f"left out {scan.case}: no {' and no '.join(scan.missing)}")
+    for scan in found.scans:
+        if scan.missing:
+            print(f"left out {scan.case}: no {' and no '.join(scan.missing)}")
     print(f"layout: {len(complete)} scans in {out}, {marked} of them with a final label")
     print("next: label/start.sh bundles/unetr3d " + (f"'{out}'" if " " in out else out))
 
 
-def _recognise(data: str, layout: str) -> Found:
+def _recognise(data: str, layout: str) -> LayoutScans:
     recognised = find_scans(data, layout)
     if not recognised:
         raise AutoconfError(nothing_found(data))
@@ -85,14 +84,16 @@ def _recognise(data: str, layout: str) -> Found:
     return recognised[0]
 
 
-def _write_all(scans: Sequence[Scan], found: Found, out: Path, labels: bool, link: bool, scheme: str) -> int:
+def _write_all(scans: Sequence[Scan], found: LayoutScans, out: Path, labels: bool, link: bool, scheme: str) -> int:
     """Returns how many labels were written."""
     (out / BELOW).mkdir(parents=True)
     (out / "labels" / "final").mkdir(parents=True)
     converted, marked = out / ".converted", 0
     scans = [to_nifti(scan, str(converted)) if scan.convert else scan for scan in scans]
     # All masks of a family say together what its values mean: they must lie there before the first is written.
-    schemes = choose_schemes(scans, list(map(_values, scans)), found, scheme, "--scheme") if labels else {}
+    values = [np.unique(read_volume(scan.label).data) if labels and scan.label else () for scan in scans]
+    rows = [{"labels": [int(value) for value in some]} for some in values]
+    schemes = choose_schemes(scans, rows, found, scheme, "--scheme") if labels else {}
     for scan in progress(scans, len(scans), "scans"):
         _write_images(scan, out, link)
         if labels and scan.label:
@@ -104,7 +105,7 @@ def _write_all(scans: Sequence[Scan], found: Found, out: Path, labels: bool, lin
 
 
 def _write_images(scan: Scan, out: Path, link: bool) -> None:
-    targets = [_image(out, scan.case, contrast) for contrast in MODALITIES]
+    targets = [(out if m == TOP else out / BELOW) / f"{scan.case}{ENDS[m]}.nii.gz" for m in MODALITIES]
     if scan.channels:
         path = str(scan.image[0])
         for volume, target in zip(read_channels(path, scan.channels), targets, strict=True):
@@ -114,29 +115,15 @@ def _write_images(scan: Scan, out: Path, link: bool) -> None:
     for source, target in zip(map(str, scan.image), targets, strict=True):
         check_same_grid(read_grid(source), first)
         if not source.lower().endswith(".gz"):  # the server's names end with .nii.gz alike
-            image = nibabel.load(source)
-            nibabel.save(image, target)
-        elif link:
-            _link(source, target)
-        else:
+            nibabel.save(nibabel.load(source), target)
+        elif not link:
             shutil.copyfile(source, target)
-
-
-def _image(out: Path, case: str, contrast: str) -> Path:
-    return (out if contrast == TOP else out / BELOW) / f"{case}{ENDS[contrast]}.nii.gz"
-
-
-def _link(source: str, target: Path) -> None:
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError as error:
-        raise AutoconfError(f"{source} cannot be linked to {target} ({error.strerror}). Leave --link out.") from None
-
-
-def _values(scan: Scan) -> dict[str, Any]:
-    """The values of a scan's mask, as `choose_schemes` asks for them."""
-    found = np.unique(read_volume(scan.label).data) if scan.label else ()
-    return {"labels": [int(value) for value in found]}
+        else:
+            try:
+                os.link(os.path.realpath(source), target)
+            except OSError as error:
+                reason = f"({error.strerror}). Leave --link out."
+                raise AutoconfError(f"{source} cannot be linked to {target} {reason}") from None
 
 
 def _write_label(scan: Scan, out: Path, scheme: Scheme) -> None:

@@ -159,14 +159,8 @@ def _place(made: Path, path: Path) -> None:
 
 def _large_files(url: str, sha256: str) -> str:
     """For a repository that does not hold the weights themselves; `monai.bundle download_large_files` reads it."""
-    lines = [
-        "large_files:",
-        f"- path: {WEIGHTS}",
-        f"  url: {json.dumps(url)}",
-        f"  hash_val: {sha256}",
-        "  hash_type: sha256",
-    ]
-    return "\n".join(lines) + "\n"
+    entry = f"- path: {WEIGHTS}\n  url: {json.dumps(url)}\n  hash_val: {sha256}\n  hash_type: sha256\n"
+    return "large_files:\n" + entry
 
 
 def _read_info(path: Path) -> dict[str, Any]:

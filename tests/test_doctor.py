@@ -16,9 +16,10 @@ import torch
 from helpers_bundles import PSEUDO2D, UNETR3D, as_scripts, read_yaml, write_yaml
 from helpers_volumes import assert_refused, autoconf, forked
 
+from autoconf import commands
 from autoconf.data import traits
 from autoconf.data.datalist import Case
-from autoconf.doctor import bundle_model, bundle_training, data, examine, opened, paired, prepare, processes, samples
+from autoconf.doctor import bundle_model, bundle_training, data, examine, opened, paired, prepare, samples
 from autoconf.doctor.catalogue import CHECKS
 from autoconf.doctor.checks import FAIL, PASS, SKIPPED, Check, Result, Subject, ask
 from autoconf.errors import AutoconfError
@@ -184,7 +185,7 @@ def test_a_bundle_whose_process_dies_fails_its_checks(tmp_path, monkeypatch) -> 
     for folder in (probe.parent, probe.parent.parent):
         (folder / "__init__.py").touch()
     probe.write_text("import os, sys; print('out of memory', file=sys.stderr, flush=True); os._exit(3)")
-    monkeypatch.setattr(processes, "HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(commands, "HOME", tmp_path / "home")
     subject = Subject(str(tmp_path), bundle="somewhere", datalist="somewhere")
     found = examine(subject, [NAMED["zero input"], NAMED["round trip"]])
     assert [result.verdict for result in found] == [FAIL, FAIL]

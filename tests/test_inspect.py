@@ -36,7 +36,7 @@ from PIL import Image
 
 from autoconf.data import brats
 from autoconf.data.brats import CaseError, find_cases, nothing_found, patient_of, require_complete, scheme_of
-from autoconf.data.counts import Intensities
+from autoconf.data.counts import Intensities, count
 from autoconf.data.images import find_images
 from autoconf.errors import AutoconfError
 from autoconf.inspect import inspect
@@ -182,7 +182,7 @@ whole_numbers = arrays.arrays(np.int16, st.integers(1, 50))
 def test_statistics_of_whole_numbers_are_exact(volumes: list[np.ndarray]) -> None:
     intensities = Intensities.none()
     for volume in volumes:
-        intensities.add(volume)
+        intensities.brain.add(count(volume))
     voxels, found = np.concatenate(volumes).astype(float), intensities.summary()
     assert found["mean"] == pytest.approx(voxels.mean(), rel=1e-5, abs=1e-9)
     assert found["std"] == pytest.approx(voxels.std(), rel=1e-5, abs=1e-3)
@@ -193,8 +193,8 @@ def test_statistics_of_whole_numbers_are_exact(volumes: list[np.ndarray]) -> Non
 def test_statistics_of_fractions_are_near() -> None:
     voxels = np.random.default_rng(0).normal(0.5, 0.1, 20_000).astype(np.float32)
     intensities = Intensities.none()
-    intensities.add(voxels[:5000])
-    intensities.add(voxels[5000:])
+    intensities.brain.add(count(voxels[:5000]))
+    intensities.brain.add(count(voxels[5000:]))
     found = intensities.summary()
     assert found["mean"] == pytest.approx(voxels.mean(dtype=float), rel=1e-5)
     for name, share in (("median", 0.5), ("p0.5", 0.005), ("p99.5", 0.995)):

@@ -12,12 +12,12 @@ from helpers_volumes import SHAPE, odd_copies, plain_affine, scan, store, tumour
 
 from autoconf.data.brats import MODALITIES, CaseError
 from autoconf.data.layouts import LAYOUTS, find_scans
-from autoconf.data.scans import Found, modality_of
+from autoconf.data.scans import LayoutScans, modality_of
 from autoconf.errors import AutoconfError
 from autoconf.inspect import inspect
 
 
-def only(root: Path, layout: str = "auto") -> Found:
+def only(root: Path, layout: str = "auto") -> LayoutScans:
     (found,) = find_scans(str(root), layout)
     return found
 

@@ -22,7 +22,7 @@ from autoconf.bundle.overrides import Choice, parse, render
 from autoconf.bundle.settings import check_override, parse_set, read_bundle
 from autoconf.data.datalist import Case, Datalist
 from autoconf.errors import AutoconfError
-from autoconf.plan import _check_fingerprint, count_cases, rules, show_plan
+from autoconf.plan import _read_fingerprint, count_cases, rules, show_plan
 from autoconf.plan.choose import TIME_SHARE, USABLE, Cases, Limit, _clock, _voxels, choose, task
 from autoconf.plan.images import choose_2d, image_size
 from autoconf.plan.machine import Machine, Speed
@@ -595,9 +595,10 @@ def test_keys_that_are_merged_from_elsewhere_are_not_explained(tmp_path):
     show_plan(str(tmp_path / "x.yaml"))
 
 
-def test_a_fingerprint_of_older_names_is_refused():
+def test_a_fingerprint_of_older_names_is_refused(tmp_path):
+    (tmp_path / "fingerprint.json").write_text('{"kind": "volumes", "cases": [], "contrasts": {}}')
     with pytest.raises(AutoconfError, match="fingerprint.json is not what inspect writes .*`modalities` now"):
-        _check_fingerprint("work", {"kind": "volumes", "cases": [], "contrasts": {}})
+        _read_fingerprint(str(tmp_path))
 
 
 def test_a_set_without_training_cases_is_refused():
@@ -610,16 +611,17 @@ def test_a_patch_that_the_network_does_not_take_is_refused_with_one_that_it_take
         chosen(CPU, {"patch_size": [100, 90, 110]})
 
 
-def test_whatever_stands_in_a_fingerprint_it_is_planned_for_or_refused() -> None:
+def test_whatever_stands_in_a_fingerprint_it_is_planned_for_or_refused(tmp_path) -> None:
     row = {"case": "a", "shape": [24, 24, 16], "brain_shape": [20, 22, 14], "spacing": [1.0, 1.0, 1.0]}
     sound = {"kind": "volumes", "modalities": {"t1": {}}, "cases": [row, row | {"case": "b"}]}
     machine = Machine("cpu", 8e9, 8e9, 2)
     refused = 0
-    for odd in (odd for odd in odd_copies(sound) if isinstance(odd, dict)):  # others are refused when they are read
+    for odd in odd_copies(sound):
+        (tmp_path / "fingerprint.json").write_text(json.dumps(odd))
         try:
-            _check_fingerprint("work", odd)
+            _read_fingerprint(str(tmp_path))
         except AutoconfError as error:
-            assert str(error).startswith("work/fingerprint.json is not what inspect writes")
+            assert str(error).startswith(f"{tmp_path}/fingerprint.json is not what inspect writes")
             refused += 1
             continue
         task(odd, read_bundle(str(UNETR3D)), machine, Cases(10, 2))

@@ -10,10 +10,10 @@ import torch
 from helpers_bundles import PSEUDO2D, UNETR3D
 from test_plan_rules import need
 
-from autoconf.arguments import parse_time
+from autoconf.arguments import parse_memory, parse_time
 from autoconf.bundle.settings import read_bundle
 from autoconf.errors import AutoconfError
-from autoconf.plan.machine import free_memory, measure_speed, parse_memory, read_machine
+from autoconf.plan.machine import free_memory, measure_speed, read_machine
 from autoconf.plan.memory import CUDA, StepMemory, build_network, correction, count_step, kept_bytes, network_step
 
 BUNDLE = read_bundle(str(UNETR3D))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,14 +290,15 @@ def training(home: Path, number: int) -> Pair:
 def test_an_atlas_is_the_mean_of_all_cases_that_have_a_head(tmp_path: Path) -> None:
     """Also those after one without FLAIR and one with an empty one; of a case whose labels are known, only those."""
     pairs = [training(tmp_path, number) for number in range(5)]
-    whole = make_atlas(pairs[3:], {})
+    whole = make_atlas(pairs[3:])
     store(np.zeros_like(scan(0)), Path(pairs[1].flair or ""))
     left_out = [Pair(pairs[0].case, None, pairs[0].truth), *pairs[1:2], *pairs[3:]]
-    found = make_atlas(left_out, {})
+    found = make_atlas(left_out)
     assert whole is not None and found is not None
     assert np.array_equal(found.share, whole.share) and found.share.dtype == np.float32
-    only = make_atlas(pairs[3:], {pairs[3].case: (4,), pairs[4].case: None})
-    expected = (make_atlas(pairs[3:4], {pairs[3].case: (4,)}), make_atlas(pairs[4:], {}))
+    known = replace(pairs[3], regions={"wt": (4,)})
+    only = make_atlas([known, pairs[4]])
+    expected = (make_atlas([known]), make_atlas(pairs[4:]))
     assert only is not None and None not in expected
     assert np.array_equal(only.share, (expected[0].share + expected[1].share) / 2)
     assert 0 < expected[0].share.sum() < expected[1].share.sum()
@@ -306,10 +308,10 @@ def test_label_1_too_is_tumour_and_0_is_none(tmp_path: Path) -> None:
     pair = training(tmp_path, 0)
     mask = (tumour() > 0).astype(np.uint8)
     store(mask, Path(pair.truth))
-    found = make_atlas([pair], {})
+    found = make_atlas([pair])
     assert found is not None and 0 < found.share.mean() < 1
     store(np.zeros_like(mask), Path(pair.truth))
-    assert make_atlas([pair], {}) is None and make_atlas([], {}) is None
+    assert make_atlas([pair]) is None and make_atlas([]) is None
 
 
 def test_the_atlas_takes_the_threshold_that_suits_its_own_cases(tmp_path: Path) -> None:
@@ -323,7 +325,7 @@ def test_the_atlas_takes_the_threshold_that_suits_its_own_cases(tmp_path: Path) 
     for pair, mask in zip(pairs, masks, strict=True):
         store(flair, Path(pair.flair or ""))
         store(mask, Path(pair.truth))
-    found = make_atlas(pairs, {})
+    found = make_atlas(pairs)
     assert found is not None and set(np.unique(found.share)) == {np.float32(1 / 3), np.float32(1)}
     dice = {
         t: np.mean([overlap(found.share >= t, found.share >= s).dice for s in (0.1, 0.9, 0.9)]) for t in (0.05, 0.35)
@@ -340,7 +342,7 @@ def test_a_head_is_stretched_to_the_atlas_and_back(tmp_path: Path, length: int) 
     ramp[length // 3 :] = 1
     store(np.full(ramp.shape, 100, np.int16), Path(pair.flair or ""))
     store(ramp, Path(pair.truth))
-    atlas = make_atlas([pair], {})
+    atlas = make_atlas([pair])
     assert atlas is not None
     centres = [min(int((cell + 0.5) * length / ATLAS), length - 1) for cell in range(ATLAS)]
     assert atlas.share[:, 0, 0].tolist() == [float(ramp[centre, 0, 0]) for centre in centres]

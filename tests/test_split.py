@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoconf.data.split import FOLDS, TESTING, _in_turn, _take, join, kin, quartiles, split
+from autoconf.data.split import FOLDS, TESTING, _in_turn, _take, group_sides, join, quartiles, split
 from autoconf.errors import AutoconfError
 
 sizes = st.lists(st.integers(1, 6), min_size=3, max_size=60)  # cases per patient
@@ -153,4 +153,4 @@ def test_data_with_a_test_set_of_their_own_lose_no_case_to_another() -> None:
     ],
 )
 def test_kin_are_on_one_side_and_in_the_test_set_if_one_of_them_is(sides: list, expected: list) -> None:
-    assert kin(["a", "a", "b", "c"], sides) == expected
+    assert group_sides(["a", "a", "b", "c"], sides) == expected

@@ -39,7 +39,7 @@ def checkout(tmp_path: Path, **files: str) -> Path:
 def test_an_import_that_is_not_allowed_is_found_wherever_it_stands(tmp_path):
     root = checkout(
         tmp_path,
-        plan__inner="def f():\n    from autoconf.inspect.sets import deal\n",
+        plan__inner="def f():\n    from autoconf.inspect.sets import assign_sides\n",
         inspect__sets="from autoconf.score.metrics import overlap\nfrom autoconf.data.volumes import read\n",
         score__metrics="class Twice: ...\n",
         data__volumes="from autoconf.plan import inner\nclass Twice: ...\n",
@@ -47,7 +47,7 @@ def test_an_import_that_is_not_allowed_is_found_wherever_it_stands(tmp_path):
     )
     assert structure.forbidden(root) == [
         ("autoconf.data.volumes", "autoconf.plan.inner", "inner"),
-        ("autoconf.plan.inner", "autoconf.inspect.sets", "deal"),
+        ("autoconf.plan.inner", "autoconf.inspect.sets", "assign_sides"),
     ]
     assert structure.class_names(root) == {"Twice": ["autoconf.data.volumes", "autoconf.score.metrics"]}
 

@@ -6,8 +6,9 @@ import contextlib
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -55,7 +56,10 @@ def read_bundle(folder: str, network: str = "") -> Bundle:
                 config |= yaml.safe_load(stream)
         with open(os.path.join(folder, "configs", "metadata.json"), encoding="utf-8") as stream:
             metadata = json.load(stream)
-        rules = _rules(os.path.join(folder, "configs", SETTINGS))
+        rules = {}
+        if os.path.exists(os.path.join(folder, "configs", SETTINGS)):
+            with open(os.path.join(folder, "configs", SETTINGS), encoding="utf-8") as stream:
+                rules = dict(yaml.safe_load(stream))
         channels = metadata["network_data_format"]["inputs"]["image"]["num_channels"]
     except FileNotFoundError as error:
         raise AutoconfError(
@@ -66,24 +70,13 @@ def read_bundle(folder: str, network: str = "") -> Bundle:
     return Bundle(os.path.basename(os.path.abspath(folder)), tuple(configs), config, channels, rules)
 
 
-def _rules(path: str) -> dict[str, Rule]:
-    if not os.path.exists(path):
-        return {}
-    with open(path, encoding="utf-8") as stream:
-        return dict(yaml.safe_load(stream))
-
-
 def _overlay(folder: str, network: str) -> str:
     """Path of a network's config file. Raises AutoconfError with the nearest name, or all there are."""
     networks = os.path.join(folder, "configs", "networks")
-    known = (
-        sorted(name[:-5] for name in os.listdir(networks) if name.endswith(".yaml")) if os.path.isdir(networks) else []
-    )
+    known = sorted(path.stem for path in Path(networks).glob("*.yaml"))
     if network in known:
         return os.path.join(networks, f"{network}.yaml")
-    near = difflib.get_close_matches(network, known, n=1)
-    there = f"It has: {', '.join(known)}." if known else "It has its own only: leave --network out."
-    hint = f"Did you mean '{near[0]}'?" if near else there
+    hint = _nearest(network, known) if known else "It has its own only: leave --network out."
     raise AutoconfError(f"bundle '{os.path.basename(os.path.abspath(folder))}' has no network '{network}'. {hint}")
 
 
@@ -94,19 +87,20 @@ def settings_table(bundle: Bundle) -> str:
         if name in bundle.of_runs:
             continue
         value = bundle.config.get(name, "")
-        own = (
-            "" if isinstance(value, str) and value.startswith(("$", "@")) else json.dumps(value) if value != "" else ""
-        )
+        own = "" if isinstance(value, str) and value[:1] in ("", "$", "@") else json.dumps(value)
         rows.append([name, own, described(rule), str(rule.get("help", ""))])
     return table(rows, ["setting", "value", "may be", "what it is"])
+
+
+def _nearest(word: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"It has: {', '.join(known)}."
 
 
 def check_override(bundle: Bundle, key: str, value: Any) -> None:
     """Refuse a key that the bundle does not define, or a value of another kind than its own."""
     if key not in bundle.config:
-        near = difflib.get_close_matches(key, bundle.config, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"It has: {', '.join(bundle.config)}."
-        raise AutoconfError(f"bundle '{bundle.name}' has no '{key}' to override. {hint}")
+        raise AutoconfError(f"bundle '{bundle.name}' has no '{key}' to override. {_nearest(key, bundle.config)}")
     own = bundle.config[key]
     if key == "network_name" and value != own:
         raise AutoconfError(f"'{key}' only names the network. Choose it with --network {value}.")

@@ -7,5 +7,5 @@ gz.py         gzip, decompressed fast          convert.py   arrays and .mha beco
 measure.py    sizes and intensities of a case  counts.py    how often each value occurs
 cache.py      what is known of unchanged files traits.py    what tells one scan from another
 audit.py      what is odd, across cases        problems.py  the findings as a table
-split.py      who trains, validates, tests
+measured.py   what is kept of a measured case  split.py     who trains, validates, tests
 """

@@ -8,10 +8,10 @@ from typing import Any
 
 from autoconf.data import traits
 from autoconf.data.labels import Scheme
-from autoconf.data.measure import Measured
+from autoconf.data.measured import Measured
 from autoconf.data.problems import Problem
 from autoconf.data.scans import Scan
-from autoconf.data.split import TESTING, kin
+from autoconf.data.split import TESTING, group_sides, side_name
 
 ANISOTROPY = 3.0  # nnU-Net resamples such an axis by itself
 OUTSIDE = 0.1  # of a mask's voxels: real masks have a few where the skull-stripping cut too deep
@@ -26,24 +26,13 @@ def audit_labels(scans: Sequence[Scan], rows: Sequence[dict[str, Any]], schemes:
         scheme = schemes[scan.family]
         odd = sorted(set(row["labels"]) - scheme.values)
         if odd:
-            allowed = ", ".join(map(str, sorted(scheme.values)))
-            found.append(
-                Problem(
-                    "labels",
-                    scan.case,
-                    f"{scan.label}: holds the value {odd[0]}; {scheme.name} has {allowed}. Correct it, or say what the "
-                    "values mean: --labels.",
-                )
-            )
+            allowed = f"{scheme.name} has {', '.join(map(str, sorted(scheme.values)))}"
+            finding = f"holds the value {odd[0]}; {allowed}. Correct it, or say what the values mean: --labels."
+            found.append(Problem("labels", scan.case, f"{scan.label}: {finding}"))
         elif row["tumour_voxels"] and row["outside_head"] > OUTSIDE * row["tumour_voxels"]:
             share = row["outside_head"] / row["tumour_voxels"]
-            found.append(
-                Problem(
-                    "mask-outside-head",
-                    scan.case,
-                    f"{scan.label}: {share:.0%} of it lies where all modalities are 0. Does it belong to this scan?",
-                )
-            )
+            finding = f"{share:.0%} of it lies where all modalities are 0. Does it belong to this scan?"
+            found.append(Problem("mask-outside-head", scan.case, f"{scan.label}: {finding}"))
     return found
 
 
@@ -56,9 +45,8 @@ def audit_grids(scans: Sequence[Scan], rows: Sequence[dict[str, Any]]) -> list[P
             spacing = " x ".join(f"{mm:.3g}" for mm in row["spacing"])
             found.append(Problem("anisotropic", scan.case, f"voxels of {spacing} mm. Plan and train as usual."))
         if row["orientation"] != usual:
-            found.append(
-                Problem("orientation", scan.case, f"stored as {row['orientation']}, most are {usual}. Nothing to do.")
-            )
+            finding = f"stored as {row['orientation']}, most are {usual}. Nothing to do."
+            found.append(Problem("orientation", scan.case, finding))
     return found
 
 
@@ -99,21 +87,16 @@ def audit_sides(names: Sequence[str], groups: Sequence[str], sides: Sequence[int
     """
     found = []
     of_group: dict[str, dict[int | str, str]] = {}
-    for name, group, side, of_kin in zip(names, groups, sides, kin(groups, sides), strict=True):
+    for name, group, side, side_of_group in zip(names, groups, sides, group_sides(groups, sides), strict=True):
         if side is not None:
             of_group.setdefault(group, {}).setdefault(side, name)
-        elif of_kin == TESTING:
+        elif side_of_group == TESTING:
             found.append(Problem("unlabelled-kin", name, "its patient is in testing. Do not pre-train on it."))
     if not of_group:
-        found.append(
-            Problem("no-masks", "", "no mask holds a tumour: nothing to train on. Add masks, or only segment.")
-        )
+        finding = "no mask holds a tumour: nothing to train on. Add masks, or only segment."
+        found.append(Problem("no-masks", "", finding))
     for group, on in sorted(of_group.items()):
         if len(on) > 1:
-            listed = ", ".join(f"{name} in {_side(side)}" for side, name in on.items())
+            listed = ", ".join(f"{name} in {side_name(side)}" for side, name in on.items())
             found.append(Problem("two-sides", group, f"the given split has {listed}. Scores will flatter; split anew."))
     return found
-
-
-def _side(side: int | str) -> str:
-    return side if isinstance(side, str) else f"fold {side}"

@@ -55,7 +55,7 @@ class Cache:
             stats = [os.stat(path) for path in files]
         except OSError:
             return None
-        return {"files": [[p, s.st_size, s.st_mtime_ns] for p, s in zip(files, stats, strict=True)], **more}
+        return {**more, "files": [[p, s.st_size, s.st_mtime_ns] for p, s in zip(files, stats, strict=True)]}
 
     def get(self, key: Key | None) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
         """The plain data and the arrays that were put under this key, or None."""
@@ -79,7 +79,7 @@ class Cache:
 
     def put(self, key: Key | None, data: dict[str, Any], arrays: dict[str, Any]) -> None:
         """Keep data (plain JSON) and arrays, unless a file has changed since the key was made. Atomic."""
-        if key is None or self.key([path for path, *_ in key["files"]], _more(key)) != key:
+        if key is None or self.key([path for path, *_ in key["files"]], key | {"files": []}) != key:
             return
         head = json.dumps({"kind": KIND, "key": key, "data": data}).encode()
         packed = io.BytesIO()
@@ -98,7 +98,3 @@ class Cache:
     def _path(self, key: Key) -> str:
         names = json.dumps([path for path, *_ in key["files"]]).encode()
         return os.path.join(self.folder, hashlib.sha256(names).hexdigest()[:32] + ".npz.gz")
-
-
-def _more(key: Key) -> dict[str, Any]:
-    return {name: value for name, value in key.items() if name != "files"}

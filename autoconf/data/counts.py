@@ -10,6 +10,7 @@ import numpy as np
 DROPPED_BITS = 12  # of the 24 binary digits of a float32 fraction: 12 are kept, so a value is at most 0.025 % off
 WIDEST_TABLE = 1 << 22  # one counter per possible value up to so many, 32 MiB; beyond, the values are sorted
 BLOCK = 1 << 17  # numbers counted at once: 1 MiB as int64
+MOST_PIECES = 8  # cases whose counts are kept before they are merged
 CASE = 1 << 44  # the weight of one case among equals: 2^19 cases fit in 63 bits, one count is off by 3e-14 of a case
 
 
@@ -39,19 +40,13 @@ class Counts:
         return bool(finite and (np.diff(self.values) > 0).all() and (self.counts > 0).all())
 
 
-def count(voxels: np.ndarray, zeros: bool = True) -> Counts:
-    """Count the values of a flat array of finite numbers; zeros=False leaves the zeros out.
-
-    Nothing at all left to count gives empty Counts.
-    """
-    whole = voxels.dtype.kind in "iu" or np.array_equal(voxels, np.rint(voxels))
-    if not whole:
-        return _count_fractions(voxels if zeros else voxels[voxels != 0])
+def count(voxels: np.ndarray) -> Counts:
+    """Count the values of a flat array of finite numbers; nothing to count gives empty Counts."""
+    if not voxels.size:
+        return Counts(np.empty(0), np.empty(0, np.int64), np.zeros(4))
+    if voxels.dtype.kind not in "iu" and not np.array_equal(voxels, np.rint(voxels)):
+        return _count_fractions(voxels)
     values, counts = _count_whole(voxels)
-    if not zeros:
-        values, counts = values[values != 0], counts[values != 0]
-    if not values.size:
-        return Counts(values, counts, np.zeros(4))
     moments = (float((values * counts).sum()), float((values * values * counts).sum()), values[0], values[-1])
     return Counts(values, counts, np.array(moments))
 
@@ -62,8 +57,6 @@ def _count_whole(voxels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         table = _table(voxels.view(f"u{voxels.dtype.itemsize}"), size)
         lowest = -size // 2 if voxels.dtype.kind == "i" else 0
         table = np.roll(table, lowest)  # negative numbers have the upper half of the bit patterns
-    elif not voxels.size:
-        return np.empty(0), np.empty(0, np.int64)
     else:
         lowest, highest = int(voxels.min()), int(voxels.max())
         if highest - lowest >= WIDEST_TABLE:
@@ -84,8 +77,6 @@ def _table(codes: np.ndarray, size: int) -> np.ndarray:
 
 
 def _count_fractions(voxels: np.ndarray) -> Counts:
-    if not voxels.size:
-        return Counts(np.empty(0), np.empty(0, np.int64), np.zeros(4))
     bits = np.ascontiguousarray(voxels, np.float32).view(np.uint32)
     codes = (bits + (1 << (DROPPED_BITS - 1))) >> DROPPED_BITS  # half of what is dropped is added: rounded, not cut
     table = np.bincount(codes)
@@ -106,8 +97,6 @@ class Pool:
 
     equal_cases: bool  # each case weighs the same, however many voxels it has; otherwise each voxel does
     pieces: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # (values, weights) to be merged
-    merged: int = 0  # length of the first piece when it was merged last
-    pending: int = 0  # lengths of the pieces after it together
     moments: list[tuple[float, float, float]] = field(default_factory=list)  # per case: weight, sum, sum of squares
     low: float = math.inf
     high: float = -math.inf
@@ -125,8 +114,7 @@ class Pool:
         self.moments.append((voxels, total, square))
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.pieces.append((found.values, weights))
-        self.pending += len(found.values)
-        if self.pending > self.merged + (1 << 16):
+        if len(self.pieces) > MOST_PIECES:
             self._merge()  # only now and then: each merge sorts
 
     def _merge(self) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +124,6 @@ class Pool:
         values, weights = values[order], weights[order]
         first = np.flatnonzero(np.diff(values, prepend=-np.inf))
         self.pieces = [(values[first], np.add.reduceat(weights, first))]
-        self.merged, self.pending = len(first), 0
         return self.pieces[0]
 
     def summary(self) -> dict[str, float] | None:
@@ -169,10 +156,6 @@ class Intensities:
     def none(cls) -> Intensities:
         """Nothing yet."""
         return cls(Pool(equal_cases=False), Pool(equal_cases=True))
-
-    def add(self, voxels: np.ndarray) -> None:
-        """voxels: flat array of one volume's non-zero voxels."""
-        self.brain.add(count(voxels))
 
     def summary(self) -> dict[str, float] | None:
         """mean, std, median, p0.5 and p99.5 over the non-zero voxels of all cases, each voxel weighing the same."""

@@ -127,11 +127,10 @@ def _side_and_class(case: str) -> tuple[str, str]:
     return side, (folders[1] if side else folders[0]) if folders else ""
 
 
-def patient_of_image(image: Image) -> str:
+def patient_of_image(case: str) -> str:
     """The patient where the name tells one (BraTS cases, as the phantom's slices have); else the image itself."""
-    name = os.path.splitext(os.path.basename(image.case))[0]
-    named = _SLICE.fullmatch(name)
-    return patient_of(named["case"]) if named else image.case
+    named = _SLICE.fullmatch(os.path.splitext(os.path.basename(case))[0])
+    return patient_of(named["case"]) if named else case
 
 
 def copies(images: list[Image]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

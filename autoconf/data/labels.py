@@ -9,12 +9,11 @@ cavity; A. Kazerooni et al., arXiv 2404.15009, for the paediatric order of 2024;
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoconf.data.scans import Found, Scan
+from autoconf.data.scans import LayoutScans, Scan
 from autoconf.errors import AutoconfError
 
 REGIONS = ("wt", "tc", "et")
@@ -38,17 +37,10 @@ NECROSIS, OEDEMA, ENHANCING = "necrotic or non-enhancing core", "oedema", "enhan
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
+        Scheme("brats2018-2021", {1: NECROSIS, 2: OEDEMA, 4: ENHANCING}, {"wt": (1, 2, 4), "tc": (1, 4), "et": (4,)}),
+        Scheme("brats2023", {1: NECROSIS, 2: OEDEMA, 3: ENHANCING}, {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}),
+        # GLI and MET after surgery
         Scheme(
-            "brats2018-2021",
-            {1: NECROSIS, 2: OEDEMA, 4: ENHANCING},
-            {"wt": (1, 2, 4), "tc": (1, 4), "et": (4,)},
-        ),
-        Scheme(
-            "brats2023",
-            {1: NECROSIS, 2: OEDEMA, 3: ENHANCING},
-            {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)},
-        ),
-        Scheme(  # GLI and MET after surgery
             "brats2024-post",
             {1: NECROSIS, 2: OEDEMA, 3: ENHANCING, 4: "resection cavity"},
             {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)},
@@ -66,6 +58,7 @@ SCHEMES = {
         Scheme("binary", {1: "tumour"}, {"wt": (1,)}),
     )
 }
+WRITTEN = SCHEMES["brats2023"]  # as the unetr3d bundle writes several regions
 # The schemes that a collection may follow, the likelier first. A mask without enhancing tumour holds fewer values than
 # its scheme has, so the values of a whole collection decide, not of one case.
 FAMILIES = {
@@ -144,7 +137,7 @@ def _together(values: Iterable[Iterable[int]]) -> tuple[int, ...]:
 
 
 def choose_schemes(
-    scans: Sequence[Scan], rows: Sequence[dict[str, Any]], found: Found, wanted: str, flag: str = "--labels"
+    scans: Sequence[Scan], rows: Sequence[dict[str, Any]], found: LayoutScans, wanted: str, flag: str = "--labels"
 ) -> dict[str, Scheme]:
     """The label scheme of each family of scans. What a dataset.json says wins, unless a scheme is wanted.
 
@@ -158,9 +151,3 @@ def choose_schemes(
         said = Scheme("dataset.json", found.meaning or {}, {name: tuple(v) for name, v in found.regions.items()})
         return dict.fromkeys(values, said)
     return {family: choose_scheme(family, masks, wanted, flag) for family, masks in values.items()}
-
-
-def commonest(schemes: Sequence[Scheme]) -> Scheme:
-    """The scheme that most of the scans have."""
-    names = Counter(scheme.name for scheme in schemes)
-    return next(scheme for scheme in schemes if scheme.name == names.most_common(1)[0][0])

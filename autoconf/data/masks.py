@@ -27,12 +27,8 @@ def masks_in(folder: str) -> dict[str, str]:
         if case in masks:
             raise AutoconfError(f"{folder}: holds both {os.path.basename(masks[case])} and {name}. Remove one.")
         masks[case] = os.path.join(folder, name)
-    return {case: path for case, path in masks.items() if not _is_beside(case, masks)}
-
-
-def _is_beside(case: str, masks: dict[str, str]) -> bool:
-    """Whether a file is a probability map and the like of another one of the folder, not a mask of its own."""
-    return any(case.endswith(end) and case.removesuffix(end) in masks for end in BESIDE)
+    beside = {case + end for case in masks for end in BESIDE}
+    return {case: path for case, path in masks.items() if case not in beside}
 
 
 @dataclass(frozen=True)
@@ -71,10 +67,13 @@ def read_prediction(kind: str, pair: Pair, truth: Labels) -> Labels:
     if pair.pred is None:
         return Labels("", np.zeros(truth.data.shape, np.uint8), truth.spacing, truth.affine, truth.voxel_ml)
     found = _read(kind, pair.pred)
-    if kind == "images":
-        _check_same_size(found, truth)
-    else:
+    if kind != "images":
         check_same_grid(found.volume, truth.volume)
+    elif found.data.shape != truth.data.shape:
+        sizes = [f"{height}x{width}" for height, width in (found.data.shape, truth.data.shape)]
+        raise AutoconfError(
+            f"{found.path}: is {sizes[0]} pixels but {truth.path} is {sizes[1]}. Save both at one size."
+        )
     return found
 
 
@@ -88,14 +87,6 @@ def _read(kind: str, path: str) -> Labels:
         raise AutoconfError(f"{path}: holds {volume.data.min():g}, so it is no mask. Save it as 0 and 1.")
     spacing = tuple(round(float(size), 6) for size in nibabel.affines.voxel_sizes(volume.affine))
     return Labels(path, volume.data, spacing, volume.affine, volume.voxel_ml)
-
-
-def _check_same_size(found: Labels, truth: Labels) -> None:
-    if found.data.shape != truth.data.shape:
-        sizes = [f"{height}x{width}" for height, width in (found.data.shape, truth.data.shape)]
-        raise AutoconfError(
-            f"{found.path}: is {sizes[0]} pixels but {truth.path} is {sizes[1]}. Save both at one size."
-        )
 
 
 def _read_image(path: str) -> np.ndarray:

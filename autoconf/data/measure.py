@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import nibabel
@@ -17,37 +16,17 @@ from isal import isal_zlib
 
 from autoconf.data import traits
 from autoconf.data.brats import MODALITIES
-from autoconf.data.cache import Cache, Key
-from autoconf.data.counts import Counts, Intensities, count
+from autoconf.data.cache import Cache
+from autoconf.data.counts import Counts, count
 from autoconf.data.gz import Memory
+from autoconf.data.measured import Measured, from_stored, to_store
 from autoconf.data.scans import Scan
-from autoconf.data.volumes import Grid, Volume, check_same_grid, read_channels, read_grid, read_volume
+from autoconf.data.volumes import Grid, Volume, bounding_box, check_same_grid, read_channels, read_grid, read_volume
 from autoconf.errors import AutoconfError, DataError
 from autoconf.pool import in_order
 
-MEASURE_VERSION = 3  # of this code and of counts.py: raise it when a number changes, and every cache is void
-WORD = np.dtype(np.uint64)  # 8 bytes are looked at in one step
+MEASURE_VERSION = 4  # of this code and of counts.py: raise it when a number changes, and every cache is void
 RUN = 8  # voxels that are sampled together
-Box = list[tuple[int, int]]  # first and last + 1 index on each axis, in the order of the file
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One case: its row of the fingerprint, and the counts of its voxels by contrast."""
-
-    row: dict[str, Any]
-    brain: dict[str, Counts]  # the voxels that are not 0
-    foreground: dict[str, Counts]  # the voxels inside the mask, 0 or not; {} without a mask or with an empty one
-    coarse: np.ndarray  # traits.coarse of the first contrast that is there
-    content: list[int]  # a checksum of the voxels of each contrast that are not 0, and of their box
-    agreement: list[float] | None  # traits.agreement; None where a contrast or the tumour is missing
-
-    def add_to(self, intensities: dict[str, Intensities]) -> None:
-        """Add the counts to those of other cases, by contrast."""
-        for contrast, found in self.brain.items():
-            intensities[contrast].brain.add(found)
-        for contrast, found in self.foreground.items():
-            intensities[contrast].foreground.add(found)
 
 
 def measure_cases(
@@ -61,7 +40,7 @@ def measure_cases(
     grids: list[Grid | AutoconfError | None] = []  # None: of a case that was measured before
     for case in cases:
         try:
-            known = cache is not None and cache.may_have(_key(case, cache))
+            known = cache is not None and cache.may_have(cache.key(*_record(case)))
             grids.append(None if known else check_headers(case))
         except AutoconfError as error:
             if not keep_going:
@@ -96,24 +75,25 @@ def measure(case: Scan, grid: Grid | None = None, memory: Memory | None = None) 
     mask, flags, inside = _measure_mask(case.label, grid, memory)
     samples: list[np.ndarray] = []
     content: list[int] = []
-    boxes: list[Box] = []
+    boxes: list[list[tuple[int, int]]] = []  # first and last + 1 index on each axis, in the order of the file
     brain: dict[str, Counts] = {}
     foreground: dict[str, Counts] = {}
     picture = np.zeros(0, np.float32)  # of the first contrast
     outside = np.ones(inside.size, bool)
     for contrast, volume in _modalities(case, memory):
         check_same_grid(volume, grid)
-        not_zero, box = _not_zero(volume.data)
-        brain[contrast] = count(not_zero, zeros=False)
-        _check_scan(volume, brain[contrast])
         voxels = volume.data.ravel(order="F")
+        not_zero = voxels[voxels != 0]
+        brain[contrast] = count(not_zero)
+        _check_scan(volume, brain[contrast])
         if inside.size:
             foreground[contrast] = count(voxels[inside])
             outside &= voxels[inside] == 0
+        box = bounding_box(volume.data != 0)
         if not picture.size:
-            picture = traits.coarse(volume.data, _slices(box))
-        boxes.append(box)
-        content.append(isal_zlib.crc32(not_zero, isal_zlib.crc32(np.array(box))))
+            picture = traits.coarse(volume.data, box)
+        boxes.append([(side.start, side.stop) for side in box])
+        content.append(isal_zlib.crc32(not_zero, isal_zlib.crc32(np.array(boxes[-1]))))
         samples.append(_sample(voxels))
     sides = np.max(boxes, axis=0)[:, 1] - np.min(boxes, axis=0)[:, 0]
     row = {
@@ -129,12 +109,21 @@ def measure(case: Scan, grid: Grid | None = None, memory: Memory | None = None) 
 
 
 def _outcome(case: Scan, grid: Grid | AutoconfError | None, cache: Cache | None) -> Measured | AutoconfError:
+    """What the cache has of a case, or what is measured now; or the error that says why the case cannot be used."""
     if isinstance(grid, AutoconfError):
         return grid
+    key = cache.key(*_record(case)) if cache else None
+    stored = cache.get(key) if cache else None
+    measured = from_stored(*stored) if stored else None
+    if measured is not None:
+        return measured
     try:
-        return _measure_once(case, grid, _MEMORY, cache)
+        measured = measure(case, grid, _MEMORY)
     except AutoconfError as error:
         return error
+    if cache:
+        cache.put(key, *to_store(measured))
+    return measured
 
 
 _MEMORY = Memory()  # of this process: one case is measured at a time
@@ -156,38 +145,6 @@ def _modalities(case: Scan, memory: Memory) -> Iterator[tuple[str, Volume]]:
         yield from ((contrast, volume) for (contrast, _), volume in zip(there, volumes, strict=True))
     else:
         yield from ((contrast, read_volume(path, memory)) for contrast, path in there)
-
-
-def _not_zero(data: np.ndarray) -> tuple[np.ndarray, Box]:
-    """All voxels that are not 0, with a few that are, flat; and the box that holds them.
-
-    Integers are compared 8 bytes at once: what is 0 there, five of six voxels of a BraTS case, is not looked at again.
-    """
-    flat, each = data.ravel(order="F"), WORD.itemsize // data.dtype.itemsize
-    if data.dtype.kind not in "iu" or data.shape[0] % each:
-        there = flat != 0
-        return flat[there], _box(there.reshape(data.shape, order="F"))
-    words = flat.view(WORD)
-    there = words != 0
-    first, *others = _box(there.reshape((-1, *data.shape[1:]), order="F"))
-    low, high = (each * edge for edge in first)
-    while low < high and not data[low].any():  # at most each - 1 times
-        low += 1
-    while low < high and not data[high - 1].any():
-        high -= 1
-    return words[there].view(data.dtype), [(low, high), *others]
-
-
-def _slices(box: Box) -> tuple[slice, slice, slice]:
-    i, j, k = (slice(low, high) for low, high in box)
-    return i, j, k
-
-
-def _box(there: np.ndarray) -> Box:
-    """First and last + 1 index of all that is True, in the array's axis order."""
-    plane = np.asarray(there.any(axis=2))
-    edges = [np.flatnonzero(profile) for profile in (plane.any(axis=1), plane.any(axis=0), there.any(axis=(0, 1)))]
-    return [(int(found[0]), int(found[-1]) + 1) if found.size else (0, 0) for found in edges]
 
 
 def _sample(flat: np.ndarray) -> np.ndarray:
@@ -225,7 +182,7 @@ def _measure_mask(
     mask = read_volume(path, memory)
     check_same_grid(mask, reference)
     flat = mask.data.ravel(order="F")
-    inside = _where_not_zero(flat)
+    inside = np.flatnonzero(flat != 0)
     labels, voxels = np.unique(flat[inside], return_counts=True)
     odd = labels[(labels < 0) | (labels != np.rint(labels))]
     if odd.size:
@@ -241,65 +198,8 @@ def _measure_mask(
     return row, _sample(flat), inside
 
 
-def _where_not_zero(flat: np.ndarray) -> np.ndarray:
-    """Positions of what is not 0; by words of 8 bytes where that is possible, because nearly all of a mask is 0."""
-    if flat.dtype.kind not in "iu" or flat.nbytes % WORD.itemsize:
-        return np.flatnonzero(flat != 0)
-    each = WORD.itemsize // flat.dtype.itemsize
-    words = np.flatnonzero(flat.view(WORD) != 0)
-    places = (words[:, None] * each + np.arange(each)).ravel()
-    return places[flat[places] != 0]
-
-
-def _measure_once(case: Scan, grid: Grid | None, memory: Memory, cache: Cache | None) -> Measured:
-    if cache is None:
-        return measure(case, grid, memory)
-    key = _key(case, cache)
-    stored = cache.get(key)
-    measured = _from_stored(case, *stored) if stored else None
-    if measured is None:
-        measured = measure(case, grid, memory)
-        cache.put(key, *_to_store(measured))
-    return measured
-
-
-def _key(case: Scan, cache: Cache) -> Key | None:
+def _record(case: Scan) -> tuple[list[str], dict[str, Any]]:
+    """What a case's record in the cache is known by, as `Cache.key` asks for it."""
     files = [os.path.abspath(path) for path, _ in _files(case)]
     layout = [list(channels) for _, channels in _files(case)]
-    return cache.key(files, {"version": MEASURE_VERSION, "case": case.case, "layout": layout})
-
-
-def _to_store(measured: Measured) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """All counts end to end in three arrays, because each array of a record costs half a millisecond."""
-    named = [(part, c, found) for part in ("brain", "foreground") for c, found in getattr(measured, part).items()]
-    index = [[part, contrast, found.values.size] for part, contrast, found in named]
-    arrays = {
-        name: np.concatenate([getattr(found, name) for *_, found in named]) for name in ("values", "counts", "moments")
-    }
-    data = {"row": measured.row, "index": index, "content": measured.content, "agreement": measured.agreement}
-    return data, arrays | {"coarse": measured.coarse}
-
-
-def _from_stored(case: Scan, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> Measured | None:
-    """The inverse of `_to_store`; None if the record does not hold a whole case."""
-    parts: dict[str, dict[str, Counts]] = {"brain": {}, "foreground": {}}
-    there = [contrast for contrast, path in zip(MODALITIES, case.image, strict=True) if path]
-    try:
-        lengths = [length for *_, length in data["index"]]
-        cuts = np.cumsum(lengths)[:-1]
-        values, counts = np.split(arrays["values"], cuts), np.split(arrays["counts"], cuts)
-        moments = arrays["moments"].reshape(len(lengths), -1)
-        for (part, contrast, length), *found in zip(data["index"], values, counts, moments, strict=True):
-            parts[part][contrast] = Counts(*found)
-            if not parts[part][contrast].is_sound() or length != found[0].size:
-                return None
-        row, coarse = data["row"], arrays["coarse"]
-        more = (coarse, [int(checksum) for checksum in data["content"]], data["agreement"])
-        expected = {"brain": there, "foreground": there if row["tumour_voxels"] else []}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-    if {part: list(found) for part, found in parts.items()} != expected or row.get("case") != case.case:
-        return None
-    if coarse.shape != (traits.COARSE**3,) or not np.isfinite(coarse).all():
-        return None
-    return Measured(row, parts["brain"], parts["foreground"], *more)
+    return files, {"version": MEASURE_VERSION, "case": case.case, "layout": layout}

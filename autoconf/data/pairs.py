@@ -47,15 +47,12 @@ def if_there(path: str) -> str | None:
 
 def pairs_text(pairs: Sequence[Pair]) -> str:
     """JSON of the pairs that were scored: their files, absolute, and the label values of each region in both masks."""
-    return to_json([_plain(pair) for pair in pairs])
-
-
-def _plain(pair: Pair) -> dict[str, Any]:
-    files = {name: os.path.abspath(path) for name in ("truth", "pred", "flair") if (path := getattr(pair, name))}
-    regions = {
-        region: {"truth": _listed(truth), "pred": _listed(pred)} for region, (truth, pred) in pair.read_as.items()
-    }
-    return {"case": pair.case, "patient": pair.patient} | files | {"regions": regions}
+    plain = []
+    for pair in pairs:
+        files = {name: os.path.abspath(path) for name in ("truth", "pred", "flair") if (path := getattr(pair, name))}
+        regions = {region: {"truth": truth, "pred": pred} for region, (truth, pred) in pair.read_as.items()}
+        plain.append({"case": pair.case, "patient": pair.patient} | files | {"regions": regions})
+    return to_json(plain)
 
 
 def read_pairs(path: str) -> list[Pair]:
@@ -75,10 +72,6 @@ def _pair(item: dict[str, Any]) -> Pair:
         raise TypeError("a name or path is no text")
     read_as = {region: (_values(of["truth"]), _values(of["pred"])) for region, of in item["regions"].items()}
     return Pair(**{"pred": None} | texts, read_as=read_as)
-
-
-def _listed(values: Values) -> list[int] | None:
-    return None if values is None else list(values)
 
 
 def _values(values: Any) -> Values:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from autoconf.data.brats import MODALITIES
@@ -10,28 +12,13 @@ from autoconf.data.problems import Problem
 
 # Spellings of the four modalities, once case, blanks and punctuation are gone. A T1 with contrast agent is named in
 # many ways; all of them say so with a C, CE, GD or POST.
-SPELLINGS = {
-    "t1": ("t1", "t1w", "t1n", "t1pre", "t1native", "t1weighted"),
-    "t1c": (
-        "t1c",
-        "t1ce",
-        "t1gd",
-        "t1gado",
-        "t1post",
-        "t1wce",
-        "t1cew",
-        "t1wgd",
-        "t1wpost",
-        "t1contrast",
-        "cet1",
-        "t1km",
-    ),
-    "t2": ("t2", "t2w", "t2weighted"),
-    "flair": ("flair", "t2f", "t2flair", "fl", "fla", "t2wflair"),
+_SPELLINGS = {
+    "t1": "t1 t1w t1n t1pre t1native t1weighted",
+    "t1c": "t1c t1ce t1gd t1gado t1post t1wce t1cew t1wgd t1wpost t1contrast cet1 t1km",
+    "t2": "t2 t2w t2weighted",
+    "flair": "flair t2f t2flair fl fla t2wflair",
 }
-_CONTRAST = {spelling: contrast for contrast, spellings in SPELLINGS.items() for spelling in spellings}
-
-
+_MODALITY = {spelling: modality for modality, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 SIDES = {  # what people call the folders of a split
     **dict.fromkeys(("train", "training", "tr"), "training"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
@@ -64,7 +51,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Found:
+class LayoutScans:
     """What a layout recognised below a folder."""
 
     layout: str  # a key of layouts.LAYOUTS
@@ -77,6 +64,11 @@ class Found:
     problems: list[Problem] = field(default_factory=list)  # cases that cannot be among the scans, lone masks
 
 
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first name that is there more than once, or None."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
 def is_metaimage(path: str | None) -> bool:
     """True for an .mha file, which neither nibabel nor the bundles read, so that its scan must be converted."""
     return (path or "").lower().endswith(".mha")
@@ -84,4 +76,4 @@ def is_metaimage(path: str | None) -> bool:
 
 def modality_of(name: str) -> str | None:
     """The entry of MODALITIES that a person means by `name` (T1-weighted, t1gd, FLAIR, ...), or None."""
-    return _CONTRAST.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+    return _MODALITY.get(re.sub(r"[^a-z0-9]", "", name.lower()))

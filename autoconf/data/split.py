@@ -35,7 +35,7 @@ def split(
     queue = _in_turn(groups, strata, seed)
     testing = set(_take(queue, sizes, test)) if test else set()  # none where the data have a test set of their own
     side: dict[str, int | str] = dict.fromkeys(testing, TESTING)
-    side.update(_deal([name for name in queue if name not in testing], sizes, folds))
+    side.update(_assign_folds([name for name in queue if name not in testing], sizes, folds))
     return [side[name] for name in groups]
 
 
@@ -63,13 +63,18 @@ def join(groups: Sequence[str], pairs: Iterable[tuple[int, int]]) -> list[str]:
     return [find(name) for name in groups]
 
 
-def kin(groups: Sequence[str], sides: Sequence[int | str | None]) -> list[int | str | None]:
+def group_sides(groups: Sequence[str], sides: Sequence[int | str | None]) -> list[int | str | None]:
     """For each case the side of its group's cases that have one (testing, if they are on several); None if none has."""
     of_group: dict[str, int | str] = {}
     for group, side in zip(groups, sides, strict=True):
         if side == TESTING or (side is not None and of_group.get(group) != TESTING):
             of_group[group] = side
     return [of_group.get(group) for group in groups]
+
+
+def side_name(side: int | str | None) -> str:
+    """`fold 0`, `testing`: a side as a person reads it."""
+    return f"fold {side}" if isinstance(side, int) else str(side)
 
 
 def _in_turn(groups: Sequence[str], strata: Sequence[object], seed: int) -> list[str]:
@@ -99,7 +104,7 @@ def _take(queue: list[str], sizes: Counter[str], share: float) -> list[str]:
     return taken or [min(queue, key=sizes.__getitem__)]
 
 
-def _deal(queue: list[str], sizes: Counter[str], folds: int) -> dict[str, int]:
+def _assign_folds(queue: list[str], sizes: Counter[str], folds: int) -> dict[str, int]:
     """A fold from 0 for each group, in turn: the fold with fewest cases so far.
 
     Groups of several cases come first, so that the small ones can even the folds out; `queue` orders the rest.

@@ -17,11 +17,10 @@ ALIKE = 0.99
 # T2 or FLAIR one in 88 is missed; of T2 with FLAIR half are found (11 of 22); T1 with T1c look alike (2 of 22).
 MARGIN = 0.5
 FEWEST_CASES = 8  # to know what is usual
-BLOCK = 256  # cases that are compared with all others at once
 _PAIRS = tuple(itertools.combinations(range(len(MODALITIES)), 2))
 
 
-def coarse(volume: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarray:
+def coarse(volume: np.ndarray, box: tuple[slice, ...]) -> np.ndarray:
     """(COARSE^3,) float32: mean of every block of the head's box, zero mean, length 1.
 
     volume: (i, j, k) numbers. box: where the head is.
@@ -76,12 +75,10 @@ def swapped(traits: list[list[float] | None]) -> list[tuple[int, str, str]]:
 
 def alike(pictures: list[np.ndarray]) -> list[tuple[int, int]]:
     """Pairs (indices) of cases whose coarse pictures correlate by at least ALIKE."""
+    if not pictures:
+        return []
     table = np.array(pictures)
-    pairs = []
-    for start in range(0, len(table), BLOCK):
-        near = table[start : start + BLOCK] @ table[start:].T >= ALIKE
-        pairs += [(start + int(a), start + int(b)) for a, b in np.argwhere(near) if a < b]
-    return pairs
+    return [(int(a), int(b)) for a, b in np.argwhere(np.triu(table @ table.T >= ALIKE, k=1))]
 
 
 def _exchange(numbers: np.ndarray, a: int, b: int) -> np.ndarray:

@@ -82,9 +82,7 @@ def read_grid(path: str, channels: Sequence[int] = ()) -> Grid:
 
     Raises DataError for a file that is no NIfTI, has other axes, holds no numbers or lies on a degenerate grid.
     """
-    with _named(path):
-        image: Any = nibabel.load(path)
-    return _checked_grid(path, image, channels)
+    return _open(path, channels)[0]
 
 
 def read_volume(path: str, memory: Memory | None = None) -> Volume:
@@ -104,6 +102,20 @@ def read_channels(path: str, channels: Sequence[int]) -> list[Volume]:
     return _read(path, channels, None)
 
 
+def read_image(path: str, channel: int | None) -> Volume:
+    """A 3D file, or one channel of a 4D one. Raises DataError as `read_volume` does."""
+    return read_volume(path) if channel is None else read_channels(path, [channel])[0]
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box that holds all of a mask; one voxel if it is empty, so that no axis vanishes."""
+    box = []
+    for axis in range(mask.ndim):
+        there = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 1))
+    return tuple(box)
+
+
 def check_same_grid(volume: Volume | Grid, reference: Volume | Grid) -> None:
     """Raise DataError, naming both files, unless the two have the same shape and affine."""
     found, wanted = (item.grid if isinstance(item, Volume) else item for item in (volume, reference))
@@ -117,12 +129,16 @@ def check_same_grid(volume: Volume | Grid, reference: Volume | Grid) -> None:
 
 
 def _read(path: str, channels: Sequence[int], memory: Memory | None) -> list[Volume]:
+    grid, stored = _open(path, channels)
+    end = int(stored.offset) + math.prod(map(int, stored.shape)) * stored.dtype.itemsize
     with _named(path):
-        image: Any = nibabel.load(path)  # Any: its types know of no array
-    grid = _checked_grid(path, image, channels)
-    with _named(path):
-        zipped = path.lower().endswith(".gz")
-        data = (_unzipped if zipped else _plain)(path, image.dataobj, memory)
+        if path.lower().endswith(".gz"):  # in half of nibabel's time: the voxels stay where they were written to
+            data = np.ndarray(stored.shape, stored.dtype, gunzip(path, end, memory), stored.offset, order="F")
+            data = nibabel.volumeutils.apply_read_scaling(data, stored.slope, stored.inter)
+        elif (held := os.path.getsize(path)) < end:  # before nibabel takes memory for all that is promised
+            raise EOFError(f"its header promises {end} bytes, it holds {held}")
+        else:
+            data = np.asanyarray(stored)
     if not data.dtype.isnative:
         data = data.astype(data.dtype.newbyteorder("="), order="F")
     volumes = [Volume(path, data[..., channel], grid.affine) for channel in channels]
@@ -132,26 +148,10 @@ def _read(path: str, channels: Sequence[int], memory: Memory | None) -> list[Vol
     return volumes
 
 
-def _unzipped(path: str, stored: nibabel.arrayproxy.ArrayProxy, memory: Memory | None) -> np.ndarray:
-    """The array behind a nibabel proxy, in half of nibabel's time: the voxels stay where they were written to."""
-    end = _end(stored)
-    data = np.ndarray(stored.shape, stored.dtype, gunzip(path, end, memory), stored.offset, order="F")
-    return nibabel.volumeutils.apply_read_scaling(data, stored.slope, stored.inter)
-
-
-def _plain(path: str, stored: nibabel.arrayproxy.ArrayProxy, _: Memory | None) -> np.ndarray:
-    """The same of a file that is not packed."""
-    held = os.path.getsize(path)
-    if held < _end(stored):  # before nibabel takes memory for all that is promised
-        raise EOFError(f"its header promises {_end(stored)} bytes, it holds {held}")
-    return np.asanyarray(stored)
-
-
-def _end(stored: nibabel.arrayproxy.ArrayProxy) -> int:
-    return int(stored.offset) + math.prod(map(int, stored.shape)) * stored.dtype.itemsize
-
-
-def _checked_grid(path: str, image: Any, channels: Sequence[int]) -> Grid:
+def _open(path: str, channels: Sequence[int]) -> tuple[Grid, Any]:
+    """The grid of a file, checked, and nibabel's view of its voxels, which are read when they are asked for."""
+    with _named(path):
+        image: Any = nibabel.load(path)  # Any: its types know of no array
     shape, affine, dtype = image.shape, image.affine, image.dataobj.dtype
     if channels and (len(shape) != 4 or max(channels) >= shape[3]):
         wanted = max(channels) + 1
@@ -165,7 +165,7 @@ def _checked_grid(path: str, image: Any, channels: Sequence[int]) -> Grid:
     _check_affine(path, shape, affine)
     if dtype.kind not in "iuf":
         raise DataError("not-numbers", f"{path}: holds {dtype} values, not numbers. Save it as int16 or float32.")
-    return Grid(path, tuple(shape[:3]), affine)
+    return Grid(path, tuple(shape[:3]), affine), image.dataobj
 
 
 def _check_affine(path: str, shape: Sequence[int], affine: np.ndarray) -> None:
@@ -208,18 +208,11 @@ def _named(path: str) -> Iterator[None]:
     except MemoryError:
         raise DataError("unreadable", f"{path}: needs more memory than there is. Is its header right?") from None
     except Exception as error:  # noqa: BLE001 - of bytes that may be anything nibabel makes any error
-        if _is_forbidden(path):  # nibabel says the same of all that it cannot open
+        effective = os.access in os.supports_effective_ids
+        if os.path.isfile(path) and not os.access(path, os.R_OK, effective_ids=effective):  # which nibabel does not say
             what = "no permission to read it. Change its permissions."
             raise DataError("unreadable", f"{path}: {what}") from None
+        what = " ".join(str(error).split())[:80] or type(error).__name__
         raise DataError(
-            "unreadable", f"{path}: truncated or not a NIfTI file ({_brief(error)}). Copy or download it again."
+            "unreadable", f"{path}: truncated or not a NIfTI file ({what}). Copy or download it again."
         ) from error
-
-
-def _is_forbidden(path: str) -> bool:
-    effective = os.access in os.supports_effective_ids
-    return os.path.isfile(path) and not os.access(path, os.R_OK, effective_ids=effective)
-
-
-def _brief(error: BaseException) -> str:
-    return " ".join(str(error).split())[:80] or type(error).__name__

@@ -2,7 +2,7 @@
 
 catalogue.py  every check, in one table           checks.py     what a check is, how one is run
 data.py       split, copies, masks: the data      lists.py      the datalist, and what was measured
-processes.py  the bundle's process, from outside  report.py     the table on the screen
+processes.py  the bundle's process, from outside
 
 Only in the bundle's own process, because it needs the bundle's `scripts`, torch and monai:
 probe.py           its main               opened.py       the bundle's configs
@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from autoconf.commands import run_command
 from autoconf.errors import AutoconfError
-from autoconf.output import check_out, progress, to_json, write_files
+from autoconf.output import check_out, progress, table, to_json, write_files
 
 if TYPE_CHECKING:
     from autoconf.doctor.checks import Check, Result, Subject
+
+SLOW = "too slow for --quick"
 
 
 def doctor(
@@ -41,7 +45,6 @@ def doctor(
     Each check says what it expects and what it measured; docs/how-to/doctor.md says what to do after a failure.
     """
     from autoconf.doctor.checks import FAIL
-    from autoconf.doctor.report import print_results
 
     if out:
         check_out(out)
@@ -50,8 +53,8 @@ def doctor(
         subject = prepare(scratch, bundle, work, plan, checkpoint, quick)
         results = examine(subject)
     if out:
-        write_files(out, {"doctor.json": to_json([result.as_dict() for result in results])})
-    print_results(results, out)
+        write_files(out, {"doctor.json": to_json([asdict(result) for result in results])})
+    _print(results, out)
     failed = [result.check for result in results if result.verdict == FAIL]
     if failed:
         raise AutoconfError(
@@ -59,9 +62,28 @@ def doctor(
         )
 
 
+def _print(results: Sequence[Result], out: str) -> None:
+    """One line per check, then the counts and where they were written."""
+    from autoconf.doctor.checks import FAIL, PASS, SKIPPED
+
+    rows = [
+        (r.group, r.check, r.verdict, f"{r.seconds:.1f}", r.expected, r.measured + (f"  ({r.note})" if r.note else ""))
+        for r in results
+    ]
+    print(table(rows, ["group", "check", "verdict", "s", "expected", "measured"]))
+    counts = Counter(result.verdict for result in results)
+    print("\n" + ", ".join(f"{counts[verdict]} {verdict}" for verdict in (PASS, FAIL, SKIPPED)))
+    slow = [r.check for r in results if r.measured == SLOW]
+    if slow:
+        print(f"left out by --quick: {', '.join(slow)}")
+    if out:
+        print(f"wrote  {out}/doctor.json")
+
+
 def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
-    """Refuse paths that are not there, and a plan for another bundle, before anything is made."""
-    from autoconf.bundle.settings import read_bundle
+    """Refuse paths that are not there, and a plan with keys or values that the bundle does not have."""
+    from autoconf.bundle.overrides import read
+    from autoconf.bundle.settings import check_plan, read_bundle
 
     if not bundle and not work:
         raise AutoconfError("nothing to check. Give --bundle BUNDLE, --work WORK, or both.")
@@ -75,17 +97,9 @@ def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
         if path and not bundle:
             raise AutoconfError(f"{flag} needs --bundle, whose it is.")
     if plan:
-        _check_plan(bundle, plan)
-
-
-def _check_plan(bundle: str, plan: str) -> None:
-    """Refuse an override file with keys or values that the bundle does not have. Raises AutoconfError."""
-    from autoconf.bundle.overrides import read
-    from autoconf.bundle.settings import check_plan, read_bundle
-
-    choices = read(plan)[1]
-    network = choices["network_name"].value if "network_name" in choices else ""
-    check_plan(read_bundle(bundle, str(network)), choices)
+        choices = read(plan)[1]
+        network = choices["network_name"].value if "network_name" in choices else ""
+        check_plan(read_bundle(bundle, str(network)), choices)
 
 
 def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, quick: bool) -> Subject:
@@ -94,8 +108,8 @@ def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, qu
     from autoconf.doctor.checks import Subject
     from autoconf.doctor.lists import read_list
 
-    paths = {name: os.path.abspath(path) for name, path in (("bundle", bundle), ("work", work)) if path}
-    paths |= {name: os.path.abspath(path) for name, path in (("plan", plan), ("checkpoint", checkpoint)) if path}
+    given = {"bundle": bundle, "work": work, "plan": plan, "checkpoint": checkpoint}
+    paths = {name: os.path.abspath(path) for name, path in given.items() if path}
     is_3d = read_bundle(bundle).is_3d if bundle else True
     datalist = os.path.join(paths["work"], "datalist.json") if work else ""
     if bundle and not work:
@@ -119,21 +133,24 @@ def _make_phantom(scratch: str, slices: bool) -> str:
 def examine(subject: Subject, checks: Sequence[Check] | None = None) -> list[Result]:
     """Run the checks (all, unless some are given), with progress; those that cannot be run are there as skipped."""
     from autoconf.doctor.catalogue import CHECKS
-    from autoconf.doctor.checks import without_folder
 
     chosen = CHECKS if checks is None else checks
     results = progress(_answers(subject, chosen), len(chosen), "doctor: checks")
-    found = {result.check: result for result in results}
-    return without_folder([found[check.name] for check in chosen], subject.scratch)
+    # Without the scratch folder's name two runs say the same.
+    shown = (
+        replace(r, **{k: getattr(r, k).replace(subject.scratch, "...") for k in ("measured", "note")}) for r in results
+    )
+    found = {result.check: result for result in shown}
+    return [found[check.name] for check in chosen]
 
 
 def _answers(subject: Subject, checks: Sequence[Check]) -> Iterator[Result]:
     """The checks of this process first, then those of the bundle's."""
-    from autoconf.doctor.checks import ask, left_out
+    from autoconf.doctor.checks import SKIPPED, ask, unanswered
     from autoconf.doctor.processes import ask_bundle
 
     needed = {check.name: _why_not(check, subject) for check in checks}
-    yield from (left_out(check, needed[check.name]) for check in checks if needed[check.name])
+    yield from (unanswered(check, SKIPPED, needed[check.name]) for check in checks if needed[check.name])
     asked = [check for check in checks if not needed[check.name]]
     yield from (ask(check, subject) for check in asked if not check.probe)
     yield from ask_bundle(subject, [check for check in asked if check.probe])
@@ -146,4 +163,4 @@ def _why_not(check: Check, subject: Subject) -> str:
         return "needs --work, or --bundle for a phantom"
     if missing:
         return "needs " + " and ".join(f"--{name}" for name in missing if name != "datalist")
-    return "too slow for --quick" if check.slow and subject.quick else ""
+    return SLOW if check.slow and subject.quick else ""

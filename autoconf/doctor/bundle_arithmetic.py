@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import torch
 
-from autoconf.doctor.bundle_data import items
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.opened import config
+from autoconf.doctor.opened import config, items, load_weights
 from autoconf.doctor.samples import sample
 
 MOST = 0.25  # |bfloat16 - float32| / |float32| of all logits; rounding explains 0.01 to 0.03
@@ -26,7 +24,11 @@ def same_answer(subject: Subject) -> Outcome:
     answers, account = {}, ""
     for name, amp in PRECISIONS.items():
         answers[name], account = logits(subject, amp)
-    low, default = (distance(answers[name], answers["float32"]) for name in ("bfloat16", "by default"))
+    wanted = answers["float32"]
+    low, default = (
+        float(torch.linalg.vector_norm(answers[name] - wanted) / torch.linalg.vector_norm(wanted))
+        for name in ("bfloat16", "by default")
+    )
     measured = f"bfloat16 {low:.2g} from float32, default {default:.2g}"
     if not (low <= MOST and default <= MOST) or "is wrong" in account:  # a distance that is NaN fails, too
         return Outcome(f"{measured}; {account}", False, LOOK)
@@ -34,31 +36,19 @@ def same_answer(subject: Subject) -> Outcome:
 
 
 def logits(subject: Subject, amp: bool | str) -> tuple[torch.Tensor, str]:
-    """The network's answer to the first case, and what the bundle says about the precision, if anything."""
+    """The network's answer to the first case, and what the bundle says about the precision, if anything.
+
+    Its weights are those of the checkpoint that is examined, or of the config's own; without one, or with a plan, none.
+    """
     parser = config(subject, "inference", **sample(subject, 1), amp=amp)
     torch.manual_seed(0)  # fresh weights are the same for each precision
     network = parser.get_parsed_content("network")
-    _load(subject, parser, network)
-    image = _first_image(parser).to(parser.get_parsed_content("device"))
+    checkpoint = subject.checkpoint or ("" if subject.plan else str(parser.get_parsed_content("checkpoint")))
+    if os.path.isfile(checkpoint):
+        load_weights(network, checkpoint)
+    first = parser.get_parsed_content("preprocessing")(dict(items(parser, "dataset")[0]))
+    image = torch.as_tensor(first["image"]).float()[None].clone().to(parser.get_parsed_content("device"))
     inferer = parser.get_parsed_content("inferer")
     with torch.no_grad():
         answer = inferer(image, network.eval()).cpu()
     return answer, inferer.report().get("why", "") if hasattr(inferer, "report") else ""
-
-
-def _load(subject: Subject, parser: Any, network: torch.nn.Module) -> None:
-    """Weights of the checkpoint that is examined, or of the config's own; without one, or with a plan, none."""
-    path = subject.checkpoint or ("" if subject.plan else str(parser.get_parsed_content("checkpoint")))
-    if os.path.isfile(path):
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(weights.get("model", weights))
-
-
-def _first_image(parser: Any) -> torch.Tensor:
-    item = dict(items(parser, "dataset")[0])
-    return torch.as_tensor(parser.get_parsed_content("preprocessing")(item)["image"]).float()[None].clone()
-
-
-def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Relative to the norm of what is wanted; not a number if one of them is none."""
-    return float(torch.linalg.vector_norm(found - wanted) / torch.linalg.vector_norm(wanted))

@@ -16,10 +16,11 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from autoconf.data.scans import modality_of
+from autoconf.data.volumes import bounding_box, read_grid
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.opened import config, image_format, is_3d, small
+from autoconf.doctor.opened import config, image_format, is_3d, items, prepared, small
 from autoconf.doctor.samples import crooked, sample
-from autoconf.score.metrics import bounding_box, overlap
+from autoconf.score.metrics import overlap
 
 LOGIT = 20.0  # its sigmoid is 1 to nine digits
 CENTRES, CROPS = 600, 30  # drawn to count those on tumour
@@ -28,21 +29,21 @@ SURVIVES = 0.8  # Dice of a mask with itself after the way to the network's voxe
 NORMAL = 0.05  # how far the mean and the standard deviation of a z-scored brain may be from 0 and 1
 
 
-def at_work(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
+def sized_config(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
     """A config at the size that will be used for the user's data; at a small one for a phantom."""
     return (config if subject.work else small)(subject, name, **{"device": "cpu", **overrides})
 
 
-def items(parser: ConfigParser, which: str) -> list[dict[str, Any]]:
-    """The items of a dataset of the config before any transform: which is train#dataset, dataset, ..."""
-    return list(parser.get_parsed_content(f"{which}#data"))
+def mask_size(subject: Subject) -> dict[str, Any]:
+    """For masks that must be made: the size that `sized_config` will ask for."""
+    return {} if is_3d(subject) else {"image_size": sized_config(subject, "train").get_parsed_content("image_size")}
 
 
 def round_trip(subject: Subject) -> Outcome:
     """The crooked case's own mask, prepared as in training, is handed to inference as if the network had drawn it."""
     overrides = crooked(subject)
     overrides |= {"target_spacing": _own_spacing(subject, overrides)} if is_3d(subject) else {}
-    back = there_and_back(subject, overrides)
+    back = return_mask(subject, overrides)
     return Outcome(back.said, back.same_grid and min(back.file, back.memory) >= KEEPS)
 
 
@@ -50,15 +51,15 @@ def spacing_ceiling(subject: Subject) -> Outcome:
     """What a perfect network could reach after the resampling to target_spacing (or image_size) and back."""
     if not subject.work:
         return Outcome("a phantom says nothing about the voxel size of your data", None)
-    overrides = sample(subject, 1, **_mask_size(subject))
+    overrides = sample(subject, 1, **mask_size(subject))
     if overrides.get("mask_dir"):
         return Outcome("pseudo-masks are made at the network's size", None)
-    back = there_and_back(subject, overrides)
+    back = return_mask(subject, overrides)
     return Outcome(back.said, back.same_grid and back.file >= SURVIVES, "a perfect network would score this")
 
 
 @dataclass(frozen=True)
-class Back:
+class ReturnedMask:
     """A mask that came back: Dice with itself, in the saved file and in memory, where a viewer's server takes it."""
 
     file: float
@@ -71,11 +72,10 @@ class Back:
         return f"Dice {self.file:.4f} in the file, {self.memory:.4f} in memory; {grid}"
 
 
-def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
+def return_mask(subject: Subject, overrides: dict[str, Any]) -> ReturnedMask:
     """A case's mask after the preprocessing of training, and inference's way back."""
-    train = config(subject, "train", device="cpu", **overrides)
-    (item, *_) = items(train, "validate#dataset")
-    label = np.asarray(train.get_parsed_content("validate#preprocessing")(dict(item))["label"], np.float32)
+    item, trained = prepared(config(subject, "train", device="cpu", **overrides))[0]
+    label = np.asarray(trained["label"], np.float32)
     out = tempfile.mkdtemp(dir=subject.scratch)
     inference = config(subject, "inference", device="cpu", output_dir=out, **overrides)
     case = next(i for i in items(inference, "dataset") if i["case"] == item["case"])
@@ -91,7 +91,7 @@ def there_and_back(subject: Subject, overrides: dict[str, Any]) -> Back:
     same_place = affine is None or own_affine is None or np.allclose(affine, own_affine, atol=1e-3)
     same_grid = saved.shape == truth.shape and same_place
     file, memory = (overlap(mask, whole).dice if mask.shape == whole.shape else 0.0 for mask in (saved > 0, found))
-    return Back(file, memory, same_grid)
+    return ReturnedMask(file, memory, same_grid)
 
 
 def read_saved(folder: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -112,14 +112,8 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _own_spacing(subject: Subject, overrides: dict[str, Any]) -> list[float]:
     """The voxel size of the first case, so that nothing is resampled."""
-    (item, *_) = items(config(subject, "train", device="cpu", **overrides), "validate#dataset")
-    return _spacing(item["label"])
-
-
-def _spacing(path: str) -> list[float]:
-    """The voxel size of a NIfTI file in mm, RAS+ order."""
-    image = nibabel.as_closest_canonical(nibabel.load(path))
-    return [float(mm) for mm in nibabel.affines.voxel_sizes(image.affine)[:3]]
+    first = items(config(subject, "train", device="cpu", **overrides), "validate#dataset")[0]
+    return read_grid(first["label"]).spacing
 
 
 def intensities(subject: Subject) -> Outcome:
@@ -127,19 +121,19 @@ def intensities(subject: Subject) -> Outcome:
 
     Judged at each scan's own voxel size: resampling to larger voxels blurs, which lowers the deviation rightly.
     """
-    parser = at_work(subject, "train", **sample(subject, 3, **_mask_size(subject)))
-    prepare = parser.get_parsed_content("validate#preprocessing")
-    cases = items(parser, "train#dataset")
+    parser = sized_config(subject, "train", **sample(subject, 3, **mask_size(subject)))
+    cases, ready = zip(*prepared(parser, "train"), strict=True)
+    images = [np.asarray(one["image"]) for one in ready]
     bounds = image_format(subject).get("value_range")
     if bounds:
-        images = [np.asarray(prepare(dict(item))["image"]) for item in cases]
         low, high = min(i.min() for i in images), max(i.max() for i in images)
         passed = low >= bounds[0] - 1e-3 and high <= bounds[1] + 1e-3 and high - low > 0.5 * (bounds[1] - bounds[0])
         return Outcome(f"{low:.3f} to {high:.3f}", bool(passed), f"expected {bounds[0]} to {bounds[1]}")
-    own = [config(subject, "train", device="cpu", target_spacing=_spacing(item["image"][0])) for item in cases]
+    spacings = [read_grid(item["image"][0]).spacing for item in cases]
+    own = [config(subject, "train", device="cpu", target_spacing=spacing) for spacing in spacings]
     ready = [p.get_parsed_content("validate#preprocessing")(dict(i)) for p, i in zip(own, cases, strict=True)]
     means, deviations = _statistics([np.asarray(one["image"]) for one in ready])
-    _, seen = _statistics([np.asarray(prepare(dict(item))["image"]) for item in cases])
+    _, seen = _statistics(images)
     passed = max(map(abs, means)) <= NORMAL and max(abs(d - 1) for d in deviations) <= NORMAL
     measured = f"mean {min(means):.3f} to {max(means):.3f}, std {min(deviations):.3f} to {max(deviations):.3f}"
     return Outcome(measured, passed, f"of {len(cases)} cases; resampled, std {min(seen):.2f} to {max(seen):.2f}")
@@ -156,14 +150,14 @@ def crops(subject: Subject) -> Outcome:
 
     A crop of one voxel is its own centre.
     """
-    known: Any = at_work(subject, "train").config
+    known: Any = sized_config(subject, "train").config
     raw = known["train"].get("crop", {})
     if not {"pos", "neg"} <= set(raw):
         return Outcome("this bundle draws no crops by pos and neg", None)
     promised = raw["pos"] / (raw["pos"] + raw["neg"])
     cases = sample(subject, 3)
-    centred = _share_with_tumour(at_work(subject, "train", **cases, patch_size=[1, 1, 1]), CENTRES)
-    holding = _share_with_tumour(at_work(subject, "train", **cases), CROPS)
+    centred = _share_with_tumour(sized_config(subject, "train", **cases, patch_size=[1, 1, 1]), CENTRES)
+    holding = _share_with_tumour(sized_config(subject, "train", **cases), CROPS)
     chance = [3 * math.sqrt(promised * (1 - promised) / count) for count in (CENTRES, CROPS)]
     passed = abs(centred - promised) <= chance[0] and holding >= promised - chance[1]
     measured = f"{centred:.3f} of {CENTRES} centred on tumour, {holding:.2f} of {CROPS} hold some"
@@ -187,9 +181,8 @@ def modality_order(subject: Subject) -> Outcome:
     wrong, least, note = [], 1.0, ""
     for overrides in samples:
         spacing = _own_spacing(subject, overrides)
-        parser = config(subject, "train", device="cpu", target_spacing=spacing, **overrides)
-        (item, *_) = items(parser, "validate#dataset")
-        image = np.asarray(parser.get_parsed_content("validate#preprocessing")(dict(item))["image"])
+        item, ready = prepared(config(subject, "train", device="cpu", target_spacing=spacing, **overrides))[0]
+        image = np.asarray(ready["image"])
         files = _own_files(item["image"], image.shape[1:])
         if not files:
             note = f"the files of {item['case']} are not named by contrast: only a made-up case was looked at"
@@ -232,22 +225,14 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a[inside], b[inside])[0, 1])
 
 
-def _mask_size(subject: Subject) -> dict[str, Any]:
-    """For masks that must be made: the size that `at_work` will ask for."""
-    if is_3d(subject):
-        return {}
-    return {"image_size": at_work(subject, "train").get_parsed_content("image_size")}
-
-
 def same_tensor(subject: Subject) -> Outcome:
     """One case as training, evaluation and inference prepare it."""
-    overrides = sample(subject, 1, **_mask_size(subject))
-    train = at_work(subject, "train", **overrides)
-    (item, *_) = items(train, "validate#dataset")
-    wanted = torch.as_tensor(train.get_parsed_content("validate#preprocessing")(dict(item))["image"])
+    overrides = sample(subject, 1, **mask_size(subject))
+    item, ready = prepared(sized_config(subject, "train", **overrides))[0]
+    wanted = torch.as_tensor(ready["image"])
     differences = {}
     for name in ("evaluate", "inference"):
-        parser = at_work(subject, name, section="validation", **overrides)
+        parser = sized_config(subject, name, section="validation", **overrides)
         other = next(i for i in items(parser, "dataset") if i["case"] == item["case"])
         image = torch.as_tensor(parser.get_parsed_content("preprocessing")(dict(other))["image"])
         if image.shape != wanted.shape:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from ignite.engine import Engine
@@ -28,21 +27,17 @@ def means(subject: Subject, cases: Sequence[Case]) -> dict[str, float]:
         for key in ("key_metric", "additional_metrics"):
             if f"{prefix}{key}" in parser:
                 handlers = parser.get_parsed_content(f"{prefix}{key}")
-                found |= {f"{name}.yaml {metric}": v for metric, v in _run(handlers, outputs).items()}
+                engine = Engine(lambda _, batch: batch)
+                for metric, handler in handlers.items():
+                    handler.attach(engine, metric)
+                values = engine.run(outputs, max_epochs=1).metrics
+                found |= {f"{name}.yaml {m}": float(torch.as_tensor(values[m]).mean()) for m in handlers}
     return found
 
 
 def _threshold(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """evaluate.yaml's postprocessing writes files and needs a scan; its metrics see masks of 0 and 1."""
     return batch | {"pred": (batch["pred"] > 0).float()}
-
-
-def _run(handlers: dict[str, Any], outputs: list[Any]) -> dict[str, float]:
-    engine = Engine(lambda _, batch: batch)
-    for name, handler in handlers.items():
-        handler.attach(engine, name)
-    engine.run(outputs, max_epochs=1)
-    return {name: float(torch.as_tensor(engine.state.metrics[name]).mean()) for name in handlers}
 
 
 def masks(subject: Subject) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,15 +60,13 @@ def perfect_and_missed(subject: Subject) -> Outcome:
 def emptied(subject: Subject) -> Outcome:
     """Of two perfect cases one prediction is emptied: the mean falls to a half, and no case drops out of it."""
     tumour, nothing = masks(subject)
-    found = means(subject, [(tumour, tumour), (nothing, tumour)])
-    return _halves(found)
+    return _halves(means(subject, [(tumour, tumour), (nothing, tumour)]))
 
 
 def false_tumour(subject: Subject) -> Outcome:
     """MONAI's DiceMetric leaves a case with empty truth out of its mean, unless told otherwise."""
     tumour, nothing = masks(subject)
-    found = means(subject, [(tumour, tumour), (tumour, nothing)])
-    return _halves(found, "set ignore_empty: false")
+    return _halves(means(subject, [(tumour, tumour), (tumour, nothing)]), "set ignore_empty: false")
 
 
 def _halves(found: dict[str, float], cure: str = "") -> Outcome:

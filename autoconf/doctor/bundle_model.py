@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 from monai.bundle import ConfigParser
 
 from autoconf.data.scans import modality_of
-from autoconf.doctor.bundle_data import items
+from autoconf.data.volumes import bounding_box
+from autoconf.doctor.bundle_data import mask_size
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.lists import read_cases
-from autoconf.doctor.opened import config, image_format
+from autoconf.doctor.lists import read_list
+from autoconf.doctor.opened import config, image_format, load_weights, prepared
 from autoconf.doctor.paired import ENOUGH, Gain, gain
 from autoconf.doctor.samples import sample
 from autoconf.score.metrics import overlap
@@ -64,16 +65,10 @@ def modalities_used(subject: Subject) -> Outcome:
         said.append(f"without {name} {np.mean(dices(without, those)):.3f}")
         if all(np.array_equal(whole[n], mask) for n, mask in zip(having, without, strict=True)):
             unused.append(name)
-    return Outcome(f"Dice {', '.join(said)} (n = {len(cases)})", *_modalities_verdict(unused, gains))
-
-
-def _modalities_verdict(unused: list[str], gains: dict[str, Gain]) -> tuple[bool, str]:
-    """Whether the check passes, and its note."""
-    harmful = [f"better without {name} ({found})" for name, found in gains.items() if found.is_clear]
-    wrong = ([f"never looked at: {', '.join(unused)}"] if unused else []) + harmful
-    if wrong:
-        return False, f"{'; '.join(wrong)}. {LOOK_AT_MODALITY}"
-    return True, _note(gains)
+    wrong = [f"never looked at: {', '.join(unused)}"] if unused else []
+    wrong += [f"better without {name} ({found})" for name, found in gains.items() if found.is_clear]
+    note = f"{'; '.join(wrong)}. {LOOK_AT_MODALITY}" if wrong else _note(gains)
+    return Outcome(f"Dice {', '.join(said)} (n = {len(cases)})", not wrong, note)
 
 
 def _note(gains: dict[str, Gain]) -> str:
@@ -92,7 +87,9 @@ def transformer_share(subject: Subject) -> Outcome:
         return Outcome("the network has no transformer", None)
     cases = shown(subject, parser)
     whole = dices(predict(parser, network, cases), cases)
-    with as_identity(blocks):
+    with contextlib.ExitStack() as undo:
+        for block in blocks:
+            undo.callback(block.register_forward_hook(lambda _, given, __: given[0]).remove)
         without = dices(predict(parser, network, cases), cases)
     found = gain(without, whole, [case.patient for case in cases])
     measured = f"Dice {np.mean(whole):.3f}, {np.mean(without):.3f} with {len(blocks)} blocks as identity"
@@ -139,12 +136,10 @@ def trained(subject: Subject, training: int = 1) -> tuple[ConfigParser, Any]:
 
     training: cases of the folds that train. Raises RuntimeError if the weights are those of another network or plan.
     """
-    size = {} if "image_size" not in config(subject, "train") else _image_size(subject)
-    overrides = sample(subject, training, _count(subject), **size)
+    overrides = sample(subject, training, _count(subject), **mask_size(subject))
     parser = config(subject, "train", **overrides, dropout=0.0, amp=True)
     network = parser.get_parsed_content("network")
-    weights = torch.load(subject.checkpoint, map_location="cpu", weights_only=True)
-    network.load_state_dict(weights.get("model", weights))
+    load_weights(network, subject.checkpoint)
     return parser, network.eval()
 
 
@@ -152,17 +147,11 @@ def _count(subject: Subject) -> int:
     return QUICK_CASES if subject.quick else CASES
 
 
-def _image_size(subject: Subject) -> dict[str, Any]:
-    return {"image_size": config(subject, "train").get_parsed_content("image_size")}
-
-
 def ready(subject: Subject, parser: ConfigParser, which: str) -> list[Ready]:
     """The prepared cases of a dataset (`train` or `validate`), on the network's own voxels."""
-    prepare = parser.get_parsed_content("validate#preprocessing")
-    patients = {case.name: case.patient for case in read_cases(subject)}
+    patients = {case.name: case.patient for case in read_list(subject).cases}
     found = []
-    for item in items(parser, f"{which}#dataset"):
-        done = prepare(dict(item))
+    for item, done in prepared(parser, which):
         image = torch.as_tensor(done["image"]).float()[None].clone()
         found.append(Ready(patients[item["case"]], image, np.asarray(done["label"])[0] > 0))
     return found
@@ -186,13 +175,11 @@ def window(truth: np.ndarray, size: Sequence[int] | None) -> tuple[slice, ...]:
     """
     if size is None or not truth.any():
         return tuple(slice(None) for _ in truth.shape)
-    sides = zip(np.nonzero(truth), size, truth.shape, strict=True)
-    return tuple(_side(int(at.min() + at.max() + 1) // 2, side, length) for at, side, length in sides)
-
-
-def _side(centre: int, size: int, length: int) -> slice:
-    start = max(0, min(centre - size // 2, length - size))
-    return slice(start, start + size)
+    box = []
+    for at, side, length in zip(bounding_box(truth), size, truth.shape, strict=True):
+        start = max(0, min((at.start + at.stop) // 2 - side // 2, length - side))
+        box.append(slice(start, start + side))
+    return tuple(box)
 
 
 def predict(parser: ConfigParser, network: Any, cases: Sequence[Ready], drop: int | None = None) -> list[np.ndarray]:
@@ -212,14 +199,3 @@ def predict(parser: ConfigParser, network: Any, cases: Sequence[Ready], drop: in
 def dices(masks: Sequence[np.ndarray], cases: Sequence[Ready]) -> list[float]:
     """Dice of each case's mask."""
     return [overlap(mask, case.truth).dice for mask, case in zip(masks, cases, strict=True)]
-
-
-@contextlib.contextmanager
-def as_identity(blocks: Sequence[Any]) -> Iterator[None]:
-    """Inside, each of these modules hands on its input."""
-    hooks = [block.register_forward_hook(lambda _, given, __: given[0]) for block in blocks]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -13,9 +13,9 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import ResizeWithPadOrCrop
 
-from autoconf.doctor.bundle_data import items, read_saved
+from autoconf.doctor.bundle_data import read_saved
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.opened import channels, is_3d, small, small_size
+from autoconf.doctor.opened import empty_input, items, prepared, small, small_size
 from autoconf.doctor.samples import sample
 from autoconf.score.metrics import overlap
 
@@ -32,17 +32,15 @@ Pair = tuple[torch.Tensor, torch.Tensor]  # image and label, (C, ...) floats
 
 def tiny(subject: Subject, name: str = "train", training: int = 1, validation: int = 1, **more: Any) -> ConfigParser:
     """A config at a small size on a few cases."""
-    size = small_size(subject)
-    return small(subject, name, **sample(subject, training, validation, **size), dropout=0.0, **more)
+    cases = sample(subject, training, validation, **small_size(subject))
+    return small(subject, name, **cases, dropout=0.0, **more)
 
 
 def pairs(parser: ConfigParser, which: str) -> list[Pair]:
     """The prepared cases of a dataset (`train` or `validate`), padded or cropped to what the network takes."""
-    prepare = parser.get_parsed_content("validate#preprocessing")
     size = parser.get_parsed_content("patch_size") if "patch_size" in parser else None
     found = []
-    for item in items(parser, f"{which}#dataset"):
-        ready = prepare(dict(item))
+    for _, ready in prepared(parser, which):
         both = [torch.as_tensor(ready[key]).float() for key in ("image", "label")]
         image, label = both if size is None else [torch.as_tensor(ResizeWithPadOrCrop(size)(part)) for part in both]
         found.append((image.contiguous(), label.contiguous()))
@@ -115,8 +113,7 @@ def loss_of(logits: np.ndarray, label: np.ndarray, weight: float) -> float:
 def zero_input(subject: Subject) -> Outcome:
     """A crop of nothing, without tumour: output, loss and gradients are numbers."""
     parser = small(subject, "train")
-    size = parser.get_parsed_content("patch_size") if is_3d(subject) else [parser.get_parsed_content("image_size")] * 2
-    nothing = torch.zeros(1, channels(subject), *size)
+    nothing = empty_input(subject, parser)
     network = parser.get_parsed_content("network_def").train()
     output = network(nothing)
     target = torch.zeros_like(finest(output, nothing))
@@ -125,11 +122,8 @@ def zero_input(subject: Subject) -> Outcome:
     slopes = [p.grad for p in network.parameters() if p.grad is not None]
     finite = all(bool(torch.isfinite(numbers).all()) for numbers in (output, loss, *slopes))
     what = f"{len(slopes)} finite gradients" if finite else "or a gradient, is not finite"
-    return Outcome(f"output {_span(output)}, loss {float(loss.detach()):.4f}, {what}", finite)
-
-
-def _span(tensor: torch.Tensor) -> str:
-    return f"{float(tensor.detach().min()):.3g} to {float(tensor.detach().max()):.3g}"
+    low, high = (float(edge) for edge in output.detach().aminmax())
+    return Outcome(f"output {low:.3g} to {high:.3g}, loss {float(loss.detach()):.4f}, {what}", finite)
 
 
 def overfit(subject: Subject) -> Outcome:
@@ -143,17 +137,15 @@ def overfit(subject: Subject) -> Outcome:
     return Outcome(f"Dice {dice:.3f} after {steps} steps", dice > LEARNED)
 
 
-def shuffled(subject: Subject, shift: int = 1) -> Outcome:
-    """Every image gets the mask of another case. What is then learned cannot beat the mean mask on cases not trained
+def shuffled(subject: Subject) -> Outcome:
+    """Every image gets the mask of the next case. What is then learned cannot beat the mean mask on cases not trained
     on; if it does, validation sees what it should not.
-
-    shift: how many cases further the mask is taken from.
     """
     parser = tiny(subject, training=SHUFFLED_CASES, validation=3)
     cases, held_out = pairs(parser, "train"), pairs(parser, "validate")
     if len(cases) < 3:
         return Outcome(f"{len(cases)} training cases are too few to exchange masks", None)
-    exchanged = [(image, cases[(i + shift) % len(cases)][1]) for i, (image, _) in enumerate(cases)]
+    exchanged = [(image, cases[(i + 1) % len(cases)][1]) for i, (image, _) in enumerate(cases)]
     network, _ = learn(parser, exchanged, SHUFFLED_STEPS)
     found = float(np.mean([score(network, *case) for case in held_out]))
     atlas = mean_mask_dice([label for _, label in cases], [label for _, label in held_out])
@@ -193,9 +185,8 @@ def same_mask(subject: Subject) -> Outcome:
 
 def _by_torchscript(subject: Subject, parser: ConfigParser, network: Any) -> None:
     """Segment the first case with the traced network and the config's own steps, which write the file."""
-    size = parser.get_parsed_content("patch_size") if is_3d(subject) else [parser.get_parsed_content("image_size")] * 2
     with torch.no_grad():
-        script = torch.jit.trace(network, torch.zeros(1, channels(subject), *size))
+        script = torch.jit.trace(network, empty_input(subject, parser))
         ready = dict(parser.get_parsed_content("preprocessing")(dict(items(parser, "dataset")[0])))
         image = torch.as_tensor(ready["image"]).float()[None]
         ready["pred"] = parser.get_parsed_content("inferer")(image, script)[0]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 PASS, FAIL, SKIPPED = "pass", "FAIL", "skipped"
 MOST = 200  # letters of a reason
@@ -34,8 +33,12 @@ class Check:
     expected: str
     where: str  # "module:function" of this package; the function takes a Subject and returns an Outcome
     needs: tuple[str, ...] = ()  # fields of Subject that must not be empty
-    probe: bool = False  # it runs in the bundle's own process
     slow: bool = False  # left out by --quick
+
+    @property
+    def probe(self) -> bool:
+        """Whether it runs in the bundle's own process."""
+        return self.where.startswith("bundle_")
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,14 @@ class Result:
     seconds: float
     note: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def ask(check: Check, subject: Subject, function: Callable[[Subject], Outcome] | None = None) -> Result:
     """Run one check. Whatever it raises, a bundle's refusal (SystemExit) included, is a FAIL and no traceback."""
     started = time.monotonic()
     try:
-        outcome = (function or function_of(check))(subject)
+        module, name = check.where.split(":")
+        function = function or getattr(importlib.import_module(f"autoconf.doctor.{module}"), name)
+        outcome = function(subject)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a check that cannot be made has failed
         outcome = Outcome(reason_of(error), False)
     verdict = {True: PASS, False: FAIL, None: SKIPPED}[outcome.passed]
@@ -75,20 +77,9 @@ def ask(check: Check, subject: Subject, function: Callable[[Subject], Outcome] |
     return Result(check.group, check.name, check.expected, outcome.measured, verdict, seconds, outcome.note)
 
 
-def function_of(check: Check) -> Callable[[Subject], Outcome]:
-    """The function that answers a check; its module is imported here and not before."""
-    module, name = check.where.split(":")
-    return getattr(importlib.import_module(f"autoconf.doctor.{module}"), name)
-
-
-def left_out(check: Check, why: str) -> Result:
-    """The row of a check that was not made."""
-    return Result(check.group, check.name, check.expected, why, SKIPPED, 0.0)
-
-
-def lost(check: Check, why: str) -> Result:
-    """The row of a check whose process ended before it answered."""
-    return Result(check.group, check.name, check.expected, why, FAIL, 0.0)
+def unanswered(check: Check, verdict: str, why: str) -> Result:
+    """The row of a check that was skipped, or whose process ended before it answered."""
+    return Result(check.group, check.name, check.expected, why, verdict, 0.0)
 
 
 def reason_of(error: BaseException) -> str:
@@ -98,8 +89,3 @@ def reason_of(error: BaseException) -> str:
     text = str(error.code) if isinstance(error, SystemExit) else str(error)
     kind = "" if isinstance(error, SystemExit) or type(error).__name__ in text else f"{type(error).__name__}: "
     return " ".join((kind + text).split())[:MOST] or type(error).__name__
-
-
-def without_folder(results: Iterable[Result], folder: str) -> list[Result]:
-    """The same rows, with the scratch folder's name taken out, so that two runs say the same."""
-    return [replace(r, measured=r.measured.replace(folder, "..."), note=r.note.replace(folder, "...")) for r in results]

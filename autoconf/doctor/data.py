@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
 
-import nibabel
 import numpy as np
 
 from autoconf.data import audit, traits
 from autoconf.data.brats import patient_of
-from autoconf.data.datalist import Case, Datalist, Regions
+from autoconf.data.labels import REGIONS
+from autoconf.data.split import side_name
+from autoconf.data.volumes import read_image, read_volume
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.lists import measured, read_cases, read_list, scan_of
+from autoconf.doctor.lists import measured, read_list, scan_of
+from autoconf.packaging.archive import digest
 
 MIRRORS = [axes for count in (1, 2, 3) for axes in itertools.combinations(range(3), count)]
 QUICK_CASES, QUICK_IMAGES = 8, 5000  # so many are read by --quick
@@ -26,9 +27,9 @@ BETTER = 0.03  # by which a mirror image must fit better: less may be chance; on
 
 def patients_apart(subject: Subject) -> Outcome:
     """A patient is who the datalist says, and who the case's name says: either may show a leak."""
-    cases = read_cases(subject)
+    cases = read_list(subject).cases
     names, sides = [case.name for case in cases], [case.side for case in cases]
-    found: dict[str, Any] = {}
+    found: dict[str, str] = {}
     for groups in ([case.patient for case in cases], [_patient_in(case.name) for case in cases]):
         problems = audit.audit_sides(names, groups, sides)
         found |= {problem.case: problem.finding for problem in problems if problem.kind == "two-sides"}
@@ -37,30 +38,26 @@ def patients_apart(subject: Subject) -> Outcome:
 
 
 def _patient_in(case: str) -> str:
-    """The patient in a case's name; of a slice, `<case>_<plane>.jpg`, in its name without the plane."""
-    if "." not in os.path.basename(case):
-        return patient_of(case)
-    name = os.path.splitext(os.path.basename(case))[0]
-    bare, _, plane = name.rpartition("_")
-    return patient_of(bare) if plane.isdigit() and bare.lower().startswith("brats") else case
+    """The patient in the name of a volume's case, or of an image, which has an extension."""
+    from autoconf.data.images import patient_of_image
+
+    return patient_of_image(case) if "." in os.path.basename(case) else patient_of(case)
 
 
 def files_apart(subject: Subject) -> Outcome:
     """SHA-256 of each image file: the same content under another name is the same image."""
-    cases = read_cases(subject)
-    where: dict[bytes, list[tuple[Case, str]]] = defaultdict(list)
+    cases = read_list(subject).cases
+    where: dict[str, dict[int | str, tuple[str, str]]] = defaultdict(dict)  # content -> side -> its first case and file
     for case in cases:
         for path in case.files:
-            where[_digest(path)].append((case, path))
-    found: dict[str, str] = {}
-    for uses in where.values():
-        first: dict[int | str, tuple[Case, str]] = {}  # of each side
-        for case, path in uses:
+            sides = where[digest(Path(path))]
             if case.side is not None:
-                first.setdefault(case.side, (case, path))
-        if len(first) > 1:
-            two = list(first.values())[:2]
-            found[two[0][0].name] = " and ".join(f"{os.path.basename(path)} ({_side(c.side)})" for c, path in two)
+                sides.setdefault(case.side, (case.name, f"{os.path.basename(path)} ({side_name(case.side)})"))
+    found = {}
+    for sides in where.values():
+        if len(sides) > 1:
+            (name, first), (_, second), *_ = sides.values()
+            found[name] = f"{first} and {second}"
     return _verdict(found, f"{sum(len(case.files) for case in cases)} files, no content on two sides", "on two sides")
 
 
@@ -80,7 +77,11 @@ def copies_apart(subject: Subject) -> Outcome:
         place = {name: index for index, name in enumerate(names)}
         pairs = [(place[images[a].case], place[images[b].case]) for a, b in sum(copies(images), [])]
     apart = [(cases[a], cases[b]) for a, b in pairs if None not in (cases[a].side, cases[b].side)]
-    found = {a.name: f"{a.name} ({_side(a.side)}) and {b.name} ({_side(b.side)})" for a, b in apart if a.side != b.side}
+    found = {
+        a.name: f"{a.name} ({side_name(a.side)}) and {b.name} ({side_name(b.side)})"
+        for a, b in apart
+        if a.side != b.side
+    }
     return _verdict(found, f"{len(pairs)} pair(s) of copies, none on two sides", "on two sides")
 
 
@@ -99,27 +100,24 @@ def labels_known(subject: Subject) -> Outcome:
         regions = datalist.regions_of(case) or {}
         odd = values - known - {0}.union(*regions.values())
         tumour = set(regions.get("wt", ())) or values - {0}
+        nested = [set(regions[name]) for name in REGIONS if name in regions]
         if odd:
             found[case.name] = f"{case.name} holds the value {min(odd)}, which no region names"
         elif not tumour & values:
             found[case.name] = f"{case.name} holds none of the whole tumour's values {sorted(tumour)}"
-        elif not _nested(regions):
+        elif not all(inner <= outer for outer, inner in itertools.pairwise(nested)):
             found[case.name] = f"{case.name}: tc lies not within wt, or et not within tc"
     return _verdict(found, f"values {', '.join(map(str, sorted(seen)))}", "odd mask(s)")
 
 
-def _nested(regions: Regions) -> bool:
-    sets = [set(regions[name]) for name in ("wt", "tc", "et") if name in regions]
-    return all(inner <= outer for outer, inner in itertools.pairwise(sets))
-
-
 def masks_in_head(subject: Subject) -> Outcome:
     """A mask of another scan, or one that is shifted, lies partly where all modalities are 0."""
-    if not read_list(subject).is_3d:
+    datalist = read_list(subject)
+    if not datalist.is_3d:
         return Outcome("2D images are not skull-stripped", None)
     shares = {
         case.name: one.row["outside_head"] / one.row["tumour_voxels"]
-        for case, one in zip(read_cases(subject), measured(subject), strict=True)
+        for case, one in zip(datalist.cases, measured(subject), strict=True)
         if one.row["tumour_voxels"]
     }
     found = {case: f"{case}: {share:.0%} outside" for case, share in shares.items() if share > audit.OUTSIDE}
@@ -129,15 +127,15 @@ def masks_in_head(subject: Subject) -> Outcome:
 
 def masks_not_mirrored(subject: Subject) -> Outcome:
     """A mask that was turned over still lies in the head, but no longer on the bright tissue that it marks."""
-    if not read_list(subject).is_3d:
-        return Outcome("an image says not what its mask should mark", None)
     datalist = read_list(subject)
+    if not datalist.is_3d:
+        return Outcome("an image says not what its mask should mark", None)
     cases = [case for case in datalist.cases if case.label and datalist.file_of(case, "flair")]
     cases = cases[:QUICK_CASES] if subject.quick else cases
     found = {}
     for case in cases:
-        flair, mask = _flair(datalist, case), np.asarray(_stored(case.label)) > 0
-        better = mirror_that_fits(flair, mask)
+        flair = read_image(*datalist.file_of(case, "flair") or ("", None)).data.astype(np.float32)
+        better = mirror_that_fits(flair, read_volume(case.label or "").data > 0)
         if better:
             found[case.name] = f"{case.name}: mirrored along {' and '.join(f'axis {axis}' for axis in better)} it fits"
     return _verdict(found, f"{len(cases)} of {len(cases)} fit as they are", f"of {len(cases)} fit better mirrored")
@@ -171,43 +169,23 @@ def _fit(ranks: np.ndarray, head: np.ndarray, mask: np.ndarray) -> float:
     return float(ranks[near][mask[near]].mean()) - around
 
 
-def _flair(datalist: Datalist, case: Case) -> np.ndarray:
-    path, channel = datalist.file_of(case, "flair") or (None, None)
-    stored = _stored(path)
-    return np.asarray(stored if channel is None else stored[..., channel], np.float32)
-
-
-def _stored(path: str | None) -> Any:
-    """nibabel's view of the voxels, which are read when they are asked for."""
-    image: Any = nibabel.load(path or "")
-    return image.dataobj
-
-
 def modalities_as_named(subject: Subject) -> Outcome:
     """Two files of a case with each other's names: seen from how the modalities of the other cases agree."""
-    if not read_list(subject).is_3d:
+    datalist = read_list(subject)
+    if not datalist.is_3d:
         return Outcome("an image has one channel", None)
     agreements = [one.agreement for one in measured(subject)]
     known = sum(agreement is not None for agreement in agreements)
     if known < traits.FEWEST_CASES:
         return Outcome(f"{known} complete cases: fewer than {traits.FEWEST_CASES} say nothing", None)
-    cases = read_cases(subject)
+    cases = datalist.cases
     found = {cases[i].name: f"{cases[i].name}: {a} and {b} look exchanged" for i, a, b in traits.swapped(agreements)}
     return _verdict(found, f"{known} cases look as named", "case(s) look exchanged", note="half of T2-FLAIR swaps show")
 
 
-def _verdict(found: dict[str, Any], fine: str, wrong: str, said: Iterable[str] = (), note: str = "") -> Outcome:
+def _verdict(found: dict[str, str], fine: str, wrong: str, said: Iterable[str] = (), note: str = "") -> Outcome:
     if not found:
         return Outcome(fine, True, note)
-    listed = list(said) or [str(finding) for finding in found.values()]
+    listed = list(said) or list(found.values())
     more = f"; and {len(listed) - 1} more" if len(listed) > 1 else ""
     return Outcome(f"{len(found)} {wrong}: {listed[0]}{more}", False, note)
-
-
-def _side(side: int | str | None) -> str:
-    return f"fold {side}" if isinstance(side, int) else str(side)
-
-
-def _digest(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

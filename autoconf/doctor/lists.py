@@ -17,21 +17,12 @@ def read_list(subject: Subject) -> Datalist:
     return read_datalist(subject.datalist)
 
 
-def read_cases(subject: Subject) -> list[Case]:
-    """All cases of the datalist, in its order: training, testing, unlabelled."""
-    return list(read_list(subject).cases)
-
-
-def measured(subject: Subject) -> list[Any]:
+@functools.lru_cache(maxsize=2)
+def measured(subject: Subject) -> tuple[Any, ...]:
     """`inspect`'s Measured of every case, from its cache where the files are unchanged. Volumes only.
 
     Raises AutoconfError for a file that cannot be read.
     """
-    return list(_measured(subject))
-
-
-@functools.lru_cache(maxsize=2)
-def _measured(subject: Subject) -> tuple[Any, ...]:
     from autoconf.data.cache import Cache
     from autoconf.data.measure import measure_cases
 

@@ -33,9 +33,10 @@ def config(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
     if subject.bundle not in sys.path:
         sys.path.insert(0, subject.bundle)
     configs = os.path.join(subject.bundle, "configs")
-    plan = _plan(subject)
+    plan = _yaml(subject.plan) if subject.plan else {}
+    network = os.path.join(configs, "networks", f"{plan.get('network_name')}.yaml")  # if it is not the bundle's own
     parser = ConfigParser()
-    parser.read_config([os.path.join(configs, f"{name}.yaml"), *_network(configs, plan)])
+    parser.read_config([os.path.join(configs, f"{name}.yaml"), *([network] if os.path.isfile(network) else [])])
     parser.read_meta(os.path.join(configs, "metadata.json"))
     known: Any = parser.config
     for key, value in {**plan, **QUIET, **overrides}.items():
@@ -47,6 +48,29 @@ def config(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
 def small(subject: Subject, name: str, **overrides: Any) -> ConfigParser:
     """The same at a size that a CPU computes in a moment, on the CPU."""
     return config(subject, name, **{**small_size(subject), "device": "cpu", **overrides})
+
+
+def items(parser: ConfigParser, which: str) -> list[dict[str, Any]]:
+    """The items of a dataset of the config before any transform: which is train#dataset, dataset, ..."""
+    return list(parser.get_parsed_content(f"{which}#data"))
+
+
+def prepared(parser: ConfigParser, which: str = "validate") -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each item of a dataset (`train` or `validate`), and what it is after the preprocessing that validates."""
+    prepare = parser.get_parsed_content("validate#preprocessing")
+    return [(item, dict(prepare(dict(item)))) for item in items(parser, f"{which}#dataset")]
+
+
+def load_weights(network: Any, path: str) -> None:
+    """Raises RuntimeError if the weights are those of another network or plan."""
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(weights.get("model", weights))
+
+
+def empty_input(subject: Subject, parser: ConfigParser) -> torch.Tensor:
+    """(1, C, ...) zeros of the size that the network of a config is given."""
+    size = parser.get_parsed_content("patch_size") if is_3d(subject) else [parser.get_parsed_content("image_size")] * 2
+    return torch.zeros(1, channels(subject), *size)
 
 
 @functools.lru_cache(maxsize=8)
@@ -73,7 +97,7 @@ def _takes(subject: Subject, overrides: dict[str, Any], side: int) -> bool:
 
 def is_3d(subject: Subject) -> bool:
     """Whether the bundle takes volumes."""
-    return "patch_size" in _read(subject, "train.yaml")
+    return "patch_size" in _yaml(os.path.join(subject.bundle, "configs", "train.yaml"))
 
 
 def channels(subject: Subject) -> int:
@@ -87,19 +111,6 @@ def image_format(subject: Subject) -> dict[str, Any]:
         return json.load(stream)["network_data_format"]["inputs"]["image"]
 
 
-def _read(subject: Subject, name: str) -> dict[str, Any]:
-    with open(os.path.join(subject.bundle, "configs", name), encoding="utf-8") as stream:
-        return yaml.safe_load(stream)
-
-
-def _plan(subject: Subject) -> dict[str, Any]:
-    if not subject.plan:
-        return {}
-    with open(subject.plan, encoding="utf-8") as stream:
+def _yaml(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8") as stream:
         return yaml.safe_load(stream) or {}
-
-
-def _network(configs: str, plan: dict[str, Any]) -> list[str]:
-    """The config file of the network that a plan was made for, if it is not the bundle's own."""
-    path = os.path.join(configs, "networks", f"{plan.get('network_name')}.yaml")
-    return [path] if os.path.isfile(path) else []

@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import warnings
+from dataclasses import asdict
 
 from autoconf.doctor.catalogue import CHECKS
 from autoconf.doctor.checks import Subject, ask
@@ -28,7 +29,7 @@ def main(path: str) -> None:
     for check in CHECKS:
         if check.name in request["checks"]:
             _fix_randomness()
-            print(json.dumps(ask(check, subject).as_dict()), file=answers, flush=True)
+            print(json.dumps(asdict(ask(check, subject))), file=answers, flush=True)
 
 
 def _fix_randomness() -> None:

@@ -9,11 +9,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
-from autoconf.doctor.checks import Check, Result, Subject, lost
-
-HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # the folder that holds autoconf
-TAIL = 2000  # bytes of its last words
+from autoconf.commands import environment
+from autoconf.doctor.checks import FAIL, Check, Result, Subject, unanswered
 
 
 def ask_bundle(subject: Subject, checks: Sequence[Check]) -> Iterator[Result]:
@@ -25,11 +24,11 @@ def ask_bundle(subject: Subject, checks: Sequence[Check]) -> Iterator[Result]:
     with open(request, "w", encoding="utf-8") as stream:
         json.dump({"subject": asdict(subject), "checks": [check.name for check in checks]}, stream)
     waiting = {check.name: check for check in checks}
-    path = os.pathsep.join(filter(None, (HOME, os.environ.get("PYTHONPATH", ""))))
-    with open(os.path.join(folder, "stderr.txt"), "w+b") as noise:
+    log = Path(folder, "stderr.txt")
+    with open(log, "wb") as noise:
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "autoconf.doctor.probe", request],
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment(),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -45,13 +44,6 @@ def ask_bundle(subject: Subject, checks: Sequence[Check]) -> Iterator[Result]:
         finally:
             process.kill()
             process.wait()
-        why = f"the bundle's process ended with status {process.returncode}: {_last_line(noise)}"
-    yield from (lost(check, why) for check in waiting.values())
-
-
-def _last_line(noise: object) -> str:
-    """The last thing that the process said."""
-    noise.seek(0, os.SEEK_END)  # type: ignore[attr-defined]
-    noise.seek(max(0, noise.tell() - TAIL))  # type: ignore[attr-defined]
-    lines = noise.read().decode(errors="replace").strip().splitlines()  # type: ignore[attr-defined]
-    return lines[-1][:300] if lines else "it said nothing"
+    last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+    why = f"the bundle's process ended with status {process.returncode}: {last[:300]}"
+    yield from (unanswered(check, FAIL, why) for check in waiting.values())

@@ -5,10 +5,12 @@ A sample is the overrides that point a config at it: `datalist`, and `mask_dir` 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -17,6 +19,7 @@ from PIL import Image
 
 from autoconf.data.brats import MODALITIES
 from autoconf.data.datalist import IMAGES, VOLUMES, Case, Datalist
+from autoconf.data.labels import SCHEMES
 from autoconf.data.split import TESTING
 from autoconf.doctor.checks import Subject
 from autoconf.doctor.lists import read_list
@@ -49,28 +52,22 @@ def sample(subject: Subject, training: int, validation: int = 1, **size: Any) ->
 
 
 def _in_order(cases: list[Case]) -> list[Case]:
-    """One case of each patient first, because further scans of a patient say little that is new."""
+    """One case of each patient first, because further scans of a patient say little that is new.
+
+    Among these an order that has nothing to do with their names, so that a few are of several classes.
+    """
     seen: Counter[str] = Counter()
     ranked = []
-    for case in sorted(cases, key=_spread):
+    for case in sorted(cases, key=lambda case: hashlib.sha256(case.name.encode()).hexdigest()):
         ranked.append((seen[case.patient], case))
         seen[case.patient] += 1
     return [case for _, case in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def _spread(case: Case) -> str:
-    """Cases in an order that has nothing to do with their names, so that a few are of several classes."""
-    import hashlib
-
-    return hashlib.sha256(case.name.encode()).hexdigest()
-
-
 def _write(subject: Subject, datalist: Datalist) -> str:
-    folder = tempfile.mkdtemp(dir=subject.scratch)
-    path = os.path.join(folder, "datalist.json")
-    with open(path, "w", encoding="utf-8") as stream:
-        stream.write(datalist.text())
-    return path
+    path = Path(tempfile.mkdtemp(dir=subject.scratch), "datalist.json")
+    path.write_text(datalist.text(), encoding="utf-8")
+    return str(path)
 
 
 def _pseudo_masks(subject: Subject, datalist: str, size: dict[str, Any]) -> str:
@@ -130,7 +127,7 @@ def _crooked_volume(subject: Subject, folder: str) -> str:
         nibabel.save(nibabel.Nifti1Image(stored, crooked_affine()), os.path.join(folder, name))
     images = tuple(os.path.join(folder, name) for name in names[:4])
     crooked_case = Case(case, case, images, fold=0, label=os.path.join(folder, names[4]))
-    regions = {"wt": (1, 2, 4), "tc": (1, 4), "et": (4,)}
+    regions = SCHEMES["brats2018-2021"].regions
     datalist = Datalist("crooked", VOLUMES, folder, (), modalities=MODALITIES, regions=regions)
     return _write(subject, datalist.with_cases([crooked_case, replace(crooked_case, section=TESTING)]))
 

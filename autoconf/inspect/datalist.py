@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 from autoconf.data.brats import MODALITIES
 from autoconf.data.datalist import IMAGES, TRAINING, UNLABELLED, VOLUMES, Case, Datalist, Side
 from autoconf.data.images import Image
-from autoconf.data.labels import Scheme, commonest
-from autoconf.data.scans import Found, Scan
-from autoconf.data.split import TESTING, kin
+from autoconf.data.labels import Scheme
+from autoconf.data.scans import LayoutScans, Scan
+from autoconf.data.split import TESTING, group_sides
 
 
 def of_volumes(
     data: str,
-    found: Found,
+    found: LayoutScans,
     seed: int,
     scans: Sequence[Scan],
     rows: Sequence[Mapping[str, Any]],
@@ -25,11 +26,12 @@ def of_volumes(
     sides: Sequence[Side],
     groups: Sequence[str],
 ) -> Datalist:
-    """rows, schemes, sides, groups: of each scan what was measured, its label scheme, its side, and who is its kin.
+    """rows, schemes, sides, groups: of each scan what was measured, its label scheme, its side and its group.
 
     `regions` are those of most scans; a scan of another scheme has its own. A mask without tumour is not listed.
     """
-    usual = commonest(schemes)
+    commonest = Counter(scheme.name for scheme in schemes).most_common(1)[0][0]
+    usual = next(scheme for scheme in schemes if scheme.name == commonest)
     cases = []
     for scan, row, scheme in zip(scans, rows, schemes, strict=True):
         images = scan.files[:1] if scan.channels else scan.image
@@ -77,7 +79,7 @@ def _empty(data: str, kind: str, seed: int, layout: str, modalities: Sequence[st
     return Datalist(os.path.basename(root), kind, root, (), seed, layout, tuple(modalities))
 
 
-def modalities_of(found: Found) -> list[str]:
+def modalities_of(found: LayoutScans) -> list[str]:
     """The modalities as a case's `image` lists them: of 4D files, as the channels lie."""
     channels = found.scans[0].channels
     if not channels or found.scans[0].convert:
@@ -95,9 +97,9 @@ def assigned(cases: Sequence[Case], sides: Sequence[Side], groups: Sequence[str]
     learns from unlabelled scans must leave it out where that side is held out.
     """
     found = []
-    for case, side, of_kin in zip(cases, sides, kin(groups, sides), strict=True):
+    for case, side, side_of_group in zip(cases, sides, group_sides(groups, sides), strict=True):
         if side is None:
-            found.append(replace(case, section=UNLABELLED, patient_side=of_kin))
+            found.append(replace(case, section=UNLABELLED, patient_side=side_of_group))
         elif isinstance(side, int):
             found.append(replace(case, section=TRAINING, fold=side))
         else:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from autoconf.data.datalist import Case, Datalist
+from autoconf.data.datalist import Datalist
 from autoconf.data.images import Image
 from autoconf.data.layouts import LAYOUTS
-from autoconf.data.problems import LEFT_OUT, Problem, grouped
-from autoconf.data.scans import Found
-from autoconf.output import by, table
+from autoconf.data.problems import LEFT_OUT, Problem, as_csv, grouped
+from autoconf.data.scans import LayoutScans
+from autoconf.output import by, table, to_json, write_files
 
 MOST_CLASSES = 12  # more than these are summed up
+FILES = ("datalist.json", "fingerprint.json", "problems.csv")
+
+
+def write(out: str, datalist: Datalist, fingerprint: dict[str, Any], problems: list[Problem]) -> None:
+    """FILES, all or none."""
+    write_files(out, dict(zip(FILES, (datalist.text(), to_json(fingerprint), as_csv(problems)), strict=True)))
 
 
 def print_volumes(
     data: str,
-    found: Found,
+    found: LayoutScans,
     datalist: Datalist,
     measured: dict[str, Any],
     problems: list[Problem],
@@ -50,7 +55,8 @@ def print_volumes(
             *_split_facts(datalist),
         ]
     if datalist.unlabelled:
-        facts.append(("no mask", f"{len(datalist.unlabelled)} cases, kept apart: {_some(datalist.unlabelled)}"))
+        some = ", ".join(case.name for case in datalist.unlabelled[:3]) + (", ..." * (len(datalist.unlabelled) > 3))
+        facts.append(("no mask", f"{len(datalist.unlabelled)} cases, kept apart: {some}"))
     if unused:
         facts.append(("not used", f"{len(unused)} volumes that fit no naming scheme, e.g. {unused[0]}"))
     print(table(facts))
@@ -71,12 +77,7 @@ def _print_problems(problems: list[Problem]) -> None:
 
 
 def print_images(
-    data: str,
-    images: list[Image],
-    total: int,
-    datalist: Datalist,
-    measured: dict[str, Any],
-    problems: list[Problem],
+    data: str, images: list[Image], total: int, datalist: Datalist, measured: dict[str, Any], problems: list[Problem]
 ) -> None:
     """What was found, one line per fact, then the classes by size."""
     height, width = measured["median_size"]
@@ -86,13 +87,10 @@ def print_images(
     copies = f"{measured['n_duplicates']} files repeat another one exactly"
     crossing = measured["n_duplicates_across_classes"]
     across = f"{crossing} of them one of another class; {measured['n_near_duplicates']} are nearly the same as another"
+    kind = f"in {len(measured['classes'])} classes" if measured["classes"] else "with masks"
     facts = [
         ("data", data),
-        (
-            "images",
-            f"{len(images)} of {total}, "
-            + (f"in {len(measured['classes'])} classes" if measured["classes"] else "with masks"),
-        ),
+        ("images", f"{len(images)} of {total}, {kind}"),
         ("size", f"{size} pixels, height x width"),
         ("copies", f"{copies}, {across}; copies stay on one side of the split"),
         *_split_facts(datalist),
@@ -116,15 +114,9 @@ def _print_classes(of_class: dict[str, int]) -> None:
 
 def print_next(out: str, command: str) -> None:
     """Where the results lie and what to type next, if anything."""
-    files = [os.path.join(out, name) for name in ("datalist.json", "fingerprint.json", "problems.csv")]
-    print("\nwrote  " + "\n       ".join(files))
+    print("\nwrote  " + "\n       ".join(os.path.join(out, name) for name in FILES))
     if command:
         print(f"next   {command}")
-
-
-def quoted(path: str) -> str:
-    """The path as a shell needs it."""
-    return shlex.quote(path)
 
 
 def _split_facts(datalist: Datalist) -> list[tuple[str, str]]:
@@ -138,11 +130,5 @@ def _split_facts(datalist: Datalist) -> list[tuple[str, str]]:
 def _counted(kinds: Iterable[str]) -> str:
     """Each kind with how often it occurs, the commonest first."""
     counts = Counter(kinds).most_common()
-    return ";  ".join(f"{kind} ({count})" for kind, count in counts[:4]) + (
-        f";  {len(counts) - 4} more" if len(counts) > 4 else ""
-    )
-
-
-def _some(cases: list[Case]) -> str:
-    names = [case.name for case in cases]
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    more = [f"{len(counts) - 4} more"] if len(counts) > 4 else []
+    return ";  ".join([*(f"{kind} ({count})" for kind, count in counts[:4]), *more])

@@ -1,4 +1,4 @@
-"""The steps of `inspect` for volumes: which scans are complete, what their labels mean, who is on which side."""
+"""What a user may decide about reading and splitting, and the side of each case."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoconf.data.brats import MODALITIES
-from autoconf.data.labels import SCHEMES, Scheme, choose_scheme
-from autoconf.data.problems import Problem
-from autoconf.data.scans import Scan
+from autoconf.data.labels import SCHEMES, choose_scheme
 from autoconf.data.split import FOLDS, TEST_SHARE, TESTING, split
 from autoconf.errors import AutoconfError
 
@@ -42,53 +39,23 @@ class Options:
             raise AutoconfError(f"--jobs is {self.jobs}. Give a whole number of at least 1.")
 
 
-def keep_complete(scans: Sequence[Scan], missing: str) -> tuple[list[Scan], list[Problem]]:
-    """The scans to read, and what is said of those without all modalities.
+def assign_sides(
+    labelled: Sequence[int], groups: Sequence[str], strata: Sequence[Any], named: Sequence[str], options: Options
+) -> Sides:
+    """The side of every case, as far as possible the one that the data themselves name; None of the unlabelled ones.
 
-    missing: error stops, drop leaves them out, zero keeps them if they have at least one. Raises AutoconfError.
+    labelled: indices of the cases with a mask; strata: of these. groups: what stays together, of all cases. named:
+    training, validation, testing or "" of each case, from the folders it lies in. With training and validation for all
+    labelled ones, validation is fold 0 and training fold 1; otherwise what is named testing stays there, and the others
+    are split anew, by groups and strata.
     """
-    kept, problems = [], []
-    for scan in scans:
-        if not scan.missing:
-            kept.append(scan)
-            continue
-        what = f"no {' and no '.join(scan.missing)} image beside {next(path for path in scan.files)}"
-        if missing == "error":
-            raise AutoconfError(
-                f"case '{scan.case}': {what}. Add it, or say what to do with such cases: --missing drop (leave them "
-                "out) or --missing zero (train with zeros in its place)."
-            )
-        if missing == "drop" or len(scan.missing) == len(MODALITIES):
-            problems.append(Problem("missing-modality", scan.case, f"{what}. Add it, or use --missing zero."))
-        else:
-            kept.append(scan)
-            problems.append(Problem("zero-filled", scan.case, f"{what}; zeros stand in its place. Add it if you can."))
-    return kept, problems
-
-
-def count_tumour(row: dict[str, Any], scheme: Scheme) -> dict[str, Any]:
-    """The row with tumour_voxels and tumour_ml of the labels that are tumour: a cavity is none."""
-    if not row.get("label_voxels"):
-        return row
-    per_voxel = row["tumour_ml"] / row["tumour_voxels"]
-    voxels = sum(n for label, n in row["label_voxels"].items() if int(label) in scheme.regions["wt"])
-    return row | {"tumour_voxels": voxels, "tumour_ml": round(voxels * per_voxel, 4)}
-
-
-def deal(groups: Sequence[str], strata: Sequence[Any], named: Sequence[str], options: Options) -> list[int | str]:
-    """The side of every labelled case, as far as possible the one that the data themselves name.
-
-    named: training, validation, testing or "" of each case, from the folders it lies in. With training and validation
-    for all, validation is fold 0 and training fold 1; otherwise what is named testing stays there, and the others are
-    split anew, by groups and strata.
-    """
-    if "" not in named and {"training", "validation"} <= set(named):
-        by_name: dict[str, int | str] = {"testing": TESTING, "validation": 0, "training": 1}
-        return [by_name[name] for name in named]
-    free = [index for index, name in enumerate(named) if name != "testing"]
-    share = options.test if len(free) == len(named) else 0.0
-    dealt = split([groups[i] for i in free], [strata[i] for i in free], options.seed, share, options.folds)
-    sides: list[int | str] = [TESTING] * len(named)
-    for index, side in zip(free, dealt, strict=True):
-        sides[index] = side
-    return sides
+    by_name: dict[str, int | str] = {"testing": TESTING, "validation": 0, "training": 1}
+    names = {named[index] for index in labelled}
+    if "" not in names and {"training", "validation"} <= names:
+        side: dict[int, int | str] = {index: by_name[named[index]] for index in labelled}
+    else:
+        free = {index: stratum for index, stratum in zip(labelled, strata, strict=True) if named[index] != "testing"}
+        share = options.test if len(free) == len(labelled) else 0.0
+        parts = split([groups[i] for i in free], list(free.values()), options.seed, share, options.folds)
+        side = {**dict.fromkeys(labelled, TESTING), **dict(zip(free, parts, strict=True))}
+    return [side.get(index) for index in range(len(groups))]

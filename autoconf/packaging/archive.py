@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import stat
 import struct
@@ -27,24 +26,18 @@ CHUNK = 1 << 20
 
 
 def write(path: Path, top: str, files: Mapping[str, Path]) -> None:
-    """A zip of `top/name` for every file, whole or not at all; the same bytes for the same files, on any machine.
+    """A zip of `top/name` for every file; the same bytes for the same files, on any machine.
 
     files: name, with / between folders -> the file that holds its content. Nothing is compressed: another zlib would
     pack otherwise, and weights hardly shrink.
     """
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-            for name in sorted(files):
-                entry = zipfile.ZipInfo(f"{top}/{name}", EPOCH)
-                entry.external_attr = (stat.S_IFREG | 0o644) << 16
-                entry.create_system = 3  # unix, wherever it is written
-                with archive.open(entry, "w") as target, open(files[name], "rb") as source:
-                    shutil.copyfileobj(source, target, CHUNK)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(f"{top}/{name}", EPOCH)
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            entry.create_system = 3  # unix, wherever it is written
+            with archive.open(entry, "w") as target, open(files[name], "rb") as source:
+                shutil.copyfileobj(source, target, CHUNK)
 
 
 def digest(path: Path, kind: str = "sha256") -> str:

@@ -47,20 +47,15 @@ def read_about(folder: str) -> About:
     try:
         with open(path, encoding="utf-8") as stream:
             raw = json.load(stream)
-        return about_of(raw, path)
     except FileNotFoundError:
         raise AutoconfError(f"{folder} is no bundle: {path} is not there. Give a bundle's folder.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise AutoconfError(f"{path}: cannot be read ({type(error).__name__}: {error}).") from None
-
-
-def about_of(raw: Any, where: str) -> About:
-    """Raises AutoconfError. where: for the message."""
     name, version = (str(raw.get(key, "")) if isinstance(raw, dict) else "" for key in ("name", "version"))
     if not NAME.fullmatch(name):
-        raise AutoconfError(f"{where}: its name is {name!r:.60}. It must be letters, digits, - and _.")
+        raise AutoconfError(f"{path}: its name is {name!r:.60}. It must be letters, digits, - and _.")
     if not SEMANTIC.fullmatch(version):
-        raise AutoconfError(f"{where}: its version is {version!r:.60}. It must be three numbers, such as 0.1.0.")
+        raise AutoconfError(f"{path}: its version is {version!r:.60}. It must be three numbers, such as 0.1.0.")
     return About(name, version, raw)
 
 
@@ -121,14 +116,9 @@ def _belongs(folder: str, path: str, top: str) -> bool:
     if name.startswith(".") or os.path.getsize(full) > LARGEST_TEXT:
         return False
     ends = KINDS.get(top, ())
-    return (name in ends if top == "" else name.endswith(ends)) and _is_text(full)
-
-
-def _is_text(path: str) -> bool:
-    """Whether it is what its name says: a scan may be called scan.txt."""
-    with open(path, "rb") as file:
-        content = file.read()
-    try:
-        return "\0" not in content.decode("utf-8")
+    if not (name in ends if top == "" else name.endswith(ends)):
+        return False
+    try:  # a scan may be called scan.txt
+        return "\0" not in Path(full).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         return False

@@ -16,15 +16,12 @@ PICKLES = (b"PK\3\4", b"\x80")  # how a file begins that torch.load reads, whate
 def check_all(folder: Path) -> list[str]:
     """A line for each file of weights below a folder that holds code. Raises AutoconfError for pickles with code."""
     said = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and (path.suffix.lower() in ENDS or _begins(path).startswith(PICKLES)):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with open(path, "rb") as file:
+            begins = file.read(4)
+        if path.suffix.lower() in ENDS or begins.startswith(PICKLES):
             said += check(path)
     return said
-
-
-def _begins(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(4)
 
 
 def _unpacked(path: Path) -> int:

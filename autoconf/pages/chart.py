@@ -66,7 +66,7 @@ def curve(
     places = [(x.place(a), y.place(b)) for a, b in shown]
     body = axes(x, y, x_label, title, whole=x_label == "epoch") + polyline(places, "curve")
     if len(places) <= MOST_MARKED:
-        body += "".join(f'<circle class="curve-dot" cx="{a:g}" cy="{b:g}" r="2.5"/>' for a, b in places)
+        body += dots(places, 2.5)
     words = f"{len(points)} values"
     if shown:
         (a, b), (c, d) = shown[0], shown[-1]
@@ -123,6 +123,11 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
 def polyline(points: Iterable[tuple[float, float]], kind: str) -> str:
     """Joined points."""
     return f'<polyline class="{kind}" points="{" ".join(f"{x:g},{y:g}" for x, y in points)}"/>'
+
+
+def dots(points: Iterable[tuple[float, float]], radius: float) -> str:
+    """The points of a curve."""
+    return "".join(f'<circle class="curve-dot" cx="{x:g}" cy="{y:g}" r="{radius:g}"/>' for x, y in points)
 
 
 def text(x: float, y: float, words: object, anchor: str = "start", kind: str = "") -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import html
 import re
 import shlex
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
+NUMERIC = ' class="n"'  # of a cell that holds a number
 LONGEST = 400  # bytes of one text from a file; longer ones are cut, so that no file can make the page huge
 
 
@@ -27,12 +26,12 @@ def escape(text: object, longest: int = LONGEST) -> str:
 
     longest: bytes of the result; a longer text is cut and ends in three dots.
     """
-    words = str(text)[:longest]
-    safe = [html.escape(sign if sign in "\n\t" or sign.isprintable() else "\ufffd") for sign in words]
-    ends = list(accumulate(len(sign.encode()) for sign in safe))
-    if len(words) == len(str(text)) and (not ends or ends[-1] <= longest):
-        return "".join(safe)
-    return "".join(safe[: bisect_right(ends, longest - 3)]) + "..."
+    words = str(text)
+    safe = html.escape("".join(s if s in "\n\t" or s.isprintable() else "\ufffd" for s in words[:longest]))
+    if len(words) <= longest and len(safe.encode()) <= longest:
+        return safe
+    cut = safe.encode()[: longest - 3].decode(errors="ignore")
+    return re.sub("&[^;]*$", "", cut) + "..."  # no half of an &amp;
 
 
 def paragraph(text: object, kind: str = "") -> str:
@@ -60,7 +59,7 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str], caption: str,
     lines = []
     for row in rows:
         first, *others = row
-        cells = "".join(f"<td{_numeric(cell)}>{_cell(cell)}</td>" for cell in others)
+        cells = "".join(f"<td{NUMERIC * isinstance(cell, (int, float))}>{_cell(cell)}</td>" for cell in others)
         lines.append(f'<tr><th scope="row">{_cell(first)}</th>{cells}</tr>')
     return (
         f'<div class="box" tabindex="0" role="region" aria-label="{escape(caption)}">'
@@ -107,10 +106,6 @@ def code(text: object) -> str:
 def counted(count: int, one: str) -> str:
     """`1 case`, `2 cases`."""
     return f"{count:,} {one if count == 1 else one + 's'}"
-
-
-def _numeric(cell: object) -> str:
-    return ' class="n"' if isinstance(cell, (int, float)) else ""
 
 
 def _cell(cell: object) -> str:

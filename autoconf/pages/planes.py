@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import nibabel
 import numpy as np
 
+from autoconf.data.volumes import Grid, Volume, bounding_box, check_same_grid
+
 TRUTH, PREDICTION = "#E69F00", "#56B4E9"  # orange and sky blue of Okabe and Ito: safe for all colour sight
+
+# Modalities by name in a datalist and on the page; a tumour is plainest on the first.
+MODALITY_NAMES = {"flair": "FLAIR", "t2": "T2", "t1c": "T1c", "t1": "T1"}
+REGION_NAMES = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 
 MARGIN = 2  # voxels around what is shown
 TOLERANCE = 0.7  # half pixels that an outline may be moved by; below sqrt(1/2) no centre of a pixel changes sides
@@ -36,6 +44,18 @@ class PicturedScan:
     def truth(self) -> np.ndarray:
         """Of the first region."""
         return next(iter(self.masks.values()))[0]
+
+
+def pictured_scan(
+    image: Volume | None, masks: dict[str, tuple[np.ndarray, np.ndarray]], grid: Grid, judged: bool = True
+) -> PicturedScan:
+    """Masks in the array order of their grid, and an image, turned to R, A, S. Raises DataError for another grid."""
+    if image is not None:
+        check_same_grid(image, grid)
+    to_ras = partial(nibabel.apply_orientation, ornt=nibabel.io_orientation(grid.affine))
+    masks = {region: (to_ras(truth), to_ras(pred)) for region, (truth, pred) in masks.items()}
+    x, y, z = grid.spacing
+    return PicturedScan(None if image is None else to_ras(image.data), masks, (x, y, z), judged=judged)
 
 
 @dataclass(frozen=True)
@@ -97,19 +117,14 @@ def stacks(scan: PicturedScan) -> list[Stack]:
 
 def content_box(scan: PicturedScan) -> tuple[slice, ...]:
     """The box around everything above the darkest value, or in a mask, and MARGIN around it; all of a flat image."""
-    shape = scan.truth.shape
-    if scan.flat:
-        return tuple(slice(0, size) for size in shape)
+    everything = tuple(slice(0, size) for size in scan.truth.shape)
     there = np.logical_or.reduce([mask for masks in scan.masks.values() for mask in masks])
     if scan.image is not None:
         there = there | (scan.image > scan.image.min())
-    box = []
-    for axis, size in enumerate(shape):
-        others = tuple(other for other in range(3) if other != axis)
-        found = np.flatnonzero(there.any(axis=others))
-        low, high = (int(found[0]), int(found[-1]) + 1) if found.size else (0, size)
-        box.append(slice(max(low - MARGIN, 0), min(high + MARGIN, size)))
-    return tuple(box)
+    if scan.flat or not there.any():
+        return everything
+    pairs = zip(bounding_box(there), everything, strict=True)
+    return tuple(slice(max(box.start - MARGIN, 0), min(box.stop + MARGIN, whole.stop)) for box, whole in pairs)
 
 
 def to_grey(image: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

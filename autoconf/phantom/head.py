@@ -9,28 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoconf.phantom.shapes import (
-    Waves,
-    draw_waves,
-    ellipsoid,
-    ramp,
-    smooth_max,
-    smooth_min,
-    tube,
-)
+from autoconf.phantom.shapes import Waves, draw_waves, ellipsoid, ramp, smooth_max, smooth_min, tube
 
 HEALTHY = ("csf", "ventricle", "gm", "wm", "gliosis", "plexus", "bone", "marrow", "scalp")
 
 CEREBRUM = (0, 0, 6), (66, 82, 63)  # centre and semi-axes, mm
 CORTEX = 3.4  # mm; real cortex is 2 to 4.5
 # Left and right share one description: these have x >= 0 and are mirrored.
-LATERAL_VENTRICLE = (
-    (13, 37, 7, 3.5),
-    (9.5, 16, 15, 5.5),
-    (10, -10, 22, 5.0),
-    (20, -36, 15, 6.5),
-    (25, -60, 7, 1.5),
-)
+LATERAL_VENTRICLE = ((13, 37, 7, 3.5), (9.5, 16, 15, 5.5), (10, -10, 22, 5.0), (20, -36, 15, 6.5), (25, -60, 7, 1.5))
 TEMPORAL_HORN = (20, -36, 15, 6.5), (33, -28, -4, 2.6), (34, -4, -19, 2.2)
 CAUDATE = (16.5, 27, 9, 5.5), (17.5, 12, 15, 4.5), (19, -8, 21, 2.5)
 HORN_TIPS = (14, 41, 7), (26, -62, 7)  # where age leaves FLAIR-bright caps
@@ -125,12 +111,7 @@ def _brain(head: Head, points: np.ndarray, voxel: float) -> np.ndarray:
     plexus = 0.8 * hollow * ramp(ellipsoid(_mirror(points), (20, -35, 14), (2.5, 5, 3)), voxel)
     gliosis = _gliosis(head, points, ventricle) * white
     out = np.zeros((len(HEALTHY), points.shape[1]), np.float32)
-    shares = {
-        "csf": 1 - brain,
-        "gm": brain - white,
-        "wm": white - gliosis,
-        "gliosis": gliosis,
-    }
+    shares = {"csf": 1 - brain, "gm": brain - white, "wm": white - gliosis, "gliosis": gliosis}
     for name, share in shares.items():
         out[HEALTHY.index(name)] = share * (1 - hollow)
     out[HEALTHY.index("ventricle")] = hollow - plexus

@@ -52,8 +52,7 @@ def plan(
         return
     if not bundle:
         raise AutoconfError("plan needs --bundle, such as bundles/unetr3d.")
-    fingerprint = _read_json(work, "fingerprint.json", "kind", "cases")
-    _check_fingerprint(work, fingerprint)
+    fingerprint = _read_fingerprint(work)
     to = read_bundle(bundle, network)
     check_kind(work, fingerprint["kind"], to.name, to.is_3d)
     fixed = parse_set(to, set)
@@ -101,26 +100,39 @@ def decide(
     return choose(task(fingerprint, bundle, machine, cases, limit), fixed)
 
 
-def _check_fingerprint(work: str, fingerprint: dict[str, Any]) -> None:
-    """Refuse a fingerprint that was changed by hand, or cut short, before its numbers are computed with."""
+def _read_fingerprint(work: str) -> dict[str, Any]:
+    """Raises AutoconfError for one that was changed by hand, or cut short, before its numbers are computed with."""
+    path = os.path.join(work, "fingerprint.json")
     try:
-        if "contrasts" in fingerprint:
-            raise ValueError("its key `contrasts` is called `modalities` now")
-        if fingerprint["kind"] == "images":
-            lists = [fingerprint["median_size"], [fingerprint["n_images"]]]
-        elif fingerprint["kind"] == "volumes":
-            lists = [row[key] for row in fingerprint["cases"] for key in ("brain_shape", "spacing")]
-            lists += [row["shape"] for row in fingerprint["cases"] if row.get("shape")]
-            modalities = [isinstance(contrast, str) for contrast in fingerprint.get("modalities", {})]
-            if {len(numbers) for numbers in lists} != {3} or not all(modalities):
-                raise ValueError("its cases have not three axes")
-        else:
-            raise ValueError("its kind is neither volumes nor images")
-        if not all(0 < float(number) < math.inf for numbers in lists for number in numbers):
-            raise ValueError("a size or spacing is not above 0")
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+        missing = [key for key in ("kind", "cases") if key not in content]
+        if missing or not isinstance(content, dict):
+            raise ValueError(f"it has no {', '.join(missing)}")
+        _check_fingerprint(content)
+    except FileNotFoundError:
+        raise AutoconfError(f"{path} is not there. Make it with: autoconf inspect DATA --out {work}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        path = os.path.join(work, "fingerprint.json")
         raise AutoconfError(f"{path} is not what inspect writes ({error}). Run it again.") from None
+    return content
+
+
+def _check_fingerprint(fingerprint: dict[str, Any]) -> None:
+    """Raises KeyError, TypeError, ValueError or AttributeError for what inspect does not write."""
+    if "contrasts" in fingerprint:
+        raise ValueError("its key `contrasts` is called `modalities` now")
+    if fingerprint["kind"] == "images":
+        lists = [fingerprint["median_size"], [fingerprint["n_images"]]]
+    elif fingerprint["kind"] == "volumes":
+        lists = [row[key] for row in fingerprint["cases"] for key in ("brain_shape", "spacing")]
+        lists += [row["shape"] for row in fingerprint["cases"] if row.get("shape")]
+        modalities = [isinstance(modality, str) for modality in fingerprint.get("modalities", {})]
+        if {len(numbers) for numbers in lists} != {3} or not all(modalities):
+            raise ValueError("its cases have not three axes")
+    else:
+        raise ValueError("its kind is neither volumes nor images")
+    if not all(0 < float(number) < math.inf for numbers in lists for number in numbers):
+        raise ValueError("a size or spacing is not above 0")
 
 
 def count_cases(datalist: Datalist, fold: int) -> Cases:
@@ -145,18 +157,3 @@ def _next(bundle: Bundle, work: str, out: str) -> str:
     masks = "" if bundle.is_3d else " --mask_dir MASKS"
     datalist = shlex.quote(os.path.join(work, "datalist.json"))
     return f"python -m monai.bundle run training --config_file {configs} --datalist {datalist}{masks} --output_dir RUN"
-
-
-def _read_json(work: str, name: str, *keys: str) -> dict[str, Any]:
-    path = os.path.join(work, name)
-    try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
-        missing = [key for key in keys if key not in content]
-        if missing or not isinstance(content, dict):
-            raise ValueError(f"it has no {', '.join(missing)}")
-        return content
-    except FileNotFoundError:
-        raise AutoconfError(f"{path} is not there. Make it with: autoconf inspect DATA --out {work}") from None
-    except (ValueError, TypeError) as error:
-        raise AutoconfError(f"{path} is not what inspect writes ({error}). Run it again.") from None

@@ -74,7 +74,7 @@ class Task:
         """Most voxels of a patch that trains in good time, and what says so."""
         if self.limit:
             crops = rules.STEPS_WANTED * (1 if self.machine.device == "cpu" else rules.MIN_BATCH)
-            smallest = min_side(network_step(self.bundle.configs, self.bundle.channels))
+            smallest = min_side(self.step)
             speed = self.limit.speed((max(TIMED_SIDE, smallest),) * 3)
             voxels = rules.max_voxels(self.seconds, crops, speed.train, self.machine.device)
             return max(voxels, smallest**3), f"does not train {rules.STEPS_WANTED} steps in the time ({speed.measured})"
@@ -86,16 +86,17 @@ class Task:
         """Median brain in voxels of `spacing` (mm), each side rounded up."""
         return _voxels(np.median(self.shapes * self.spacings, axis=0), spacing)
 
+    @property
+    def step(self) -> int:
+        """What the sides of a patch are multiples of."""
+        return network_step(self.bundle.configs, self.bundle.channels)
+
     def count(self, patch: Vec3) -> StepMemory:
         return count_step(self.bundle.configs, self.bundle.channels, patch)
 
 
 def task(
-    fingerprint: dict[str, Any],
-    bundle: Bundle,
-    machine: Machine,
-    cases: Cases,
-    limit: Limit | None = None,
+    fingerprint: dict[str, Any], bundle: Bundle, machine: Machine, cases: Cases, limit: Limit | None = None
 ) -> Task:
     """Gather what the decisions need."""
     rows = fingerprint["cases"]
@@ -106,18 +107,31 @@ def task(
     return Task(bundle, machine, spacings, shapes, kept, tuple(fingerprint.get("modalities", ())), cases, limit)
 
 
+class Decisions:
+    """A choice for each key that a bundle's config has, made one after the other; what is fixed is taken as it is."""
+
+    def __init__(self, config: dict[str, Any], fixed: dict[str, Any]) -> None:
+        self.config = config
+        self.chosen = {key: Choice(value, "set by hand") for key, value in fixed.items()}
+
+    def decide(self, key: str, decision: Callable[[], Choice]) -> Any:
+        """The key's value: chosen before, or now, or the config's own; None if it has none."""
+        if key not in self.chosen and key in self.config:
+            self.chosen[key] = decision()
+        return self.chosen[key].value if key in self.chosen else self.config.get(key)
+
+    def in_order(self) -> dict[str, Choice]:
+        """What was chosen, as the config orders its keys."""
+        return {key: self.chosen[key] for key in self.config if key in self.chosen}
+
+
 def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     """Decide each key that the bundle has; what `fixed` holds is taken as it is and the rest follows from it.
 
     Raises AutoconfError if the data, the network and the machine do not go together.
     """
-    chosen = {key: Choice(value, "set by hand") for key, value in fixed.items()}
-
-    def decide(key: str, decision: Callable[[], Choice]) -> Any:
-        if key not in chosen and key in of.bundle.config:
-            chosen[key] = decision()
-        return chosen[key].value if key in chosen else of.bundle.config.get(key)
-
+    plan = Decisions(of.bundle.config, fixed)
+    decide = plan.decide
     decide("normalize_nonzero", lambda: _normalisation(of))
     spacing = np.array(decide("target_spacing", lambda: _spacing(of)), dtype=float)
     brain = of.median_brain(spacing)
@@ -130,10 +144,10 @@ def choose(of: Task, fixed: dict[str, Any]) -> dict[str, Choice]:
     decide("num_workers", lambda: rules.num_workers(device, of.machine.cores))
     decide("network_name", lambda: _network_name(of.bundle))
     if of.cases.missing:
-        decide("modality_dropout", lambda: _contrast_dropout(of))
-    settings = of.bundle.config | {key: choice.value for key, choice in chosen.items()}
+        decide("modality_dropout", lambda: _modality_dropout(of))
+    settings = of.bundle.config | {key: choice.value for key, choice in plan.chosen.items()}
     decide("max_epochs", lambda: _max_epochs(of, settings, brain))
-    return {key: chosen[key] for key in of.bundle.config if key in chosen}
+    return plan.in_order()
 
 
 def _network_name(bundle: Bundle) -> Choice:
@@ -143,11 +157,11 @@ def _network_name(bundle: Bundle) -> Choice:
 
 
 def _normalisation(of: Task) -> Choice:
-    schemes = {contrast: rules.normalisation(contrast, of.kept) for contrast in of.modalities or ("mr",)}
-    for contrast, (scheme, _) in schemes.items():
+    schemes = {modality: rules.normalisation(modality, of.kept) for modality in of.modalities or ("mr",)}
+    for modality, (scheme, _) in schemes.items():
         if scheme != "z-score":
             raise AutoconfError(
-                f"contrast '{contrast}' has units and is not z-scored, but bundle '{of.bundle.name}' z-scores all. "
+                f"contrast '{modality}' has units and is not z-scored, but bundle '{of.bundle.name}' z-scores all. "
                 "Leave it out."
             )
     inside = all(nonzero for _, nonzero in schemes.values())
@@ -180,8 +194,7 @@ def _spacing(of: Task) -> Choice:
 def _patch(of: Task, brain: Vec3) -> Choice:
     device, (cap, slow) = of.machine.device, of.patch_cap
     batch = 1 if device == "cpu" else rules.MIN_BATCH  # two crops a step steady the gradient
-    step = network_step(of.bundle.configs, of.bundle.channels)
-    smallest = (min_side(step),) * 3
+    smallest = (min_side(of.step),) * 3
     per_voxel = of.count(smallest).per_sample / math.prod(smallest)
 
     def fits(patch: Vec3) -> bool:
@@ -190,8 +203,8 @@ def _patch(of: Task, brain: Vec3) -> Choice:
             return False
         return of.count(patch).total(batch, device) <= of.budget
 
-    patch, larger = fit_patch(brain, step, fits)
-    reason = f"covers {coverage(patch, brain):.0%} of the median brain of {by(brain)} voxels; multiples of {step}"
+    patch, larger = fit_patch(brain, of.step, fits)
+    reason = f"covers {coverage(patch, brain):.0%} of the median brain of {by(brain)} voxels; multiples of {of.step}"
     if larger is None:
         return Choice(list(patch), f"{reason}; as many voxels as the brain has")
     needed = of.count(larger).total(batch, device) / USABLE / 1e9
@@ -201,7 +214,7 @@ def _patch(of: Task, brain: Vec3) -> Choice:
 
 def _check_patch(of: Task, patch: Vec3) -> None:
     """Of a patch that was set by hand."""
-    step = network_step(of.bundle.configs, of.bundle.channels)
+    step = of.step
     if any(side % step for side in patch):
         near = [max(step, round(side / step) * step) for side in patch]
         raise AutoconfError(f"'patch_size' is {list(patch)}. This network takes multiples of {step}: give {near}.")
@@ -227,7 +240,7 @@ def _batch(of: Task, patch: Vec3, spacing: np.ndarray) -> Choice:
     return Choice(batch, reason, (f"{batch + 1}: would need {more:.1f} GB",) if fitting == batch else ())
 
 
-def _contrast_dropout(of: Task) -> Choice:
+def _modality_dropout(of: Task) -> Choice:
     own = of.bundle.config["modality_dropout"]
     return rules.modality_dropout(of.cases.missing, of.cases.both, of.bundle.channels, own)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from autoconf.bundle.overrides import Choice
 from autoconf.bundle.settings import Bundle
 from autoconf.errors import AutoconfError
 from autoconf.plan import rules
-from autoconf.plan.choose import USABLE
+from autoconf.plan.choose import USABLE, Decisions
 from autoconf.plan.machine import Machine
 from autoconf.plan.memory import StepMemory, count_step, network_step
 
@@ -23,19 +22,19 @@ def choose_2d(
     fingerprint: dict[str, Any], bundle: Bundle, machine: Machine, training: int, fixed: dict[str, Any]
 ) -> dict[str, Choice]:
     """Decide each key that the bundle has, as `choose` does for volumes. training: images, with validation."""
-    chosen = {key: Choice(value, "set by hand") for key, value in fixed.items()}
-
-    def decide(key: str, decision: Callable[[], Choice]) -> Any:
-        if key not in chosen and key in bundle.config:
-            chosen[key] = decision()
-        return chosen[key].value if key in chosen else bundle.config.get(key)
-
-    size = decide("image_size", lambda: image_size(fingerprint["median_size"], _step(bundle), machine.device))
+    plan = Decisions(bundle.config, fixed)
+    decide = plan.decide
+    size = decide(
+        "image_size",
+        lambda: image_size(
+            fingerprint["median_size"], network_step(bundle.configs, bundle.channels, axes=2), machine.device
+        ),
+    )
     batch = decide("batch_size", lambda: _batch(bundle, size, machine, fingerprint["n_images"]))
     free = machine.ram - (_count(bundle, size).total(batch) if machine.device == "cpu" else 0)
     decide("cache_rate", lambda: rules.cache_rate(training, CASE_BYTES * size**2, free))
     decide("num_workers", lambda: Choice(0, "reading from memory is faster than sending between processes"))
-    return {key: chosen[key] for key in bundle.config if key in chosen}
+    return plan.in_order()
 
 
 def image_size(median: list[int], step: int, device: str) -> Choice:
@@ -67,7 +66,3 @@ def _batch(bundle: Bundle, size: int, machine: Machine, images: int) -> Choice:
 
 def _count(bundle: Bundle, size: int) -> StepMemory:
     return count_step(bundle.configs, bundle.channels, (size, size))
-
-
-def _step(bundle: Bundle) -> int:
-    return network_step(bundle.configs, bundle.channels, axes=2)

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from autoconf.arguments import parse_memory
 from autoconf.bundle.settings import Bundle
 from autoconf.errors import AutoconfError
+from autoconf.output import by
 from autoconf.plan.memory import build_network
 from autoconf.pool import usable_cores
 
-UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 TIMED_STEPS = 2  # after one that is not timed, which also chooses algorithms
 
 
@@ -42,9 +43,13 @@ class Speed:
 
 def read_machine(device: str, memory: str) -> Machine:
     """The machine that is there, with the memory that was given; `auto` reads each. Raises AutoconfError."""
-    device = _device(device)
-    ram = free_memory()
-    cores = usable_cores()
+    if device not in ("auto", "cpu", "cuda"):
+        raise AutoconfError(f"--device is '{device}'. It must be auto, cpu or cuda.")
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    ram, cores = free_memory(), usable_cores()
     if memory != "auto":
         amount = parse_memory(memory)
         return Machine(device, amount, amount if device == "cpu" else ram, cores)
@@ -68,14 +73,6 @@ def free_memory() -> float:
     except (OSError, TypeError, ValueError):  # no Linux, no container, or one without a limit ("max")
         pass
     return max(free, 1.0)
-
-
-def parse_memory(text: str) -> float:
-    """`8GB`, `24GiB`, `512 MB` -> bytes. Raises AutoconfError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B)\s*", text, re.IGNORECASE)
-    if not match or float(match[1]) == 0:
-        raise AutoconfError(f"--memory is '{text}'. Write an amount such as 8GB or 24GiB, or auto.")
-    return float(match[1]) * UNITS[match[2].upper()]
 
 
 def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str, amp: bool = True) -> Speed:
@@ -103,7 +100,7 @@ def measure_speed(bundle: Bundle, patch: tuple[int, ...], device: str, amp: bool
         forward().float().square().mean().backward()
         optimiser.step()
 
-    sides = "x".join(map(str, patch))
+    sides = by(patch)
     try:
         step = _seconds(train, device)
         network.eval()
@@ -122,22 +119,11 @@ def _seconds(run: Callable[[], object], device: str) -> float:
     """The mean of TIMED_STEPS runs, after one more."""
     import torch
 
+    wait = torch.cuda.synchronize if device == "cuda" else torch.cpu.synchronize
     run()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait()
     began = time.perf_counter()
     for _ in range(TIMED_STEPS):
         run()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait()
     return (time.perf_counter() - began) / TIMED_STEPS
-
-
-def _device(device: str) -> str:
-    if device not in ("auto", "cpu", "cuda"):
-        raise AutoconfError(f"--device is '{device}'. It must be auto, cpu or cuda.")
-    if device == "auto":
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device

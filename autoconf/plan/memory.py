@@ -12,11 +12,8 @@ from autoconf.errors import AutoconfError
 
 FLOAT32 = 4  # bytes
 MOMENTS = 2  # of AdamW, for each weight
-STEPS = (
-    16,
-    32,
-    64,
-)  # voxels; the bundles take multiples of 16, and finer ones would flip when a brain is measured anew
+# voxels; the bundles take multiples of 16, and finer ones would flip when a brain is measured anew
+STEPS = (16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,8 @@ def count_step(configs: tuple[str, ...], channels: int, patch: tuple[int, ...]) 
     except Exception as error:
         raise AutoconfError(f"the network does not take a patch of {'x'.join(map(str, patch))}: {error}") from error
     weights = FLOAT32 * sum(math.prod(p.shape) for p in network.parameters())
-    return StepMemory(weights, weights, MOMENTS * weights, kept, network_name(configs))
+    name = str(_read(configs).get("network_name", ""))  # pseudo2d, which has only one network, does not say
+    return StepMemory(weights, weights, MOMENTS * weights, kept, name)
 
 
 def kept_bytes(network: Any, shape: Sequence[int], device: str) -> int:
@@ -114,22 +112,20 @@ def kept_bytes(network: Any, shape: Sequence[int], device: str) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def network_name(configs: Sequence[str]) -> str:
-    """What config files of a bundle call their network; "" where they do not say (pseudo2d has only one)."""
+def _read(configs: Sequence[str]) -> Any:
+    """MONAI's ConfigParser of config files of a bundle."""
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()
     parser.read_config(list(configs))
-    return str(parser.get("network_name", ""))
+    return parser
 
 
 def build_network(configs: Sequence[str], patch: Sequence[int], device: str) -> Any:
     """The `network_def` of a bundle for a patch, in training mode, on a device (meta: without values)."""
     import torch
-    from monai.bundle import ConfigParser
 
-    parser = ConfigParser()
-    parser.read_config(list(configs))
+    parser = _read(configs)
     if "patch_size" in parser:
         parser["patch_size"] = list(patch)
     if device == "meta":

@@ -12,7 +12,7 @@ from autoconf.pages.html import Section, counted, escape, missing, more, paragra
 from autoconf.reading import number
 from autoconf.report.read import Row, RunFiles, Scores
 from autoconf.report.verdict import score_command
-from autoconf.report.words import METRICS, region_name, size, unit
+from autoconf.report.words import METRICS, heading, region_name, size
 
 MOST_DOTS = 200  # cases of a plot; more are thinned, the worst are kept
 MOST_ROWS = 100  # cases of the table
@@ -170,7 +170,7 @@ def _table(scores: Scores) -> str:
     parts = []
     pred, true, name = size(scores)
     for region in scores.regions:
-        rows = sorted(scores.of(region), key=lambda row: (row.values.get("dice", 0.0), row.case))
+        rows = scores.worst_first(region)
         known = [metric for metric in METRICS if any(metric in row.values for row in rows)]
         lines = [
             (
@@ -180,7 +180,7 @@ def _table(scores: Scores) -> str:
             )
             for row in rows[:MOST_ROWS]
         ]
-        labels = [f"{METRICS[m].label}, {unit(scores)}" if METRICS[m].length else METRICS[m].label for m in known]
+        labels = [heading(scores, metric) for metric in known]
         rest = f"; {len(rows) - MOST_ROWS:,} better ones are in scores.csv" if len(rows) > MOST_ROWS else ""
         caption = f"{region_name(scores, region)}, worst first{rest}"
         parts.append(table(lines, ("case", *labels, f"predicted, {name}", f"true, {name}"), caption, "numbers"))

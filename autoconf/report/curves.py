@@ -6,7 +6,7 @@ import math
 
 from autoconf.pages.chart import curve
 from autoconf.pages.html import Section, counted, facts, missing, more, paragraph, table
-from autoconf.reading import at, number
+from autoconf.reading import number
 from autoconf.report.read import RunFiles
 
 MOST_LINES = 200  # of the table below the curves
@@ -15,9 +15,7 @@ MOST_LINES = 200  # of the table below the curves
 def curves(found: RunFiles) -> Section:
     """Three curves and their numbers as a table."""
     if not found.epochs:
-        usual = "python -m monai.bundle run training --config_file ... --datalist FILE --output_dir " + found.run
-        command = at(found.record, "command") or usual
-        return Section("curves", "Learning curves", missing("No epoch is in progress.csv yet.", command))
+        return Section("curves", "Learning curves", missing("No epoch is in progress.csv yet.", found.command))
     epochs = found.epochs
     body = [_summary(found), '<div class="charts">']
     body.append(curve("loss", "Training loss", "epoch", [(e.number, e.loss) for e in epochs]))

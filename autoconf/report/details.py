@@ -26,8 +26,7 @@ MOST_CHECKS = 300  # of the doctor
 
 def plan(found: RunFiles) -> Section:
     """Each override file of the training: keys, values, reasons, and what was rejected."""
-    bundle = f"bundles/{at(found.record, 'bundle') or 'unetr3d'}"
-    command = _autoconf("plan", found.work or "WORK", "--bundle", bundle, "--out", "plan.yaml")
+    command = _autoconf("plan", found.work or "WORK", "--bundle", found.bundle, "--out", "plan.yaml")
     if found.record is None:
         return Section("plan", "Plan", missing("Without run.json the plan of this run is not known.", command))
     files = at(found.record, "files")
@@ -51,8 +50,7 @@ def audit(found: RunFiles) -> Section:
 
 def doctor(found: RunFiles) -> Section:
     """The table of the doctor: what fails first."""
-    bundle = f"bundles/{at(found.record, 'bundle') or 'unetr3d'}"
-    command = _autoconf("doctor", "--bundle", bundle, "--work", found.work or "WORK", "--out", found.run)
+    command = _autoconf("doctor", "--bundle", found.bundle, "--work", found.work or "WORK", "--out", found.run)
     if found.doctor is None:
         return Section("doctor", "Checks", missing("No doctor.json.", command))
     columns = ("check", "verdict", "expected", "measured", "seconds", "note", "group")
@@ -71,8 +69,7 @@ def environment(found: RunFiles) -> Section:
     record = found.record
     parts = []
     if record is None:
-        command = "python -m monai.bundle run training --config_file ... --datalist FILE --output_dir " + found.run
-        parts.append(missing("No run.json, so the command, the seed and the versions are not known.", command))
+        parts.append(missing("No run.json, so the command, the seed and the versions are not known.", found.command))
     else:
         names = ("bundle", "started", "device", "system", "seed", "cases", "max_epochs", "weights")
         labels = ("Bundle", "Started", "Device", "System", "Seed", "Training cases", "Epochs asked for", "Weights")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 from typing import Any
 
 from autoconf.pages.chart import thin
 from autoconf.pages.overlays import PicturedCase
-from autoconf.pages.planes import PREDICTION, TRUTH, Stack, stacks
+from autoconf.pages.planes import Stack, stacks
+from autoconf.pages.png import figure, outline_masks, png
 from autoconf.report.cases import limits, volumes
 from autoconf.report.overlays import read_cases
 from autoconf.report.read import RunFiles, Scores
@@ -39,23 +39,8 @@ def unused(stem: str, taken: dict[str, bytes]) -> str:
     return name
 
 
-def _figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _png(figure: Any) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
-    return data.getvalue()
-
-
 def _curves(found: RunFiles) -> bytes:
-    figure, panels = _figure(1, 3, 12, 3.4)
+    picture, panels = figure(1, 3, 12, 3.4)
     curves = {
         "training loss": [(e.number, e.loss) for e in found.epochs],
         "learning rate": [(e.number, e.rate) for e in found.epochs],
@@ -71,11 +56,11 @@ def _curves(found: RunFiles) -> bytes:
         panels[0][2].plot(found.best.number, found.best.dice, "o", color=VERMILION, fillstyle="none", markersize=9)
         panels[0][2].set_title(f"validation Dice: best {found.best.dice:.3f}, epoch {found.best.number}")
     panels[0][2].set_ylim(0, 1)
-    return _png(figure)
+    return png(picture)
 
 
 def _strip(scores: Scores) -> bytes:
-    figure, panels = _figure(len(scores.regions), 2, 11, 1 + 3 * len(scores.regions))
+    picture, panels = figure(len(scores.regions), 2, 11, 1 + 3 * len(scores.regions))
     for row, region in zip(panels, scores.regions, strict=True):
         rows = scores.of(region)
         for panel, length in zip(row, (False, True), strict=True):
@@ -90,11 +75,11 @@ def _strip(scores: Scores) -> bytes:
             panel.grid(alpha=0.3, axis="y")
             largest = max((r.values[n] for r in rows for n in known if n in r.values), default=1.0)
             panel.set_ylim(0, max(largest, 1e-3) * 1.05 if length else 1.02)
-    return _png(figure)
+    return png(picture)
 
 
 def _bland_altman(scores: Scores) -> bytes:
-    figure, panels = _figure(1, len(scores.regions), 5 * len(scores.regions), 4)
+    picture, panels = figure(1, len(scores.regions), 5 * len(scores.regions), 4)
     name = size(scores)[2]
     for panel, region in zip(panels[0], scores.regions, strict=True):
         points = volumes(scores, scores.of(region))
@@ -109,16 +94,16 @@ def _bland_altman(scores: Scores) -> bytes:
             for level in (found.low, found.high):
                 if level is not None:
                     panel.axhline(level, color=VERMILION, linestyle="--")
-    return _png(figure)
+    return png(picture)
 
 
 def _overlay(case: PicturedCase) -> bytes:
     planes = stacks(case.scan)
-    figure, panels = _figure(1, len(planes), 4.2 * len(planes), 4.8)
+    picture, panels = figure(1, len(planes), 4.2 * len(planes), 4.8)
     for panel, stack in zip(panels[0], planes, strict=True):
         _draw(panel, stack)
-    figure.suptitle(f"{case.place}: {case.case}, Dice {case.dice:.3f} (orange: truth, blue dashed: prediction)")
-    return _png(figure)
+    picture.suptitle(f"{case.place}: {case.case}, Dice {case.dice:.3f} (orange: truth, blue dashed: prediction)")
+    return png(picture)
 
 
 def _draw(panel: Any, stack: Stack) -> None:
@@ -127,9 +112,7 @@ def _draw(panel: Any, stack: Stack) -> None:
     start = stack.start
     panel.imshow(stack.grey[start], cmap="gray", vmin=0, vmax=255, aspect=stack.pixel[1] / stack.pixel[0])
     truth, pred = next(iter(stack.masks.values()))
-    for mask, colour, style in ((truth, TRUTH, "solid"), (pred, PREDICTION, "dashed")):
-        if mask[start].any():
-            panel.contour(mask[start], [0.5], colors=colour, linestyles=style, linewidths=1.6)
+    outline_masks(panel, truth[start], pred[start])
     places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03))
     for letter, (x, y) in zip(stack.sides, places, strict=False):
         words = panel.text(x, y, letter, color="white", transform=panel.transAxes, ha="center", va="center")

@@ -26,7 +26,8 @@ def overlays(found: RunFiles) -> Section:
     parts = [_legend(shown[0].scan.flat, names), *(paragraph(text, "missing") for text in said), paragraph(note)]
 
     def heading(case: PicturedCase) -> str:
-        return f"<h3>{escape(f'{case.place.capitalize()}: {case.case}')}</h3>" + paragraph(_about(case, first))
+        title = f"<h3>{escape(f'{case.place.capitalize()}: {case.case}')}</h3>"
+        return title + paragraph(f"{first} Dice {case.dice:.3f}. {shown_on(case)}")
 
     return Section("overlays", title, "".join(parts) + pictures(drawn, heading))
 
@@ -56,7 +57,3 @@ def _legend(flat: bool, regions: dict[str, str]) -> str:
         for kind, label in (("truth", "truth (orange, solid)"), ("pred", "prediction (blue, dashed)"))
     )
     return how_to_read(flat, regions, f'<div class="toggles">{boxes}</div>')
-
-
-def _about(case: PicturedCase, region: str) -> str:
-    return f"{region} Dice {case.dice:.3f}. {shown_on(case)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoconf.pages.chart import LEFT, RIGHT, TOP, WIDTH, Scale, axes, curve, line, polyline, svg, thin
+from autoconf.pages.chart import LEFT, RIGHT, TOP, WIDTH, Scale, axes, curve, dots, line, polyline, svg, thin
 from autoconf.pages.html import Section, missing, paragraph, table
 from autoconf.reading import items, number
 from autoconf.report.read import RunFiles, Scores
@@ -43,8 +43,7 @@ def _reliability(scores: Scores) -> str:
     x, y = Scale(0.0, 1.0, LEFT, WIDTH - RIGHT), Scale(0.0, 1.0, height - 36, TOP)
     body = axes(x, y, "probability", "share of tumour") + line(x.start, y.start, x.end, y.end, "limit")
     places = [(x.place(p), y.place(t)) for p, t in points]
-    body += polyline(places, "curve")
-    body += "".join(f'<circle class="curve-dot" cx="{a:g}" cy="{b:g}" r="3"/>' for a, b in places)
+    body += polyline(places, "curve") + dots(places, 3)
     words = "Probability and share of tumour: " + "; ".join(f"{p:.2f}: {t:.2f}" for p, t in points) + "."
     return svg("reliability", "Share of tumour by probability", words, height, body)
 

@@ -54,6 +54,10 @@ class Scores:
         """The rows of one region, in the order of the file."""
         return [row for row in self.rows if row.region == region]
 
+    def worst_first(self, region: str) -> list[Row]:
+        """The same by Dice."""
+        return sorted(self.of(region), key=lambda row: (row.values.get("dice", 0.0), row.case))
+
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -69,6 +73,17 @@ class RunFiles:
     fingerprint: dict[str, Any] | None = None
     problems: list[dict[str, str]] | None = None
     doctor: list[dict[str, Any]] | None = None
+
+    @property
+    def bundle(self) -> str:
+        """Its folder, as far as it is known."""
+        return f"bundles/{at(self.record, 'bundle') or 'unetr3d'}"
+
+    @property
+    def command(self) -> str:
+        """What makes such a run."""
+        usual = "python -m monai.bundle run training --config_file ... --datalist FILE --output_dir " + self.run
+        return at(self.record, "command") or usual
 
     @property
     def best(self) -> Epoch | None:

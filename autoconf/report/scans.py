@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 
-import nibabel
 import numpy as np
 
 from autoconf.data.datalist import Case
 from autoconf.data.masks import Labels, read_prediction, read_truth
 from autoconf.data.pairs import FILE as PAIRS
 from autoconf.data.pairs import Pair, read_pairs
-from autoconf.data.volumes import Volume, check_same_grid, read_channels, read_volume
+from autoconf.data.volumes import Volume, read_image, read_volume
 from autoconf.errors import AutoconfError
 from autoconf.pages.overlays import PicturedCase, tilt
-from autoconf.pages.planes import PicturedScan
+from autoconf.pages.planes import MODALITY_NAMES, PicturedScan, pictured_scan
 from autoconf.report.read import RunFiles, Scores
 from autoconf.report.words import size
-
-# A tumour is plainest on the first: names on the page, and in a datalist.
-PREFERRED = (("FLAIR", "flair"), ("T2", "t2"), ("T1c", "t1c"), ("T1", "t1"))
 
 
 def chosen_pairs(scores: Scores) -> list[tuple[str, float, Pair]]:
@@ -30,8 +25,7 @@ def chosen_pairs(scores: Scores) -> list[tuple[str, float, Pair]]:
     Raises AutoconfError if the scores do not say which masks were compared.
     """
     files = {pair.case: pair for pair in read_pairs(os.path.join(scores.folder, PAIRS))}
-    rows = sorted(scores.of(scores.regions[0]), key=lambda row: (row.values.get("dice", 0.0), row.case))
-    rows = [row for row in rows if row.case in files]
+    rows = [row for row in scores.worst_first(scores.regions[0]) if row.case in files]
     if not rows:
         raise AutoconfError(f"{scores.folder}: {PAIRS} names none of the cases in scores.csv. Score again.")
     names: dict[int, str] = {}
@@ -51,12 +45,7 @@ def read_case(found: RunFiles, scores: Scores, place: str, dice: float, pair: Pa
         flat = PicturedScan(None if grey is None else grey[..., None], masks, (1.0, 1.0, 1.0), flat=True)
         return PicturedCase(pair.case, place, dice, flat, "the image" if grey is not None else "")
     contrast, image = _image(found, pair)
-    if image is not None:
-        check_same_grid(image, labels.volume)
-    to_ras = partial(nibabel.apply_orientation, ornt=nibabel.io_orientation(labels.affine))
-    masks = {region: (to_ras(truth), to_ras(pred)) for region, (truth, pred) in masks.items()}
-    x, y, z = labels.volume.grid.spacing
-    scan = PicturedScan(None if image is None else to_ras(image.data), masks, (x, y, z))
+    scan = pictured_scan(image, masks, labels.volume.grid)
     return PicturedCase(pair.case, place, dice, scan, contrast, tilt(labels.affine))
 
 
@@ -86,11 +75,10 @@ def _image(found: RunFiles, pair: Pair) -> tuple[str, Volume | None]:
     if pair.flair and os.path.isfile(pair.flair):
         return "FLAIR", read_volume(pair.flair)
     case = _listed(found).get(pair.case)
-    for name, modality in PREFERRED:
+    for modality, name in MODALITY_NAMES.items():
         file = found.datalist.file_of(case, modality) if found.datalist and case else None
         if file and os.path.isfile(file[0]):
-            path, channel = file
-            return name, read_volume(path) if channel is None else read_channels(path, [channel])[0]
+            return name, read_image(*file)
     return "", None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from autoconf.pages.html import Section, bullets, counted, escape, facts, missing, more, paragraph, table
 from autoconf.reading import at, number, texts
 from autoconf.report.read import RunFiles, Scores
-from autoconf.report.words import METRICS, REFERENCES, patients, region_name, unit
+from autoconf.report.words import METRICS, REFERENCES, heading, region_name
 
 NOT_A_DEVICE = "Research software, not a medical device. Never use it for diagnosis or treatment."
 FEW = 30  # patients; docs/scoring.md
@@ -17,9 +17,7 @@ FEW = 30  # patients; docs/scoring.md
 
 def verdict(found: RunFiles) -> Section:
     """The mean Dice with its interval, then the other numbers, the references and the warnings."""
-    scores = found.scores
-    body = _scored(scores) if scores else _unscored(found)
-    return Section("verdict", "Verdict", body)
+    return Section("verdict", "Verdict", _scored(found.scores) if found.scores else _unscored(found))
 
 
 def headline(scores: Scores, region: str) -> str:
@@ -31,7 +29,7 @@ def headline(scores: Scores, region: str) -> str:
     interval = "no interval, "  # which one patient cannot give
     if low is not None and high is not None and count != 1:
         interval = f"95 % interval {low:.2f} to {high:.2f}, "
-    return f"{words} ({interval}{patients(scores, count)})"
+    return f"{words} ({interval}{counted(count, 'image' if scores.images else 'patient')})"
 
 
 def score_command(found: RunFiles) -> str:
@@ -44,7 +42,7 @@ def score_command(found: RunFiles) -> str:
     if masks:
         return shlex.join(words)
     files = at(found.record, "files")
-    configs = [f"bundles/{at(found.record, 'bundle') or 'unetr3d'}/configs/inference.yaml"]
+    configs = [f"{found.bundle}/configs/inference.yaml"]
     configs += list(files) if isinstance(files, dict) else []
     make = ["python", "-m", "monai.bundle", "run", "inferring", "--config_file", str(configs), "--datalist", truth]
     make += ["--checkpoint", os.path.join(found.run, "model.pt"), "--output_dir", places[0]]
@@ -73,7 +71,7 @@ def doubts(scores: Scores) -> list[str]:
 def _scored(scores: Scores) -> str:
     first, *others = scores.regions
     dice = at(scores.summary, "regions", first, "dice")
-    rows = sorted(scores.of(first), key=lambda row: (row.values.get("dice", 0.0), row.case))
+    rows = scores.worst_first(first)
     split = at(scores.summary, "split")
     parts = [f'<p class="headline">{escape(headline(scores, first))}</p>']
     parts += [paragraph(headline(scores, region)) for region in others]
@@ -117,8 +115,9 @@ def _means(scores: Scores, region: str) -> str:
         keys = ("mean", "low", "high", "median", "min", "max")
         mean, low, high, median, least, most = (metric.text(number(found, key)) for key in keys)
         if mean:
-            label = f"{metric.label}, {unit(scores)}" if metric.length else metric.label
-            rows.append((label, mean, f"{low} to {high}" if low and high else "", median, f"{least} to {most}"))
+            rows.append(
+                (heading(scores, name), mean, f"{low} to {high}" if low and high else "", median, f"{least} to {most}")
+            )
     caption = f"{region_name(scores, region)}: means over cases, intervals over patients"
     return table(rows, ("", "mean", "95 % interval", "median", "range"), caption, "numbers")
 
@@ -139,8 +138,7 @@ def _references(scores: Scores, region: str) -> str:
         gain = "" if mine is None or other is None else f"{mine - other:+.3f}"
         cells = [metric.text(means[key]) for key, metric in shown.items()]
         rows.append((REFERENCES.get(str(name), str(name)), *cells, gain))
-    labels = (f"{m.label}, {unit(scores)}" if m.length else m.label for m in shown.values())
-    header = ("", *labels, "Dice gained by the model")
+    header = ("", *(heading(scores, name) for name in shown), "Dice gained by the model")
     caption = f"{region_name(scores, region)}: beside answers that need no training"
     return table(rows, header, caption, "numbers")
 

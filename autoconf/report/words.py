@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoconf.pages.html import counted
+from autoconf.pages.planes import REGION_NAMES
 from autoconf.report.read import Scores
 
-REGIONS = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 REFERENCES = {
     "all_background": "all background",
     "all_foreground": "all foreground (the head)",
@@ -43,7 +42,12 @@ METRICS = {  # in the order of scores.csv; docs/scoring.md says what they mean
 
 def region_name(scores: Scores, region: str) -> str:
     """`Whole tumour`; images have masks, of whatever they show."""
-    return "Mask" if scores.images and region == "wt" else REGIONS.get(region, region)
+    return "Mask" if scores.images and region == "wt" else REGION_NAMES.get(region, region)
+
+
+def heading(scores: Scores, name: str) -> str:
+    """`HD95, mm`; a ratio has no unit."""
+    return f"{METRICS[name].label}, {unit(scores)}" if METRICS[name].length else METRICS[name].label
 
 
 def unit(scores: Scores) -> str:
@@ -54,8 +58,3 @@ def unit(scores: Scores) -> str:
 def size(scores: Scores) -> tuple[str, str, str]:
     """Columns of the predicted and the true size, and their unit."""
     return ("pred_pixels", "true_pixels", "pixels") if scores.images else ("pred_ml", "true_ml", "mL")
-
-
-def patients(scores: Scores, count: int) -> str:
-    """`3 patients`; of images nobody knows the patient."""
-    return counted(count, "image" if scores.images else "patient")

@@ -65,30 +65,33 @@ def score(
     from autoconf.score.pairs import find_pairs
     from autoconf.score.report import print_comparison, print_scores
 
-    pairs, left_out = _keep(find_pairs(pred, truth, split, dataset_dir), allow_missing)
+    pairs, excluded = find_pairs(pred, truth, split, dataset_dir), []
+    if allow_missing:
+        excluded = [pair.case for pair in pairs.scored if pair.pred is None]
+        pairs = replace(pairs, scored=[pair for pair in pairs.scored if pair.pred is not None])
     check_out(out, outside=truth if os.path.isdir(truth) else None)
     options = _Options(regions, labels, pred_labels, jobs or min(usable_cores(), MOST_JOBS))
     other = find_pairs(compare, truth, split, dataset_dir) if compare else None
     scored, meaning, others = _score_both(pairs, other, options)
     rows = [row for one in scored for row in one.rows]
-    summary = _summary(scored, pairs, meaning, left_out)
+    summary = _summary(scored, pairs, meaning, excluded)
     summary = {"pred": os.path.abspath(pred), "truth": os.path.abspath(truth)} | summary
     summary |= {"split": split} if truth.lower().endswith(".json") else {}
     summary |= {"dataset_dir": dataset_dir} if dataset_dir else {}
     files: dict[str, str | bytes] = {
         "scores.csv": to_csv(rows),
-        PAIRS: pairs_text(list(map(meaning.read, pairs.scored))),
+        PAIRS: pairs_text(meaning.pairs),
     }
     files["references.csv"] = to_csv([row for one in scored for row in one.references])
     files |= _calibration_files(scored)
     if others is not None:
         from autoconf.score.compare import compare as judge
 
-        comparison = judge([row for row in rows if row["case"] in others], list(_flat(others)))
-        n = len(others)
-        files["comparison.json"] = to_json({"pred": pred, "other": compare, "n": n, "regions": comparison})
+        common = {row["case"] for row in others}
+        comparison = judge([row for row in rows if row["case"] in common], others)
+        files["comparison.json"] = to_json({"pred": pred, "other": compare, "n": len(common), "regions": comparison})
     files["summary.json"] = to_json(summary)
-    picture = _overlay(pairs.scored, rows, meaning)
+    picture = _overlay(meaning, rows)
     files |= {"overlay.png": picture} if picture else {}
     write_files(out, files)
     print_scores(out, rows, summary, pairs, list(files))
@@ -104,41 +107,28 @@ class _Options:
     jobs: int
 
 
-def _keep(pairs: Pairs, allow_missing: bool) -> tuple[Pairs, list[str]]:
-    """The pairs to score, and the cases that are left out for want of a prediction, if that is allowed."""
-    if not allow_missing:
-        return pairs, []
-    kept = [pair for pair in pairs.scored if pair.pred is not None]
-    return replace(pairs, scored=kept), [pair.case for pair in pairs.scored if pair.pred is None]
-
-
 def _score_both(
     pairs: Pairs, other: Pairs | None, options: _Options
-) -> tuple[list[Scored], Meaning, dict[str, list[dict[str, Any]]] | None]:
-    """The scores of the predictions, what their values mean, and the rows of the other predictions by case."""
+) -> tuple[list[Scored], Meaning, list[dict[str, Any]] | None]:
+    """The scores of the predictions, what their values mean, and the rows of the other predictions of the same cases.
+
+    The others may be written in other values, but are scored on the same regions.
+    """
     from autoconf.score.cases import ScoringTask
 
     meaning = _meaning(pairs, options)
-    task = ScoringTask(pairs.kind, meaning, _atlas(pairs, meaning))
-    scored = _run(task, pairs.scored, options.jobs, "scoring cases")
+    task = ScoringTask(pairs.kind, meaning.regions, _atlas(pairs, meaning))
+    scored = _run(task, meaning.pairs, options.jobs, "scoring cases")
     if other is None:
         return scored, meaning, None
     cases = {pair.case for pair in pairs.scored}
     common = [pair for pair in other.scored if pair.case in cases]
     if other.kind != pairs.kind or not common:
         raise AutoconfError("--compare: the two folders have no case in common. Give predictions of the same cases.")
-    found = _run(_other_task(other.kind, common, meaning, options), common, options.jobs, "scoring the others")
-    return scored, meaning, {pair.case: one.rows for pair, one in zip(common, found, strict=True)}
-
-
-def _other_task(kind: str, pairs: Sequence[Pair], meaning: Meaning, options: _Options) -> ScoringTask:
-    """The other predictions may be written in other values, but are scored on the same regions."""
-    from autoconf.score.cases import ScoringTask
-    from autoconf.score.pairs import Pairs
-
-    wanted = ",".join(meaning.regions)
-    theirs = _meaning(Pairs(kind, list(pairs)), replace(options, regions=wanted))
-    return ScoringTask(kind, theirs, references=False)
+    theirs = _meaning(replace(other, scored=common), replace(options, regions=",".join(meaning.regions)))
+    task = ScoringTask(other.kind, theirs.regions, references=False)
+    found = _run(task, theirs.pairs, options.jobs, "scoring the others")
+    return scored, meaning, [row for one in found for row in one.rows]
 
 
 def _meaning(pairs: Pairs, options: _Options) -> Meaning:
@@ -157,29 +147,29 @@ def _atlas(pairs: Pairs, meaning: Meaning) -> Any:
     """The mean mask of the training cases, unless they are what is scored."""
     from autoconf.score.references import make_atlas, some_of
 
-    scored = {pair.case for pair in pairs.scored}
-    training = some_of([pair for pair in pairs.training if pair.flair and pair.case not in scored])
     if pairs.kind != "volumes" or "wt" not in meaning.regions:
         return None
-    values = {pair.case: pair.regions.get("wt") if pair.regions else None for pair in training}
-    return make_atlas(progress(training, len(training), "reading training masks"), values)
+    scored = {pair.case for pair in pairs.scored}
+    training = some_of([pair for pair in pairs.training if pair.flair and pair.case not in scored])
+    return make_atlas(progress(training, len(training), "reading training masks"))
 
 
 def _run(task: ScoringTask, pairs: Sequence[Pair], jobs: int, what: str) -> list[Scored]:
-    from autoconf.score.cases import score_cases
+    from autoconf.pool import in_order
+    from autoconf.score.cases import score_case
 
-    return list(progress(score_cases(task, pairs, jobs), len(pairs), what))
+    return list(progress(in_order(score_case, [(task, pair) for pair in pairs], jobs, None), len(pairs), what))
 
 
-def _summary(scored: list[Scored], pairs: Pairs, meaning: Meaning, left_out: list[str]) -> dict[str, Any]:
+def _summary(scored: list[Scored], pairs: Pairs, meaning: Meaning, excluded: list[str]) -> dict[str, Any]:
     from autoconf.score.summary import summarise
 
     rows = [row for one in scored for row in one.rows]
     volumes = pairs.kind == "volumes"
     units = {"length": "mm", "size": "mL"} if volumes else {"length": "pixels", "size": "pixels"}
-    head: dict[str, Any] = {"kind": pairs.kind, "units": units, "policy": "docs/scoring.md", "excluded": left_out}
-    if not meaning.binary:
-        head["predictions_read_as"] = "brats2023" if meaning.predictions else "truth"
+    head: dict[str, Any] = {"kind": pairs.kind, "units": units, "policy": "docs/scoring.md", "excluded": excluded}
+    if meaning.predictions != "binary":
+        head["predictions_read_as"] = meaning.predictions
     return head | summarise(rows, [row for one in scored for row in one.references])
 
 
@@ -207,19 +197,15 @@ def _calibration_files(scored: list[Scored]) -> dict[str, str | bytes]:
     }
 
 
-def _overlay(pairs: list[Pair], rows: list[dict[str, Any]], meaning: Meaning) -> bytes | None:
+def _overlay(meaning: Meaning, rows: list[dict[str, Any]]) -> bytes | None:
     """The picture of the best, the median and the worst case that have an image; None where no image is known."""
     region = meaning.regions[0]
     dice = {row["case"]: row["dice"] for row in rows if row["region"] == region}
-    shown = sorted((pair for pair in pairs if pair.flair), key=lambda pair: (-dice[pair.case], pair.case))
+    shown = sorted((pair for pair in meaning.pairs if pair.flair), key=lambda pair: (-dice[pair.case], pair.case))
     if not shown:
         return None
     from autoconf.score.overlay import draw
 
     chosen = {len(shown) // 2: "median"}
     chosen |= {len(shown) - 1: "worst"} | {0: "best"}  # with one or two cases a place has several names
-    return draw([(chosen[place], dice[shown[place].case], shown[place]) for place in sorted(chosen)], meaning, region)
-
-
-def _flat(others: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    return [row for rows in others.values() for row in rows]
+    return draw([(chosen[place], dice[shown[place].case], shown[place]) for place in sorted(chosen)], region)

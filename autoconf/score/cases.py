@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,7 @@ from autoconf.data.masks import Labels, read_prediction, read_truth
 from autoconf.data.pairs import Pair
 from autoconf.data.volumes import check_same_grid, read_channels, read_volume
 from autoconf.errors import AutoconfError, DataError
-from autoconf.pool import in_order
-from autoconf.score.masks import WT, Meaning
+from autoconf.score.masks import WT
 from autoconf.score.metrics import METRICS, score_masks
 from autoconf.score.probabilities import Calibration, calibrate
 from autoconf.score.references import Atlas, flair_threshold
@@ -36,7 +35,7 @@ class ScoringTask:
     """What is the same for every case of a run."""
 
     kind: str  # "volumes" or "images"
-    meaning: Meaning
+    regions: tuple[str, ...]
     atlas: Atlas | None = None
     references: bool = True
 
@@ -57,9 +56,9 @@ def score_case(task: ScoringTask, pair: Pair) -> Scored:
     pred = read_prediction(task.kind, pair, truth)
     flair = _flair(pair, truth) if task.references else None
     rows, references, calibration = [], [], None
-    for region in task.meaning.regions:
-        true = truth.region(task.meaning.of_truth(pair.case, region))
-        found = pred.region(task.meaning.of_prediction(pair.case, region))
+    for region in task.regions:
+        of_truth, of_prediction = pair.read_as[region]
+        true, found = truth.region(of_truth), pred.region(of_prediction)
         head = {"case": pair.case, "patient": pair.patient, "region": region}
         rows.append(head | _row(found, true, truth) | {"missing": int(pair.pred is None)})
         if task.references:
@@ -70,11 +69,6 @@ def score_case(task: ScoringTask, pair: Pair) -> Scored:
             probability = _probability(pair, truth)
             calibration = calibrate(pair.case, probability, found, true, truth.spacing)
     return Scored(rows, references, calibration)
-
-
-def score_cases(task: ScoringTask, pairs: Sequence[Pair], jobs: int) -> Iterator[Scored]:
-    """Every case scored, in order."""
-    return in_order(score_case, [(task, pair) for pair in pairs], jobs, None)
 
 
 def _row(pred: np.ndarray, truth: np.ndarray, labels: Labels) -> Row:

@@ -116,16 +116,10 @@ def _touching(reach: np.ndarray, objects: np.ndarray, lesions: int, count: int) 
     there = (reach > 0) & (objects > 0)
     pair = reach[there].astype(np.int64) * (count + 1) + objects[there]
     touched: list[list[int]] = [[] for _ in range(lesions + 1)]
-    for lesion, one in (divmod(int(found), count + 1) for found in _different(pair)):
+    for found in np.unique(pair[np.diff(pair, prepend=-1) != 0]):  # neighbours are mostly equal: less to sort
+        lesion, one = divmod(int(found), count + 1)
         touched[lesion].append(one)
     return touched
-
-
-def _different(values: np.ndarray) -> np.ndarray:
-    """The values, each once: neighbours are mostly equal, so that only changes need to be sorted."""
-    if not values.size:
-        return values
-    return np.unique(values[np.flatnonzero(np.diff(values, prepend=values[0] - 1))])
 
 
 def _around(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autoconf.data.labels import REGIONS, SCHEMES, choose_scheme
-from autoconf.data.pairs import Pair, Regions
+from autoconf.data.labels import REGIONS, SCHEMES, WRITTEN, choose_scheme
+from autoconf.data.pairs import Pair, Regions, Values
 from autoconf.errors import AutoconfError
 
 READINGS = ("auto", "binary", "brats2023", "truth")
-BRATS2023 = SCHEMES["brats2023"].regions  # as the unetr3d bundle writes several regions
+BRATS2023 = WRITTEN.regions
 WT = "wt"
 
 
@@ -18,26 +18,9 @@ WT = "wt"
 class Meaning:
     """How the values of all masks of a run are to be read."""
 
+    pairs: list[Pair]  # with `read_as`
     regions: tuple[str, ...]  # those that are scored
-    binary: bool  # a prediction says no more than tumour or not
-    truths: dict[str, Regions | None]  # case -> label values; None: any value above 0 is tumour
-    predictions: Regions | None  # None: as the case's truth
-
-    def of_truth(self, case: str, region: str) -> tuple[int, ...] | None:
-        regions = self.truths[case]
-        return regions[region] if regions else None
-
-    def of_prediction(self, case: str, region: str) -> tuple[int, ...] | None:
-        if self.binary:
-            return None
-        return self.predictions[region] if self.predictions else self.of_truth(case, region)
-
-    def read(self, pair: Pair) -> Pair:
-        """The pair with what its values mean in each region that is scored."""
-        values = {
-            region: (self.of_truth(pair.case, region), self.of_prediction(pair.case, region)) for region in self.regions
-        }
-        return replace(pair, read_as=values)
+    predictions: str  # binary, that is no more than tumour or not, brats2023, or truth: as the case's own
 
 
 def decide(
@@ -81,7 +64,13 @@ def decide(
                 f"--regions {wanted}: '{missing[0]}' is not told apart by both sides, which have: {', '.join(names)}."
             )
         names = asked
-    return Meaning(names, binary, regions, meaning)
+    predictions = "binary" if binary else "brats2023" if meaning else "truth"
+    read = []
+    for pair in pairs:
+        of_truth: Mapping[str, Values] = regions[pair.case] or dict.fromkeys(names)
+        of_prediction = dict.fromkeys(names) if binary else meaning or of_truth
+        read.append(replace(pair, read_as={name: (of_truth[name], of_prediction[name]) for name in names}))
+    return Meaning(read, names, predictions)
 
 
 def _check_known(

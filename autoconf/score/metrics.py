@@ -11,15 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoconf.data.volumes import bounding_box
 from autoconf.score.lesions import match
 from autoconf.score.surfaces import distances, hd95, nsd
 
 WORST_MM = 374.0  # the diagonal of a BraTS scan of 240 x 240 x 155 mm: what BraTS charges for a missed tumour
 TOLERANCE = 1.0  # of the normalized surface Dice, in mm (images: pixels)
-METRICS = (  # in the order of scores.csv
-    *("dice", "iou", "hd95", "nsd", "sensitivity", "precision"),
-    *("lesion_dice", "lesion_hd95", "lesion_f1"),
-)
+METRICS = {  # in the order of scores.csv -> what they are called on the screen
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95": "HD95",
+    "nsd": "NSD",
+    "sensitivity": "sensitivity",
+    "precision": "precision",
+    "lesion_dice": "lesion Dice",
+    "lesion_hd95": "lesion HD95",
+    "lesion_f1": "lesion F1",
+}
 LOWER_IS_BETTER = {"hd95", "lesion_hd95"}
 
 
@@ -93,16 +101,6 @@ def score_masks(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -
         "lesions_true": lesions.true,
         "lesions_pred": lesions.objects,
     }
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds all of a mask; one voxel if it is empty, so that no axis vanishes."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        there = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 1))
-    return tuple(box)
 
 
 def _check_masks(pred: np.ndarray, truth: np.ndarray) -> None:

@@ -43,9 +43,11 @@ def find_pairs(pred: str, truth: str, split: str, dataset_dir: str = "") -> Pair
         raise AutoconfError(f"{truth or 'TRUTH'}: no such folder. Give a folder of true masks, or a datalist.json.")
     predictions = masks_in(pred)
     kind = "volumes" if predictions else "images"
-    if not predictions:
+    if predictions:
+        truths = {pair.case: pair for pair in _true_masks(truth)}
+    else:
         predictions = _images(pred)
-    truths = {pair.case: pair for pair in (_true_masks if kind == "volumes" else _true_images)(truth)}
+        truths = {name: Pair(name, None, path, patient=name) for name, path in _images(truth).items()}
     both = sorted(predictions.keys() & truths.keys())
     if not both:
         raise AutoconfError(_no_match(pred, sorted(predictions), truth, sorted(truths)))
@@ -74,7 +76,8 @@ def _pairs_of_datalist(pred: str, path: str, split: str, dataset_dir: str) -> Pa
         )
     pairs = sorted((_pair_of(case, datalist) for case in cases), key=lambda pair: pair.case)
     predictions = masks_in(pred) if datalist.is_3d else _images(pred)
-    named = {pair.case: _prediction(pair.case, predictions) for pair in pairs}
+    # pseudo2d writes the mask of `class/1.jpg` to `class/1.jpg.png`
+    named = {p.case: predictions.get(p.case) or predictions.get(f"{p.case}.png") for p in pairs}
     if not any(named.values()):
         raise AutoconfError(_no_match(pred, sorted(predictions), f"the {split} split of {path}", list(named)))
     return Pairs(
@@ -83,11 +86,6 @@ def _pairs_of_datalist(pred: str, path: str, split: str, dataset_dir: str) -> Pa
         without_truth=sorted(name for name, found in predictions.items() if found not in named.values()),
         training=[_pair_of(case, datalist) for case in learned if case.label],
     )
-
-
-def _prediction(case: str, predictions: dict[str, str]) -> str | None:
-    """The path of a case's prediction; pseudo2d writes the mask of `class/1.jpg` to `class/1.jpg.png`."""
-    return predictions.get(case) or predictions.get(f"{case}.png")
 
 
 def _pair_of(case: Case, datalist: Datalist) -> Pair:
@@ -112,10 +110,6 @@ def _true_masks(folder: str) -> list[Pair]:
     return named or [Pair(case, None, path, patient=patient_of(case)) for case, path in masks_in(folder).items()]
 
 
-def _true_images(folder: str) -> list[Pair]:
-    return [Pair(name, None, path, patient=name) for name, path in _images(folder).items()]
-
-
 def _images(folder: str) -> dict[str, str]:
     """Relative path -> path of all images in a folder."""
     return {name: os.path.join(folder, name) for name in find_images(folder)}
@@ -123,13 +117,12 @@ def _images(folder: str) -> dict[str, str]:
 
 def _no_match(pred: str, predictions: list[str], truth: str, cases: list[str]) -> str:
     """What lies on either side, for an error message."""
-    there = f"{len(predictions)} masks, e.g. {predictions[0]}" if predictions else f"{_files(pred)} files but no masks"
-    wanted = f"{len(cases)} masks, e.g. {cases[0]}" if cases else f"{_files(truth)} files but no masks"
+    held = [
+        f"{where} holds "
+        + (f"{len(names)} masks, e.g. {names[0]}" if names else f"{len(list(walk_files(where)))} files but no masks")
+        for where, names in ((pred, predictions), (truth, cases))
+    ]
     return (
-        f"no prediction matches: {pred} holds {there}; {truth} holds {wanted}. "
+        f"no prediction matches: {held[0]}; {held[1]}. "
         "Name each prediction <case>.nii.gz, or, for images, as its true mask."
     )
-
-
-def _files(folder: str) -> int:
-    return sum(1 for _ in walk_files(folder))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from autoconf.score.metrics import Overlap, bounding_box
+from autoconf.data.volumes import bounding_box
+from autoconf.score.metrics import overlap
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 BINS = 15  # of equal width, for the expected calibration error
@@ -51,14 +52,10 @@ def calibrate(
 
 
 def _dice_by_threshold(probability: np.ndarray, truth: np.ndarray) -> tuple[float, ...]:
-    """Dice of `probability >= threshold` for each of THRESHOLDS, from one count of the voxels between two of them."""
+    """Dice of `probability >= threshold` for each of THRESHOLDS, in the map's own type."""
     edges = np.array(THRESHOLDS, probability.dtype)
-    some = probability >= edges[0]
-    place, tumour = np.searchsorted(edges, probability[some], side="right"), truth[some]
-    above = np.bincount(place, minlength=len(edges) + 1)[::-1].cumsum()[::-1][1:]
-    both = np.bincount(place, weights=tumour, minlength=len(edges) + 1)[::-1].cumsum()[::-1][1:]
-    total = int(np.count_nonzero(truth))
-    return tuple(Overlap(int(p), total, int(b)).dice for p, b in zip(above, both, strict=True))
+    box = bounding_box(truth | (probability >= edges[0]))
+    return tuple(overlap(probability[box] >= edge, truth[box]).dice for edge in edges)
 
 
 def expected_error(voxels: np.ndarray, confidence: np.ndarray, tumour: np.ndarray) -> float | None:

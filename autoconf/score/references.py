@@ -10,8 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from autoconf.data.pairs import Pair
-from autoconf.data.volumes import check_same_grid, read_volume
-from autoconf.score.metrics import bounding_box, overlap
+from autoconf.data.volumes import bounding_box, check_same_grid, read_volume
+from autoconf.score.metrics import overlap
 
 ABOVE = 2.0  # robust standard deviations over the median of the head
 SMOOTH_MM = 2.0  # what is thinner is cleaned away
@@ -69,10 +69,11 @@ class Atlas:
         return nibabel.apply_orientation(mask, back)
 
 
-def make_atlas(pairs: Iterable[Pair], of_truth: dict[str, tuple[int, ...] | None]) -> Atlas | None:
+def make_atlas(pairs: Iterable[Pair]) -> Atlas | None:
     """The mean mask of training cases, each stretched to the box of its head; None where no case has FLAIR and tumour.
 
-    of_truth: case -> label values of the whole tumour, None for any above 0. Raises AutoconfError for unreadable files.
+    The whole tumour is any value above 0 where a pair's regions are not known. Raises AutoconfError for unreadable
+    files.
     """
     masks = []
     for pair in pairs:
@@ -80,7 +81,7 @@ def make_atlas(pairs: Iterable[Pair], of_truth: dict[str, tuple[int, ...] | None
             continue
         flair, truth = read_volume(pair.flair), read_volume(pair.truth)
         check_same_grid(truth, flair)
-        values = of_truth.get(pair.case)
+        values = pair.regions.get("wt") if pair.regions else None
         tumour = truth.data > 0 if values is None else np.isin(truth.data, values)
         to_ras = nibabel.io_orientation(flair.affine)
         head, tumour = (nibabel.apply_orientation(mask, to_ras) for mask in (flair.data != 0, tumour))

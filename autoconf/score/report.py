@@ -6,21 +6,10 @@ import os
 from typing import Any
 
 from autoconf.output import table
-from autoconf.score.metrics import LOWER_IS_BETTER
+from autoconf.score.metrics import LOWER_IS_BETTER, METRICS
 from autoconf.score.pairs import Pairs
 
 MOST_ROWS = 25  # more cases than these are in scores.csv only
-TITLES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "hd95": "HD95",
-    "nsd": "NSD",
-    "sensitivity": "sensitivity",
-    "precision": "precision",
-    "lesion_dice": "lesion Dice",
-    "lesion_hd95": "lesion HD95",
-    "lesion_f1": "lesion F1",
-}
 SHOWN = ("dice", "iou", "hd95", "nsd", "lesion_dice", "lesion_f1")
 Row = dict[str, Any]
 
@@ -40,7 +29,7 @@ def print_comparison(first: str, second: str, comparison: dict[str, Any]) -> Non
         print(f"\n{region}: {first} minus {second}")
         lines = [
             (
-                TITLES[name],
+                METRICS[name],
                 found["difference"],
                 f"[{found['low']:+.3f}, {found['high']:+.3f}]",
                 found["p_holm"],
@@ -84,7 +73,7 @@ def _print_region(region: str, rows: list[Row], summary: Row) -> None:
 
 def _title(name: str, summary: Row) -> str:
     """A metric's heading, with its unit where it has one."""
-    return TITLES[name] + (f" {summary['units']['length']}" if name in LOWER_IS_BETTER else "")
+    return METRICS[name] + (f" {summary['units']['length']}" if name in LOWER_IS_BETTER else "")
 
 
 def _facts(summary: Row, pairs: Pairs) -> list[tuple[str, str]]:

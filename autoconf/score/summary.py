@@ -124,8 +124,7 @@ def _against(region: str, rows: list[Row], references: list[Row]) -> list[str]:
 
 
 def _warnings(summary: dict[str, Any]) -> list[str]:
-    warnings = []
-    patients = summary["patients"]
+    warnings, patients = [], summary["patients"]
     if patients < FEW_PATIENTS:
         one = "one patient gives no interval at all" if patients == 1 else "an interval from so few is itself unsure"
         warnings.append(f"few patients ({patients}): as many others could give a clearly different mean, and {one}")
@@ -141,7 +140,7 @@ def calibration_summary(found: list[Calibration], rows: list[Row]) -> dict[str, 
     voxels, confidence, tumour = (
         np.sum([getattr(one, name) for one in found], axis=0) for name in ("voxels", "confidence", "tumour")
     )
-    best = int(curve.argmax())
+    best, error = int(curve.argmax()), expected_error(voxels, confidence, tumour)
     bins = [
         {"probability": round(float(c / v), 4), "tumour": round(float(t / v), 4), "voxels": int(v)}
         for v, c, t in zip(voxels, confidence, tumour, strict=True)
@@ -149,7 +148,7 @@ def calibration_summary(found: list[Calibration], rows: list[Row]) -> dict[str, 
     ]
     return {
         "cases": len(found),
-        "ece": _rounded(expected_error(voxels, confidence, tumour)),
+        "ece": None if error is None else round(error, 6),
         "best_threshold": THRESHOLDS[best],
         "dice_at_best_threshold": round(float(curve[best]), 6),
         "dice_at_half": round(float(curve[THRESHOLDS.index(0.5)]), 6),
@@ -166,10 +165,6 @@ def _spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
         return None
     return round(float(stats.spearmanr(first, second).statistic), 4)
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
 
 
 def better(name: str, difference: float) -> bool:

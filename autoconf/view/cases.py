@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
-import nibabel
 import numpy as np
 
 from autoconf.data.brats import MODALITIES, CaseError
 from autoconf.data.datalist import read_datalist
+from autoconf.data.labels import WRITTEN
 from autoconf.data.layouts import find_scans
 from autoconf.data.masks import masks_in
-from autoconf.data.volumes import Volume, check_same_grid, read_channels, read_volume
+from autoconf.data.volumes import Volume, read_image, read_volume
 from autoconf.errors import AutoconfError
 from autoconf.pages.overlays import PicturedCase, tilt
-from autoconf.pages.planes import PicturedScan
+from autoconf.pages.planes import MODALITY_NAMES, pictured_scan
 
-BEST = ("flair", "t2", "t1c", "t1")  # where a tumour is plainest, first
-NAMES = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}
-REGIONS = {"wt": (1, 2, 3), "tc": (1, 3), "et": (3,)}  # what the bundle writes with regions wt,tc,et
 LARGEST_ML = 300.0  # whole tumours of the BraTS challenges are hardly ever larger
 SMALLEST_ML = 1.0
 MOST_OBJECTS = 5
@@ -29,7 +25,7 @@ Image = tuple[str, int | None]  # a path, and where in a 4D file the contrast li
 
 
 @dataclass(frozen=True)
-class Marked:
+class PredictedMask:
     """A mask and its scan. image: contrast -> where it is."""
 
     case: str
@@ -56,12 +52,12 @@ class Drawn:
     facts: Facts
 
 
-def find(masks: str, scans: str) -> tuple[list[Marked], list[str]]:
+def find(masks: str, scans: str) -> tuple[list[PredictedMask], list[str]]:
     """Masks with their scans, by name; and a line for each mask that has none. Raises AutoconfError if none has."""
     if not os.path.isdir(masks):
         raise AutoconfError(f"{masks}: no such folder. Give the --output_dir of `run inferring`.")
     there, images = masks_in(masks), _images(scans)
-    found = [Marked(case, path, images[case]) for case, path in there.items() if case in images]
+    found = [PredictedMask(case, path, images[case]) for case, path in there.items() if case in images]
     if not found:
         some = f"masks such as {next(iter(there))}.nii.gz" if there else "no masks"
         others = f"scans such as {next(iter(images))}" if images else "no scans"
@@ -72,7 +68,13 @@ def find(masks: str, scans: str) -> tuple[list[Marked], list[str]]:
 def _images(scans: str) -> dict[str, dict[str, Image]]:
     """case -> contrast -> where it is, of a folder or a datalist."""
     if scans.endswith(".json"):
-        return _listed(scans)
+        datalist = read_datalist(scans)
+        if not datalist.is_3d:
+            raise AutoconfError(
+                f"{scans}: lists 2D images, and masks of volumes are drawn. Give another, or a folder of scans."
+            )
+        files = {case.name: {m: datalist.file_of(case, m) for m in datalist.modalities} for case in datalist.cases}
+        return {name: {m: file for m, file in of.items() if file} for name, of in files.items()}
     try:
         found = [scan for layout in find_scans(scans) for scan in layout.scans]
     except CaseError as error:
@@ -85,50 +87,28 @@ def _images(scans: str) -> dict[str, dict[str, Image]]:
     return images
 
 
-def _listed(path: str) -> dict[str, dict[str, Image]]:
-    datalist = read_datalist(path)
-    if not datalist.is_3d:
-        raise AutoconfError(
-            f"{path}: lists 2D images, and masks of volumes are drawn. Give another, or a folder of scans."
-        )
-    found: dict[str, dict[str, Image]] = {}
-    for case in datalist.cases:
-        files = {modality: datalist.file_of(case, modality) for modality in datalist.modalities}
-        found[case.name] = {modality: file for modality, file in files.items() if file}
-    return found
-
-
-def read(marked: Marked, contrast: str) -> Drawn:
+def read(predicted: PredictedMask, contrast: str) -> Drawn:
     """The arrays of a case. Raises AutoconfError for a file that cannot be read, or of another grid than its scan."""
-    mask = read_volume(marked.mask)
-    named = next((name for name in (contrast, *BEST) if name in marked.image), None)
+    mask = read_volume(predicted.mask)
+    named = next((name for name in (contrast, *MODALITY_NAMES) if name in predicted.image), None)
     if named is None:
-        raise AutoconfError(f"{marked.mask}: its scan has no image that can be shown.")
-    image = _read_image(marked.image[named])
-    check_same_grid(image, mask)
+        raise AutoconfError(f"{predicted.mask}: its scan has no image that can be shown.")
     regions = _regions(mask)
-    to_ras = partial(nibabel.apply_orientation, ornt=nibabel.io_orientation(mask.affine))
     nothing = np.zeros(mask.data.shape, bool)
-    masks = {name: (to_ras(nothing), to_ras(region)) for name, region in regions.items()}
-    x, y, z = mask.grid.spacing
-    scan = PicturedScan(to_ras(image.data), masks, (x, y, z), judged=False)
-    case = PicturedCase(marked.case, "", float("nan"), scan, NAMES.get(named, named), tilt(mask.affine))
-    return Drawn(case, _facts(marked.case, regions, mask.voxel_ml))
-
-
-def _read_image(image: Image) -> Volume:
-    path, place = image
-    return read_volume(path) if place is None else read_channels(path, [place])[0]
+    masks = {name: (nothing, region) for name, region in regions.items()}
+    scan = pictured_scan(read_image(*predicted.image[named]), masks, mask.grid, judged=False)
+    case = PicturedCase(predicted.case, "", float("nan"), scan, MODALITY_NAMES.get(named, named), tilt(mask.affine))
+    return Drawn(case, _facts(predicted.case, regions, mask.voxel_ml))
 
 
 def _regions(mask: Volume) -> dict[str, np.ndarray]:
     """Boolean arrays: the whole tumour, and with the values 2 or 3 also core and enhancing tumour."""
     values = {float(value) for value in np.unique(mask.data)}
-    if not values <= {0.0, 1.0, 2.0, 3.0}:
-        odd = sorted(values - {0.0, 1.0, 2.0, 3.0})[0]
-        raise AutoconfError(f"{mask.path}: holds the value {odd:g}; a mask of the bundle holds 0 to 3 alone.")
-    names = REGIONS if values & {2.0, 3.0} else ("wt",)
-    return {name: np.isin(mask.data, REGIONS[name]) for name in names}
+    odd = sorted(values - WRITTEN.values)
+    if odd:
+        raise AutoconfError(f"{mask.path}: holds the value {odd[0]:g}; a mask of the bundle holds 0 to 3 alone.")
+    names = WRITTEN.regions if values & {2.0, 3.0} else ("wt",)
+    return {name: np.isin(mask.data, WRITTEN.regions[name]) for name in names}
 
 
 def _facts(case: str, regions: dict[str, np.ndarray], voxel_ml: float) -> Facts:

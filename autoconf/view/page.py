@@ -8,10 +8,9 @@ from urllib.parse import quote
 from autoconf.pages.document import document
 from autoconf.pages.html import Section, bullets, counted, escape, facts, paragraph
 from autoconf.pages.overlays import encode, how_to_read, pictures, shown_on
-from autoconf.pages.planes import stacks
+from autoconf.pages.planes import REGION_NAMES, stacks
 from autoconf.view.cases import Drawn, Facts
 
-REGION_NAMES = {"wt": "Whole tumour", "tc": "Tumour core", "et": "Enhancing tumour"}
 RESEARCH = "Made by a program for research. Not a medical device; never use it for diagnosis or treatment."
 BOX = (
     '<div class="toggles"><label><input type="checkbox" id="show-pred" checked> '

@@ -11,7 +11,7 @@ import importlib
 import os
 from dataclasses import replace
 
-from autoconf.data.scans import SIDES, Found
+from autoconf.data.scans import SIDES, LayoutScans, first_twice
 from autoconf.errors import AutoconfError
 
 # In the order in which they are asked: a dataset.json or a BIDS tree says more than the names of single files.
@@ -24,7 +24,7 @@ LAYOUTS = {
 }
 
 
-def find_scans(root: str, layout: str = "auto") -> list[Found]:
+def find_scans(root: str, layout: str = "auto") -> list[LayoutScans]:
     """What each layout (or the one asked for) recognises below root, without what recognised nothing.
 
     A file belongs to the first layout that recognises a scan with it: `sub-01_FLAIR.nii.gz` of a BIDS tree is no
@@ -34,26 +34,21 @@ def find_scans(root: str, layout: str = "auto") -> list[Found]:
         raise AutoconfError(
             f"--layout {layout}: no such layout. There are: auto, {', '.join(LAYOUTS)}, classes, pairs."
         )
-    recognised: list[Found] = []
+    recognised: list[LayoutScans] = []
     claimed: set[str] = set()
     for name in LAYOUTS if layout == "auto" else [layout]:
         found = importlib.import_module(f"autoconf.data.layouts.{name}").find(root)
         if found and not all(claimed.intersection(map(os.path.normpath, scan.files)) for scan in found.scans):
-            _refuse_twice(found)
+            twice = first_twice(scan.case for scan in found.scans)
+            if twice:
+                raise AutoconfError(f"case '{twice}' is there twice in this {name} folder. Rename or remove one.")
             recognised.append(_with_sides(root, found))
             for files in (found.others, *(scan.files for scan in found.scans)):
                 claimed.update(map(os.path.normpath, files))
     return recognised
 
 
-def _refuse_twice(found: Found) -> None:
-    names = [scan.case for scan in found.scans]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice:
-        raise AutoconfError(f"case '{twice}' is there twice in this {found.layout} folder. Rename or remove one.")
-
-
-def _with_sides(root: str, found: Found) -> Found:
+def _with_sides(root: str, found: LayoutScans) -> LayoutScans:
     """A folder train/, val/ or test/ directly below root says on which side its scans are."""
     if any(scan.side for scan in found.scans):
         return found

@@ -9,7 +9,7 @@ import os
 import re
 
 from autoconf.data.brats import MODALITIES, walk_files
-from autoconf.data.scans import Found, Scan
+from autoconf.data.scans import LayoutScans, Scan
 
 _FILE = re.compile(r"(?P<entities>sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)\.nii(\.gz)?")
 _SUFFIX = {"T1w": "t1", "T2w": "t2", "FLAIR": "flair"}
@@ -17,7 +17,7 @@ _MASKS = ("dseg", "mask", "probseg")
 _TUMOUR = re.compile("tum|lesion|glioma|wt", re.IGNORECASE)
 
 
-def find(root: str) -> Found | None:
+def find(root: str) -> LayoutScans | None:
     """One scan per subject and session, from the tree (raw, or one of derivatives/) that has most of its modalities.
 
     Processed images are preferred to raw ones, which rarely lie on one grid. Masks come from the same tree, else
@@ -38,7 +38,7 @@ def find(root: str) -> Found | None:
     scans = [_scan(session, trees) for session in sessions]
     scans = [scan for scan in scans if any(scan.image)]
     files = (path for tree in trees.values() for found in tree.values() for path in found.values())
-    return Found("bids", scans, others=frozenset(files)) if scans else None
+    return LayoutScans("bids", scans, others=frozenset(files)) if scans else None
 
 
 def _role(entities: dict[str, str], suffix: str) -> str | None:

@@ -8,15 +8,15 @@ from collections import Counter
 
 from autoconf.data.brats import BratsCase, find_cases, scheme_of
 from autoconf.data.labels import FAMILIES
-from autoconf.data.scans import Found, Scan, is_metaimage
+from autoconf.data.scans import LayoutScans, Scan, is_metaimage
 
 
-def find(root: str) -> Found | None:
+def find(root: str) -> LayoutScans | None:
     """Every case of BraTS names below root."""
     cases = find_cases(root)
     shared = Counter(_folder(case) for case in cases)
     scans = [_scan(case, alone=shared[_folder(case)] == 1) for case in cases]
-    return Found("brats", scans) if scans else None
+    return LayoutScans("brats", scans) if scans else None
 
 
 def _scan(case: BratsCase, alone: bool) -> Scan:

@@ -13,7 +13,7 @@ from typing import Any
 
 from autoconf.data.brats import MODALITIES
 from autoconf.data.labels import scheme_of_names
-from autoconf.data.scans import modality_of
+from autoconf.data.scans import first_twice, modality_of
 from autoconf.errors import AutoconfError
 
 FORMS = {  # what a part of the file must be, for the message
@@ -71,8 +71,7 @@ def texts(value: Any) -> list[str] | None:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    twice = first_twice(name for name, _ in pairs)
     if twice is not None:
         raise ValueError(f"'{twice}' is there twice")
     return dict(pairs)

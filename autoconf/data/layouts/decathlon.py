@@ -8,11 +8,11 @@ from typing import Any
 from autoconf.data.brats import MODALITIES
 from autoconf.data.layouts import nnunet
 from autoconf.data.layouts.dataset_json import CURE, DatasetJson, read_dataset_json
-from autoconf.data.scans import Found, Scan
+from autoconf.data.scans import LayoutScans, Scan
 from autoconf.errors import AutoconfError
 
 
-def find(root: str) -> Found | None:
+def find(root: str) -> LayoutScans | None:
     """The scans that root/dataset.json lists; its `test` has no masks, so those are unlabelled.
 
     nnU-Net 1 has such a list too, of names without _0000: where these are no files, the folder is nnU-Net's.
@@ -33,7 +33,7 @@ def find(root: str) -> Found | None:
     if not items:
         raise AutoconfError(f"{known.path}: its training lists no scan. {CURE}")
     scans = [_scan(root, item, known) for item in items]
-    return Found("decathlon", scans, regions=known.regions, meaning=known.meaning)
+    return LayoutScans("decathlon", scans, regions=known.regions, meaning=known.meaning)
 
 
 def _loosely_listed(root: str, known: DatasetJson) -> list[str]:

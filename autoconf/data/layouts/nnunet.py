@@ -7,14 +7,14 @@ import re
 
 from autoconf.data.brats import patient_of
 from autoconf.data.layouts.dataset_json import CURE, DatasetJson, read_dataset_json, read_json, texts
-from autoconf.data.scans import Found, Scan, is_metaimage
+from autoconf.data.scans import LayoutScans, Scan, is_metaimage
 from autoconf.errors import AutoconfError
 
 SPLITS = "splits_final.json"
 _FILE = re.compile(r"(?P<stem>.+)(\.nii(\.gz)?|\.mha)", re.IGNORECASE)
 
 
-def find(root: str) -> Found | None:
+def find(root: str) -> LayoutScans | None:
     """The scans of imagesTr, and those of imagesTs; both are data, so imagesTs counts as nnU-Net means it: for testing.
 
     Without labelsTs, imagesTs is unlabelled.
@@ -26,7 +26,7 @@ def find(root: str) -> Found | None:
     scans += _scans(root, "imagesTs", "labelsTs", known, side="testing")
     if not scans:
         return None
-    return Found(
+    return LayoutScans(
         "nnunet", scans, regions=known.regions, meaning=known.meaning, folds=_folds(root, {scan.case for scan in scans})
     )
 

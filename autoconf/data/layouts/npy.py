@@ -12,7 +12,7 @@ import re
 from autoconf.data.brats import MODALITIES, walk_files
 from autoconf.data.convert import open_npy
 from autoconf.data.problems import LEFT_OUT, Problem
-from autoconf.data.scans import SIDES, Found, Scan
+from autoconf.data.scans import SIDES, LayoutScans, Scan
 from autoconf.errors import AutoconfError, DataError
 from autoconf.output import by
 
@@ -25,7 +25,7 @@ WARNING = (
 )
 
 
-def find(root: str) -> Found | None:
+def find(root: str) -> LayoutScans | None:
     """One scan per image_<n>.npy; the mask_<n>.npy may lie in any folder (images/, masks/) below root.
 
     Raises AutoconfError if two files are of one case, or if no array can be used.
@@ -52,7 +52,7 @@ def find(root: str) -> Found | None:
     broken = [problem for problem in problems if problem.severity == LEFT_OUT]
     if broken and not scans:
         raise AutoconfError(f"none of the {len(broken)} cases can be used: {broken[0].finding}")
-    return Found("npy", scans, [WARNING], problems=problems) if scans else None
+    return LayoutScans("npy", scans, [WARNING], problems=problems) if scans else None
 
 
 def _scan(case: str, of_kind: dict[str, str]) -> Scan:
@@ -66,7 +66,9 @@ def _scan(case: str, of_kind: dict[str, str]) -> Scan:
     of_contrast = CHANNELS[shape[-1]]
     image = tuple(path if contrast in of_contrast else None for contrast in MODALITIES)
     channels = tuple(of_contrast.get(contrast, -1) for contrast in MODALITIES)
-    return Scan(case, case, image, of_kind.get("mask"), channels, side=_side(case), convert=True)
+    return Scan(
+        case, case, image, of_kind.get("mask"), channels, side=SIDES.get(case.split("_")[0].lower(), ""), convert=True
+    )
 
 
 def _case(root: str, folder: str, number: str) -> str:
@@ -75,7 +77,3 @@ def _case(root: str, folder: str, number: str) -> str:
         p for p in os.path.relpath(folder, root).split(os.sep) if p not in (".", "images", "masks", "image", "mask")
     ]
     return "_".join([*parts, number])
-
-
-def _side(case: str) -> str:
-    return SIDES.get(case.split("_")[0].lower(), "")
