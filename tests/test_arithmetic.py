@@ -164,9 +164,10 @@ def test_nothing_is_drawn_and_nothing_of_the_network_changes(name):
     ],
 )
 def test_a_convolution_in_slabs_is_that_convolution(layer, monkeypatch):
-    monkeypatch.setattr(arithmetic, "COLUMNS", 20_000)  # several slabs
+    copies = scripts("unetr3d", "network_copies")
+    monkeypatch.setattr(copies, "COLUMNS", 20_000)  # several slabs
     image = torch.randn(2, 2, *[13] * (layer.weight.ndim - 2))
-    ours = scripts("unetr3d", "network_copies").exact_copy(layer)
+    ours = copies.exact_copy(layer)
     assert type(ours) is not type(layer) and torch.allclose(ours(image), layer(image), atol=1e-5)
 
 

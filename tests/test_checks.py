@@ -179,6 +179,7 @@ GOOD_AND_BAD = {
     "amp": ([True, False], ["false", "True", 1, None]),  # the runner hands over `--amp false` as a text, a true one
     "normalize_nonzero": ([True, False], ["false"]),
     "save_probability": ([True, False], ["true", 0]),
+    "tta": ([True, False], ["True", 1, None]),
     "min_component_mm3": ([0, 250, 0.5], [-1, "250", None, True]),
     "device": (["cpu", torch.device("cpu")], ["gpu", "cuda:99", 7.5]),
     "target_spacing": ([[1, 1.5, 2.0]], [1.0, [1, 1], [0, 1, 1], [-1, 1, 1], ["1", 1, 1]]),
@@ -230,7 +231,7 @@ def test_every_setting_is_checked_by_a_config_and_every_checked_one_is_a_setting
         content = read_yaml(path) or {}
         checked |= set(content.get("checks") or {})
         checked |= {key.removeprefix("checks::") for key in content if key.startswith("checks::")}
-    by_their_own_code = {"checkpoints", "tta", "regions", "format", "export_path", "kind", "exported"}
+    by_their_own_code = {"checkpoints", "regions", "format", "export_path", "kind", "exported"}
     assert checked - by_their_own_code - {"_target_"} == set(scripts(bundle, "checks").SETTINGS)
 
 
