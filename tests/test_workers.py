@@ -18,7 +18,7 @@ from helpers_processes import wait_for
 
 from autoconf.errors import AutoconfError
 from autoconf.workers import parts as parts_module
-from autoconf.workers.engine import Engine, deal, read_engine
+from autoconf.workers.engine import Engine, deal, read_engine, start
 from autoconf.workers.parts import LeaseLost, Part, PartFailed, Stopped, do_part, only_one
 from autoconf.workers.work import do_parts
 
@@ -70,6 +70,18 @@ def test_parts_wait_for_those_that_they_need_and_a_failure_blocks_what_comes_aft
     assert left.failed == {"bad": f"13 cannot be done (log: {tmp_path / 'bad' / 'log.txt'})"}
     assert left.blocked == ["after bad", "last"] and second.is_done
     assert log.read_text().index("end 1") < log.read_text().index("begin 2")
+
+
+def test_jobs_share_the_cores(tmp_path, monkeypatch):
+    """Two processes that take all cores each wait for one another."""
+    monkeypatch.setattr("autoconf.workers.engine.usable_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with start(Engine(2), tmp_path):
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    with start(Engine(2), tmp_path):
+        assert os.environ["OMP_NUM_THREADS"] == "4"
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_devices_are_dealt_to_the_jobs(tmp_path):

@@ -6,6 +6,7 @@ Both are `concurrent.futures.Executor`s. Source: distributed and dask-jobqueue, 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import yaml
 
 from autoconf.arguments import check_device
 from autoconf.errors import AutoconfError
+from autoconf.pool import usable_cores
 
 CONNECT_SECONDS = 20
 AGAIN = "Start it and its workers again; the same command goes on."
@@ -91,7 +93,7 @@ def _options(text: str) -> dict[str, Any]:
 def start(engine: Engine, home: Path) -> Iterator[Running]:
     """Start an engine, for as long as this lasts. home: a folder that all machines see. Raises AutoconfError."""
     if engine.is_local:
-        with ThreadPoolExecutor(engine.jobs) as pool:
+        with _shared_cores(engine.jobs), ThreadPoolExecutor(engine.jobs) as pool:
             yield Running(pool, lambda: engine.jobs)
         return
     try:
@@ -107,6 +109,19 @@ def start(engine: Engine, home: Path) -> Iterator[Running]:
             raise AutoconfError(f"--cluster {engine.cluster}: no Dask scheduler answers there ({error}).") from None
         with client:
             yield Running(client.get_executor(pure=False), lambda: _workers(client))
+
+
+@contextmanager
+def _shared_cores(jobs: int) -> Iterator[None]:
+    """Each process gets its share: two that take all cores each wait for one another, seven times as long."""
+    if jobs == 1 or "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = str(max(1, usable_cores() // jobs))
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
 
 
 @contextmanager
