@@ -95,7 +95,7 @@ def dilate(mask: np.ndarray, steps: int) -> np.ndarray:
     Does not grow over the edge of the array. Computed where the mask lies, which may be a small part of it.
     """
     grown = np.zeros_like(mask)
-    near = tuple(slice(max(0, side.start - steps), side.stop + steps) for side in bounding_box(mask))
+    near = bounding_box(mask, steps)
     grown[near] = ndimage.binary_dilation(mask[near], ndimage.generate_binary_structure(mask.ndim, 2), steps)
     return grown
 
