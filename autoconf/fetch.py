@@ -75,10 +75,10 @@ def fetch(name: str, source: str, sha256: str, into: str, replace: bool = False,
 
 def _download(name: str, source: str, path: Path) -> str:
     """Bring the archive to `path`; returns where it came from."""
-    if source == HUB:
-        return _from_hub(name, path)
+    address = _hub_address(name) if source == HUB else ""
     if re.match(r"https?://", source):
         address = source if source.endswith(".zip") else _listed(name, source.rstrip("/"))
+    if address:
         _get(address, path)
         return address
     if "://" in source:
@@ -106,16 +106,14 @@ def _listed(name: str, base: str) -> str:
     return f"{base}/{urllib.parse.quote(_newest(name, names, base))}"
 
 
-def _from_hub(name: str, path: Path) -> str:
+def _hub_address(name: str) -> str:
     """NAME is `owner/bundle` or `owner/bundle_v0.1.0`; the archive lies in that repository."""
     owner, _, bundle = name.rpartition("/")
     if not re.fullmatch(r"[\w.-]+", owner) or not re.fullmatch(r"[\w.-]+", bundle):
         raise AutoconfError(f"'{name}' is no repository of a hub. Write it as owner/bundle.")
     stem, version = split(bundle)
     base = f"{os.environ.get('HF_ENDPOINT', HUB_ADDRESS).rstrip('/')}/{owner}/{stem}/resolve/main"
-    address = f"{base}/{bundle}.zip" if version else _listed(stem, base)
-    _get(address, path)
-    return address
+    return f"{base}/{bundle}.zip" if version else _listed(stem, base)
 
 
 def _newest(name: str, files: list[str], where: str) -> str:

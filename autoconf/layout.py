@@ -17,8 +17,7 @@ import numpy as np
 
 from autoconf.data.brats import MODALITIES, SCHEMES, CaseError, nothing_found
 from autoconf.data.convert import as_readable, to_nifti
-from autoconf.data.labels import SCHEMES as LABEL_SCHEMES
-from autoconf.data.labels import Scheme, choose_scheme, choose_schemes
+from autoconf.data.labels import Scheme, check_scheme, choose_schemes
 from autoconf.data.layouts import find_scans
 from autoconf.data.scans import LayoutScans, Scan
 from autoconf.data.volumes import check_same_grid, read_channels, read_grid, read_volume
@@ -45,8 +44,7 @@ def layout(
     layout: auto, decathlon, nnunet, bids, brats or npy, where a folder could be read in two ways.
     scheme: what mask values mean, as `inspect --labels`.
     """
-    if scheme not in ("auto", *LABEL_SCHEMES):
-        choose_scheme("", [], scheme, "--scheme")
+    check_scheme(scheme, "--scheme")
     try:
         found = _recognise(data, layout)
     except CaseError as error:

@@ -109,14 +109,14 @@ def _read_image(root: str, case: str, masks: dict[str, str]) -> Image:
     thumbnail /= max(float(np.linalg.norm(thumbnail)), 1e-6)
     brighter = np.packbits(small[:, 1:] > small[:, :-1]).view(np.uint64)
     return Image(
-        case,
-        "" if masks else group,
-        side,
-        (picture.height, picture.width),
-        digest,
-        brighter,
-        thumbnail.astype(np.float16),
-        share,
+        case=case,
+        group="" if masks else group,
+        side=side,
+        size=(picture.height, picture.width),
+        digest=digest,
+        fingerprint=brighter,
+        thumbnail=thumbnail.astype(np.float16),
+        foreground=share,
     )
 
 

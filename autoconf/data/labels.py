@@ -74,6 +74,12 @@ FAMILIES = {
 }
 
 
+def check_scheme(wanted: str, flag: str = "--labels") -> None:
+    """Raises AutoconfError unless it is auto or a key of SCHEMES. flag: that names it."""
+    if wanted not in ("auto", *SCHEMES):
+        raise AutoconfError(f"{flag} {wanted}: no such scheme. There are: auto, {', '.join(SCHEMES)}.")
+
+
 def choose_scheme(family: str, found: Sequence[set[int]], wanted: str = "auto", flag: str = "--labels") -> Scheme:
     """The scheme of a collection, from the values in each of its masks: the one that allows most masks.
 
@@ -81,9 +87,8 @@ def choose_scheme(family: str, found: Sequence[set[int]], wanted: str = "auto", 
     it, for errors. A mask that the chosen scheme does not allow is the caller's to refuse. Raises AutoconfError if
     fewer than half are allowed.
     """
+    check_scheme(wanted, flag)
     if wanted != "auto":
-        if wanted not in SCHEMES:
-            raise AutoconfError(f"{flag} {wanted}: no such scheme. There are: auto, {', '.join(SCHEMES)}.")
         return SCHEMES[wanted]
     allowed = {name: sum(values <= SCHEMES[name].values for values in found) for name in FAMILIES[family]}
     best = max(allowed, key=lambda name: allowed[name])  # of equals the first

@@ -107,12 +107,16 @@ def read_image(path: str, channel: int | None) -> Volume:
     return read_volume(path) if channel is None else read_channels(path, [channel])[0]
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds all of a mask; one voxel if it is empty, so that no axis vanishes."""
+def bounding_box(mask: np.ndarray, margin: int | Sequence[int] = 0) -> tuple[slice, ...]:
+    """The smallest box that holds all of a mask; one voxel if it is empty, so that no axis vanishes.
+
+    margin: voxels around it, of each axis or of all, as far as the array goes.
+    """
     box = []
-    for axis in range(mask.ndim):
+    for axis, more in enumerate(np.broadcast_to(margin, mask.ndim).tolist()):
         there = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 1))
+        low, high = (int(there[0]), int(there[-1]) + 1) if there.size else (0, 1)
+        box.append(slice(max(low - more, 0), min(high + more, mask.shape[axis])))
     return tuple(box)
 
 

@@ -30,10 +30,10 @@ SMOOTH = 1e-5  # MONAI's, above and below the fraction of its Dice loss
 Pair = tuple[torch.Tensor, torch.Tensor]  # image and label, (C, ...) floats
 
 
-def tiny(subject: Subject, name: str = "train", training: int = 1, validation: int = 1, **more: Any) -> ConfigParser:
+def tiny(subject: Subject, name: str = "train", training: int = 1, validation: int = 1) -> ConfigParser:
     """A config at a small size on a few cases."""
     cases = sample(subject, training, validation, **small_size(subject))
-    return small(subject, name, **cases, dropout=0.0, **more)
+    return small(subject, name, **cases, dropout=0.0)
 
 
 def pairs(parser: ConfigParser, which: str) -> list[Pair]:

@@ -14,7 +14,7 @@ from autoconf.data import audit, traits
 from autoconf.data.brats import patient_of
 from autoconf.data.labels import REGIONS
 from autoconf.data.split import side_name
-from autoconf.data.volumes import read_image, read_volume
+from autoconf.data.volumes import bounding_box, read_image, read_volume
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.lists import measured, read_list, scan_of
 from autoconf.packaging.archive import digest
@@ -161,9 +161,7 @@ def _fit(ranks: np.ndarray, head: np.ndarray, mask: np.ndarray) -> float:
 
     if not mask.any():
         return 0.0
-    places = np.argwhere(mask)
-    low, high = np.maximum(places.min(axis=0) - SHELL, 0), places.max(axis=0) + SHELL + 1
-    near = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    near = bounding_box(mask, SHELL)
     shell = binary_dilation(mask[near], iterations=SHELL) & ~mask[near] & head[near]
     around = float(ranks[near][shell].mean()) if shell.any() else 1.0
     return float(ranks[near][mask[near]].mean()) - around

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoconf.data.labels import SCHEMES, choose_scheme
+from autoconf.data.labels import check_scheme
 from autoconf.data.split import FOLDS, TEST_SHARE, TESTING, split
 from autoconf.errors import AutoconfError
 
@@ -29,8 +29,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.missing not in MISSING:
             raise AutoconfError(f"--missing {self.missing}: it must be one of {', '.join(MISSING)}.")
-        if self.labels not in ("auto", *SCHEMES):
-            choose_scheme("", [], self.labels)
+        check_scheme(self.labels)
         if not 2 <= self.folds <= 20:
             raise AutoconfError(f"--folds is {self.folds}. Give a whole number from 2 to 20.")
         if not 0 <= self.test < 0.9:

@@ -117,14 +117,12 @@ def stacks(scan: PicturedScan) -> list[Stack]:
 
 def content_box(scan: PicturedScan) -> tuple[slice, ...]:
     """The box around everything above the darkest value, or in a mask, and MARGIN around it; all of a flat image."""
-    everything = tuple(slice(0, size) for size in scan.truth.shape)
     there = np.logical_or.reduce([mask for masks in scan.masks.values() for mask in masks])
     if scan.image is not None:
         there = there | (scan.image > scan.image.min())
     if scan.flat or not there.any():
-        return everything
-    pairs = zip(bounding_box(there), everything, strict=True)
-    return tuple(slice(max(box.start - MARGIN, 0), min(box.stop + MARGIN, whole.stop)) for box, whole in pairs)
+        return tuple(slice(0, size) for size in there.shape)
+    return bounding_box(there, MARGIN)
 
 
 def to_grey(image: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

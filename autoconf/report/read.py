@@ -108,16 +108,16 @@ def find(run: str, scores: str = "", doctor: str = "") -> RunFiles:
         )
     work = _work(record, beside)
     return RunFiles(
-        run,
-        record,
-        epochs,
-        damaged,
-        table,
-        work,
-        read_datalist(_in(work, NAME)) if work else None,
-        read_dict(_in(work, "fingerprint.json")),
-        read_table(_in(work, "problems.csv")),
-        _doctor(doctor, [run, beside, os.path.join(beside, "doctor")]),
+        run=run,
+        record=record,
+        epochs=epochs,
+        damaged=damaged,
+        scores=table,
+        work=work,
+        datalist=read_datalist(_in(work, NAME)) if work else None,
+        fingerprint=read_dict(_in(work, "fingerprint.json")),
+        problems=read_table(_in(work, "problems.csv")),
+        doctor=_doctor(doctor, [run, beside, os.path.join(beside, "doctor")]),
     )
 
 

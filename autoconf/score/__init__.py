@@ -78,25 +78,19 @@ def score(
     summary = {"pred": os.path.abspath(pred), "truth": os.path.abspath(truth)} | summary
     summary |= {"split": split} if truth.lower().endswith(".json") else {}
     summary |= {"dataset_dir": dataset_dir} if dataset_dir else {}
-    files: dict[str, str | bytes] = {
-        "scores.csv": to_csv(rows),
-        PAIRS: pairs_text(meaning.pairs),
-    }
+    files: dict[str, str | bytes] = {"scores.csv": to_csv(rows), PAIRS: pairs_text(meaning.pairs)}
     files["references.csv"] = to_csv([row for one in scored for row in one.references])
     files |= _calibration_files(scored)
     if others is not None:
-        from autoconf.score.compare import compare as judge
-
-        common = {row["case"] for row in others}
-        comparison = judge([row for row in rows if row["case"] in common], others)
-        files["comparison.json"] = to_json({"pred": pred, "other": compare, "n": len(common), "regions": comparison})
+        comparison = _comparison(rows, others)
+        files["comparison.json"] = to_json({"pred": pred, "other": compare} | comparison)
     files["summary.json"] = to_json(summary)
     picture = _overlay(meaning, rows)
     files |= {"overlay.png": picture} if picture else {}
     write_files(out, files)
     print_scores(out, rows, summary, pairs, list(files))
     if others is not None:
-        print_comparison(pred, compare, comparison)
+        print_comparison(pred, compare, comparison["regions"])
 
 
 @dataclass(frozen=True)
@@ -171,6 +165,13 @@ def _summary(scored: list[Scored], pairs: Pairs, meaning: Meaning, excluded: lis
     if meaning.predictions != "binary":
         head["predictions_read_as"] = meaning.predictions
     return head | summarise(rows, [row for one in scored for row in one.references])
+
+
+def _comparison(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> dict[str, Any]:
+    from autoconf.score.compare import compare
+
+    common = {row["case"] for row in others}
+    return {"n": len(common), "regions": compare([row for row in rows if row["case"] in common], others)}
 
 
 def _calibration_files(scored: list[Scored]) -> dict[str, str | bytes]:

@@ -42,17 +42,11 @@ def decide(
         raise AutoconfError(f"--pred-labels {reading}: no such reading. There are: {', '.join(READINGS)}.")
     regions = _truth_regions(kind, pairs, truths, labels)
     there = set().union(*predicted)
-    binary = reading == "binary" or (reading == "auto" and len(there) < 2)
-    meaning: Regions | None = None
-    if not binary and (reading == "brats2023" or (reading == "auto" and there <= set(BRATS2023[WT]))):
-        meaning = BRATS2023
-    unknown = there - set(BRATS2023[WT]) if meaning else set()
-    if unknown:
-        raise AutoconfError(f"predictions hold {min(unknown)}, which BraTS 2023 has not. Give --pred-labels truth.")
-    if reading == "auto" and not binary and meaning is None:
+    predictions = _predictions(reading, there)
+    if reading == "auto" and predictions == "truth":
         _check_known(there, truths, regions, [pair.pred or "" for pair in pairs], predicted)
     known = [set(found) if found else {WT} for found in regions.values()]
-    both = set.intersection(*known) & ({WT} if binary else set(REGIONS))
+    both = set.intersection(*known) & ({WT} if predictions == "binary" else set(REGIONS))
     names = tuple(name for name in REGIONS if name in both)
     if not names:
         raise AutoconfError(f"no region to score: the truth has {', '.join(sorted(set().union(*known)))}, not wt.")
@@ -64,13 +58,23 @@ def decide(
                 f"--regions {wanted}: '{missing[0]}' is not told apart by both sides, which have: {', '.join(names)}."
             )
         names = asked
-    predictions = "binary" if binary else "brats2023" if meaning else "truth"
     read = []
     for pair in pairs:
         of_truth: Mapping[str, Values] = regions[pair.case] or dict.fromkeys(names)
-        of_prediction = dict.fromkeys(names) if binary else meaning or of_truth
+        of_prediction = dict.fromkeys(names) if predictions == "binary" else of_truth
+        of_prediction = BRATS2023 if predictions == "brats2023" else of_prediction
         read.append(replace(pair, read_as={name: (of_truth[name], of_prediction[name]) for name in names}))
     return Meaning(read, names, predictions)
+
+
+def _predictions(reading: str, there: set[int]) -> str:
+    """binary, brats2023 or truth: how the values in all predictions together are read. Raises AutoconfError."""
+    if reading == "auto":
+        return "binary" if len(there) < 2 else "brats2023" if there <= set(BRATS2023[WT]) else "truth"
+    unknown = there - set(BRATS2023[WT])
+    if reading == "brats2023" and unknown:
+        raise AutoconfError(f"predictions hold {min(unknown)}, which BraTS 2023 has not. Give --pred-labels truth.")
+    return reading
 
 
 def _check_known(

@@ -72,10 +72,7 @@ def band(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     grown = np.zeros(mask.shape, bool)
     if not mask.any():
         return grown
-    reach = [int(np.ceil(BAND_MM / size)) for size in spacing]
-    box = tuple(
-        slice(max(0, side.start - more), side.stop + more) for side, more in zip(bounding_box(mask), reach, strict=True)
-    )
+    box = bounding_box(mask, [int(np.ceil(BAND_MM / size)) for size in spacing])
     grown[box] = ndimage.distance_transform_edt(~mask[box], sampling=spacing) <= BAND_MM
     return grown
 

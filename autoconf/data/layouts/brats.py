@@ -15,14 +15,12 @@ def find(root: str) -> LayoutScans | None:
     """Every case of BraTS names below root."""
     cases = find_cases(root)
     shared = Counter(_folder(case) for case in cases)
-    scans = [_scan(case, alone=shared[_folder(case)] == 1) for case in cases]
+    scans = []
+    for case in cases:
+        label = _label(case, alone=shared[_folder(case)] == 1)
+        convert = any(map(is_metaimage, (*case.image, label)))
+        scans.append(Scan(case.case, case.patient, case.image, label, family=family_of(case), convert=convert))
     return LayoutScans("brats", scans) if scans else None
-
-
-def _scan(case: BratsCase, alone: bool) -> Scan:
-    label = _label(case, alone)
-    convert = any(map(is_metaimage, (*case.image, label)))
-    return Scan(case.case, case.patient, case.image, label, family=family_of(case), convert=convert)
 
 
 def _folder(case: BratsCase) -> str:
