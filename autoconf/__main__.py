@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autoconf import __version__
+from autoconf.bundle.settings import read_bundle, settings_table
 from autoconf.errors import AutoconfError
 
 COMMANDS = {  # in the order of use
@@ -119,8 +120,6 @@ def _settings_of(function: Callable[..., None], rest: list[str]) -> str:
     named += [value for flag, value in itertools.pairwise(rest) if flag == "--bundle"]
     if not named:
         return "\n\nWith --bundle BUNDLE beside --help: the settings of that bundle."
-    from autoconf.bundle.settings import read_bundle, settings_table
-
     return f"\n\nSettings of {named[0]}:\n\n{settings_table(read_bundle(named[0]))}"
 
 

@@ -20,6 +20,8 @@ from autoconf.output import check_out
 from autoconf.packaging import archive
 from autoconf.packaging.contents import NUMBER, About, as_numbers, read_about, split
 from autoconf.packaging.listing import what_runs
+from autoconf.packaging.probe import ANSWER, compare, probe
+from autoconf.packaging.weights import check_all
 
 HUB = "hub"
 HUB_ADDRESS = "https://huggingface.co"  # unless HF_ENDPOINT names another
@@ -154,8 +156,6 @@ def _copy(source: IO[bytes], file: IO[bytes], address: str, most: int) -> int:
 
 def _accepted(folder: Path, name: str) -> About:
     """Look at what was unpacked; returns what it says of itself. Raises AutoconfError."""
-    from autoconf.packaging.weights import check_all
-
     about = read_about(str(folder))
     wanted, version = split(name.rpartition("/")[2])
     if about.name != wanted or folder.name != about.name or version not in ("", about.version):
@@ -222,8 +222,6 @@ def _say(about: About, target: Path, sha256: str, aside: Path | None) -> None:
 
 
 def _check(target: Path) -> None:
-    from autoconf.packaging.probe import ANSWER, compare, probe
-
     path = target / ANSWER
     if not path.exists():
         raise AutoconfError(f"{path} is not there: this bundle was packed without weights, or by another program.")

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from tqdm import tqdm
+
 from autoconf.errors import AutoconfError
 
 T = TypeVar("T")
@@ -135,8 +137,6 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str] = ()) -> str:
 def progress(items: Sequence[T] | Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yield the items with a progress bar on a terminal; elsewhere with a line on stdout every few seconds."""
     if sys.stderr.isatty():
-        from tqdm import tqdm
-
         yield from tqdm(items, total=total, desc=what, leave=False)
         return
     said = time.monotonic()

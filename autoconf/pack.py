@@ -18,7 +18,8 @@ from autoconf.errors import AutoconfError
 from autoconf.output import check_out, write_files
 from autoconf.packaging import archive, freeze
 from autoconf.packaging.contents import METADATA, WEIGHTS, About, collect, read_about, split
-from autoconf.packaging.probe import ANSWER
+from autoconf.packaging.probe import ANSWER, probe
+from autoconf.packaging.weights import check
 
 PLAN = os.path.join("docs", "plan.yaml")
 
@@ -59,8 +60,6 @@ def pack(bundle: str, out: str, plan: str = "", weights: str = "", source: str =
 
 
 def _copy(kept: dict[str, str], folder: Path, weights: str) -> None:
-    from autoconf.packaging.weights import check
-
     for name, path in kept.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
@@ -93,8 +92,6 @@ def _freeze(bundle: str, plan: str, folder: Path) -> None:
 
 def _check(folder: Path, about: About, has_weights: bool) -> None:
     """Network, windows and metadata must agree; what the network answers is recorded beside them."""
-    from autoconf.packaging.probe import probe
-
     found = probe(str(folder))
     window, image = found.pop("window"), found["image"][2:]
     if window is not None and window != image:

@@ -22,7 +22,9 @@ from autoconf.data.layouts import find_scans
 from autoconf.data.split import TESTING
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, write_json
-from autoconf.workers.parts import Part, Worker
+from autoconf.workers.engine import read_engine
+from autoconf.workers.parts import Part, Worker, only_one
+from autoconf.workers.work import do_parts
 
 MOST_SCANS = 100  # of a part
 PARTS_EACH = 2  # parts for each that runs at once, at least, so that one slow part does not hold up the end
@@ -55,10 +57,6 @@ def segment(
     jobs: parts at once on this machine, or jobs of Slurm; cluster, slurm: as for crossval.
     set: key=value of the bundle, such as checkpoint=model.pt or tta=True; may be given several times.
     """
-    from autoconf.workers.engine import read_engine
-    from autoconf.workers.parts import only_one
-    from autoconf.workers.work import do_parts
-
     engine = read_engine(jobs, device, cluster, slurm)
     datalist = _read_scans(scans, section)
     to = read_bundle(bundle)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import io
+import sys
 
 import torch
-from helpers_bundles import TINY
+from helpers_bundles import REPO, TINY
 from matplotlib.figure import Figure
 from monai.networks.nets import UNETR
 
@@ -20,6 +21,12 @@ for name in (
     *("matplotlib.backends.backend_agg", "contourpy", "PIL.JpegImagePlugin", "optuna"),
 ):
     importlib.import_module(name)
+
+sys.path.insert(0, str(REPO))
+for name in ("__main__", "score", "report", "inspect", "view", "plan", "doctor", "segment", "phantom"):
+    importlib.import_module(f"autoconf.{name}")
+for name in ("crossval.result", "tune.result", "efficiency.result"):
+    importlib.import_module(f"autoconf.experiments.{name}")
 
 figure = Figure()
 figure.subplots(2)[0].contour([[0, 0], [0, 1]], [0.5])

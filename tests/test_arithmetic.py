@@ -423,7 +423,7 @@ def test_of_two_processes_one_of_which_computes_wrongly_both_take_float32(kind, 
     for amp in (True, False):
         run = ranks(
             *(2, [*configs, small], tmp_path / f"log{amp}", "--datalist", tmp_path / "datalist.json", "--amp", amp),
-            *("--output_dir", tmp_path / f"run{amp}", "--cache_dir", tmp_path / "prepared"),
+            *("--output_dir", tmp_path / f"run{amp}", "--cache_dir", tmp_path / "preprocessed"),
         )
         assert run.status == 0, run.said
         assert len(warned(run.said)) == amp

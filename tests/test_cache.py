@@ -68,13 +68,13 @@ class Counted:
         return self.transform(item)
 
 
-def prepared(items: list[dict], folder: Path, transform=None) -> tuple[list[Path], int]:
+def preprocessed(items: list[dict], folder: Path, transform=None) -> tuple[list[Path], int]:
     """Folders of the cases, and how many were prepared for it."""
     counted = Counted(transform or preparing())
     settings = cache.describe
     cache.describe = lambda thing: settings(counted.transform if thing is counted else thing)
     try:
-        return cache.prepare(items, counted, folder), counted.calls
+        return cache.preprocess(items, counted, folder), counted.calls
     finally:
         cache.describe = settings
 
@@ -97,9 +97,9 @@ def test_the_arrays_are_what_the_transforms_made(item, tmp_path):
 
 def test_a_scan_without_a_mask_is_prepared_as_one_with_a_mask(item, tmp_path):
     """But for the box around its head, which is that of the image alone in both."""
-    (with_mask,), _ = prepared([item], tmp_path / "cache")
+    (with_mask,), _ = preprocessed([item], tmp_path / "cache")
     alone = {key: item[key] for key in ("case", "image", "channels")}
-    (without,), _ = prepared([alone], tmp_path / "cache", preparing("pretrain_mae"))
+    (without,), _ = preprocessed([alone], tmp_path / "cache", preparing("pretrain_mae"))
     assert {path.name for path in without.iterdir()} == {"image.npy"}
     assert np.array_equal(np.load(without / "image.npy"), np.load(with_mask / "image.npy"))
     assert set(cache.whole(cache.load(without) | {"case": "a"})) == {"image", "case"}
@@ -118,7 +118,7 @@ def test_the_training_that_follows_has_all_its_threads(item, tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        prepared([item], tmp_path / "cache")
+        preprocessed([item], tmp_path / "cache")
         with ThreadPoolExecutor(1) as pool:
             assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == 3
     finally:
@@ -130,15 +130,15 @@ def test_the_training_that_follows_has_all_its_threads(item, tmp_path):
 
 def test_a_case_is_found_by_what_its_files_hold(item, tmp_path):
     folder = tmp_path / "cache"
-    first, calls = prepared([item], folder)
-    assert calls == 1 and prepared([item], folder) == (first, 0)
+    first, calls = preprocessed([item], folder)
+    assert calls == 1 and preprocessed([item], folder) == (first, 0)
     for path in [*item["image"], item["label"]]:
         os.utime(path)  # touched
-    assert prepared([item], folder) == (first, 0)
+    assert preprocessed([item], folder) == (first, 0)
     shutil.copytree(tmp_path / "data", tmp_path / "elsewhere")
     moved = item | {"case": "other name", "label": item["label"].replace("data", "elsewhere")}
     moved["image"] = [path.replace("data", "elsewhere") for path in item["image"]]
-    assert prepared([moved], folder) == (first, 0)
+    assert preprocessed([moved], folder) == (first, 0)
 
 
 def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another_case(item, tmp_path):
@@ -146,7 +146,7 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another_case(item, 
     plain = tmp_path / "plain.nii"
     item["image"][0] = str(plain)
     store(scan(0, 0), plain)
-    (first,), _ = prepared([item], tmp_path / "cache")
+    (first,), _ = preprocessed([item], tmp_path / "cache")
     before = plain.stat()
     values = scan(0, 0)
     values[4, 5, 3] += 1
@@ -154,32 +154,32 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another_case(item, 
     os.replace(tmp_path / "new.nii", plain)
     os.utime(plain, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (plain.stat().st_size, plain.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    (found,), calls = prepared([item], tmp_path / "cache")
+    (found,), calls = preprocessed([item], tmp_path / "cache")
     assert found != first and calls == 1
 
 
 def test_two_cases_of_one_content_share_it(item, tmp_path):
-    folders, _ = prepared([item, item | {"case": "twin"}], tmp_path / "cache")
+    folders, _ = preprocessed([item, item | {"case": "twin"}], tmp_path / "cache")
     assert folders[0] == folders[1]
 
 
 def test_one_voxel_or_one_label_value_more_is_another_case(item, tmp_path):
     folder = tmp_path / "cache"
-    (first,), _ = prepared([item], folder)
+    (first,), _ = preprocessed([item], folder)
     for other in (item | {"values": [[2]]}, item | {"channels": [1, 0, 2, 3]}):
-        (found,), calls = prepared([other], folder)
+        (found,), calls = preprocessed([other], folder)
         assert found != first and calls == 1
     values = scan(0, 0)
     values[4, 5, 3] += 1
     store(values, item["image"][0])
-    (changed,), calls = prepared([item], folder)
+    (changed,), calls = preprocessed([item], folder)
     assert changed != first and calls == 1
 
 
 @pytest.mark.parametrize("other", [{"target_spacing": [1.0, 1.0, 3.0]}, {"normalize_nonzero": False}])
 def test_another_setting_is_another_recipe(other, item, tmp_path):
-    (first,), _ = prepared([item], tmp_path / "cache")
-    (found,), calls = prepared([item], tmp_path / "cache", preparing(**other))
+    (first,), _ = preprocessed([item], tmp_path / "cache")
+    (found,), calls = preprocessed([item], tmp_path / "cache", preparing(**other))
     assert found.parent != first.parent and calls == 1
     assert len(list((tmp_path / "cache").glob("*/recipe.json"))) == 2
 
@@ -247,11 +247,11 @@ def test_all_that_a_function_computes_with_counts(two):
 
 def test_what_is_known_of_files_may_be_damaged(item, tmp_path):
     folder = tmp_path / "cache"
-    first, _ = prepared([item], folder)
+    first, _ = preprocessed([item], folder)
     label, entry = os.path.abspath(item["label"]), json.loads((folder / "files.json").read_text())
     for nonsense in ("{", "[]", *(json.dumps({label: odd}) for odd in (3, entry[label][:-1], [*entry[label][:-1], 3]))):
         (folder / "files.json").write_text(nonsense)
-        assert prepared([item], folder) == (first, 0)
+        assert preprocessed([item], folder) == (first, 0)
 
 
 # Others at work
@@ -266,7 +266,7 @@ save = t.cache.np.save
 def slowly(file, array):
     save(file, array); file.flush(); time.sleep(slow)
 t.cache.np = type('np', (), {**vars(t.np), 'save': staticmethod(slowly)})
-folders = t.cache.prepare(t.listed(home), t.preparing(), home / 'cache')
+folders = t.cache.preprocess(t.listed(home), t.preparing(), home / 'cache')
 print('done', *[f.name for f in folders])
 """
 
@@ -301,7 +301,7 @@ def test_a_killed_run_leaves_no_half_case_and_the_next_one_finishes(tmp_path):
     assert partial
     there = [f for f in (tmp_path / "cache").glob("*/*") if f.is_dir() and not f.name.startswith(".")]
     assert len(there) < 4 and all(whole(folder) for folder in there)
-    folders, calls = prepared(listed(tmp_path), tmp_path / "cache")
+    folders, calls = preprocessed(listed(tmp_path), tmp_path / "cache")
     assert calls == 4 - len(there) and all(whole(folder) for folder in folders)
 
 
@@ -327,26 +327,26 @@ def test_runs_that_begin_together_end_with_the_same_cases(tmp_path):
 def test_a_damaged_scan_is_refused_in_one_line_that_names_it(item, tmp_path):
     cut_short(Path(item["image"][2]), 0.6)
     with pytest.raises(SystemExit, match="2_0.nii.gz is cut short or damaged") as refused:
-        prepared([item], tmp_path / "cache")
+        preprocessed([item], tmp_path / "cache")
     assert "\n" not in str(refused.value)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(item, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit, match="cannot keep prepared cases in .*--cache_dir"):
-        prepared([item], tmp_path / "file" / "cache")
+    with pytest.raises(SystemExit, match="cannot keep preprocessed cases in .*--cache_dir"):
+        preprocessed([item], tmp_path / "file" / "cache")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(SystemExit, match="No space left on device.*--cache_dir"):
-        prepared([item], tmp_path / "cache")
+        preprocessed([item], tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*/.partial-*"))
 
 
 def test_a_complete_cache_that_one_may_only_read_is_used(item, tmp_path, monkeypatch):
-    made = prepared([item], tmp_path / "cache")[0]
+    made = preprocessed([item], tmp_path / "cache")[0]
     (tmp_path / "cache" / "files.json").unlink()
 
     def forbidden(*_, **__):
@@ -354,12 +354,12 @@ def test_a_complete_cache_that_one_may_only_read_is_used(item, tmp_path, monkeyp
 
     monkeypatch.setattr(os, "utime", forbidden)
     monkeypatch.setattr(cache, "_write", forbidden)
-    assert prepared([item], tmp_path / "cache") == (made, 0)
+    assert preprocessed([item], tmp_path / "cache") == (made, 0)
 
 
 def test_old_remains_are_tidied_and_new_ones_left(item, tmp_path):
     folder = tmp_path / "cache"
-    (case,), _ = prepared([item], folder)
+    (case,), _ = preprocessed([item], folder)
     old, new = time.time() - 2 * cache.DAY, time.time() - 60
     for name, age in ((".partial-old", old), (".partial-new", new)):
         (case.parent / name).mkdir()
@@ -374,7 +374,7 @@ def test_old_remains_are_tidied_and_new_ones_left(item, tmp_path):
     for name in ("notes", "202401021530"):  # not ours: the second has a name such as a recipe's, but none inside
         (folder / name).mkdir()
         os.utime(folder / name, (0, 0))
-    prepared([item], folder)
+    preprocessed([item], folder)
     assert {p.name for p in case.parent.iterdir()} == {case.name, ".partial-new", "recipe.json"}
     assert {p.name for p in folder.iterdir()} == {case.parent.name, "1" * 12, "files.json", "notes", "202401021530"}
 
@@ -382,9 +382,9 @@ def test_old_remains_are_tidied_and_new_ones_left(item, tmp_path):
 def test_the_folder_is_the_one_asked_for_or_beside_the_datalist_or_in_the_output(tmp_path, monkeypatch):
     datalist = str(tmp_path / "datalist.json")
     assert cache.folder("mine", datalist, "out") == "mine"
-    assert cache.folder("", datalist, "out") == str(tmp_path / "prepared")
+    assert cache.folder("", datalist, "out") == str(tmp_path / "preprocessed")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert cache.folder("", datalist, "out") == os.path.join("out", "prepared")
+    assert cache.folder("", datalist, "out") == os.path.join("out", "preprocessed")
 
 
 def test_many_cases_do_not_use_up_the_files_that_a_process_may_hold_open(tmp_path):

@@ -1,4 +1,4 @@
-"""Crops of prepared cases: where their centres lie, and what surrounds a small volume."""
+"""Crops of preprocessed cases: where their centres lie, and what surrounds a small volume."""
 
 from __future__ import annotations
 

@@ -391,7 +391,7 @@ def test_the_real_bundle_trains_two_folds_and_every_case_in_them_is_scored(real,
         assert all(tensor.isfinite().all() for tensor in weights.values())
     rows = csv_rows(real / "cv" / "crossval.csv")
     assert [row["epochs"] for row in rows] == ["1", "1"] and all(0 <= float(row["dice_wt"]) <= 1 for row in rows)
-    assert any((real / "work" / "prepared").iterdir())  # beside the datalist, for other trainings too
+    assert any((real / "work" / "preprocessed").iterdir())  # beside the datalist, for other trainings too
 
 
 @pytest.mark.long

@@ -48,7 +48,7 @@ def plan(volumes, tmp_path_factory) -> Path:
     words = {
         "datalist": str(home / "datalist.json"),
         "dataset_dir": str(volumes.folder),
-        "cache_dir": str(home / "prepared"),
+        "cache_dir": str(home / "preprocessed"),
         "fold": 4,
         "max_epochs": EPOCHS,
         "crops_per_case": 2,

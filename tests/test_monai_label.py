@@ -209,7 +209,7 @@ def test_a_training_takes_monai_labels_items_as_those_of_a_datalist(tmp_path):
 
 
 def test_prepared_cases_lie_in_the_output_where_there_is_no_datalist(tmp_path):
-    assert cache.folder("", "", str(tmp_path / "out")) == str(tmp_path / "out" / "prepared")
+    assert cache.folder("", "", str(tmp_path / "out")) == str(tmp_path / "out" / "preprocessed")
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"])

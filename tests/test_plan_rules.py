@@ -304,15 +304,15 @@ CHOICES = {  # what is asked -> the value, its reason, and what else was looked 
     ),
     "cases that just fit the memory": (
         (rules.cache_rate, 50, 30e6, 3e9),
-        Choice(1.0, "50 prepared cases of 30.0 MB take 1.5 of 3.0 GB free memory"),
+        Choice(1.0, "50 preprocessed cases of 30.0 MB take 1.5 of 3.0 GB free memory"),
     ),
     "cases that do not fit the memory": (
         (rules.cache_rate, 100, 30e6, 3e9),
-        Choice(0.5, "100 prepared cases of 30.0 MB are more than half of 3.0 GB", ("1.0: would need 3.0 GB",)),
+        Choice(0.5, "100 preprocessed cases of 30.0 MB are more than half of 3.0 GB", ("1.0: would need 3.0 GB",)),
     ),
     "no memory at all": (
         (rules.cache_rate, 1, 1.0, 0.0),
-        Choice(0.0, "1 prepared cases of 0.0 MB are more than half of 0.0 GB", ("1.0: would need 0.0 GB",)),
+        Choice(0.0, "1 preprocessed cases of 0.0 MB are more than half of 0.0 GB", ("1.0: would need 0.0 GB",)),
     ),
     "processes on a CPU": (
         (rules.num_workers, "cpu", 8),

@@ -17,6 +17,15 @@ def test_modules_import_each_other_in_one_direction():
     assert structure.cycles(REPO) == []
 
 
+def test_imports_stand_at_the_top_but_for_what_is_slow_to_load():
+    assert structure.late_imports(REPO) == []
+
+
+def test_an_import_inside_a_function_is_found(tmp_path):
+    late = "def f():\n    import torch\n    from autoconf import b\n    try: import z\n    except ImportError: ...\n"
+    assert structure.late_imports(checkout(tmp_path, a=late, b="")) == ["autoconf/a.py:3"]
+
+
 def test_a_class_name_is_unique():
     assert structure.class_names(REPO) == {}
 

@@ -16,6 +16,8 @@ COMMANDS = {  # folders or files of autoconf that are commands; all else are roo
     *("phantom", "inspect", "plan", "explain", "tune", "crossval", "efficiency", "score", "doctor", "report", "view"),
     *("bump", "pack", "fetch", "layout", "segment", "env"),
 }
+LATE = ("torch", "monai", "optuna", "fire", "distributed", "dask_jobqueue")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 METRICS = ("metrics", "compare", "summary", "references")  # of score, which other commands may use
 Import = tuple[str, str, str]  # module, imported module, name
 
@@ -64,6 +66,21 @@ def forbidden(root: Path) -> list[Import]:
     crossing = [one for one in imports(root) if command_of(one[1]) not in ("", command_of(one[0]))]
     allowed = {f"autoconf.score.{name}" for name in METRICS}
     return [one for one in crossing if one[0] != "autoconf.__main__" and one[1] not in allowed]
+
+
+def late_imports(root: Path) -> list[str]:
+    """`file:line` of imports inside a function, but for what is slow to load or may be missing (LATE)."""
+    found = []
+    for path in sorted((root / "autoconf").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        optional = {id(node) for part in ast.walk(tree) if isinstance(part, ast.Try) for node in ast.walk(part)}
+        inside = {id(node): node for part in ast.walk(tree) if isinstance(part, FUNCTIONS) for node in ast.walk(part)}
+        for node in inside.values():
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and id(node) not in optional:
+                name = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
+                if name.partition(".")[0] not in LATE:
+                    found.append(f"{path.relative_to(root)}:{node.lineno}")
+    return found
 
 
 def cycles(root: Path) -> list[list[str]]:
@@ -146,6 +163,7 @@ def main(root: Path) -> None:
     print(f"modules above 300 lines          {sum(size > 300 for size in sizes.values())}; {longest} {sizes[longest]}")
     print(f"lines of a function              p90 {statistics.quantiles(lengths, n=10)[-1]:.0f}, longest {lengths[-1]}")
     print(f"import cycles                    {len(cycles(root))}")
+    print(f"imports inside a function        {len(late_imports(root))}")
     print(f"class names used twice           {len(class_names(root))}")
     print(f"files that parse a datalist      {len(datalist_parsers(root))}: {', '.join(datalist_parsers(root))}")
 

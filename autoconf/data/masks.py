@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import nibabel
 import numpy as np
+from PIL import Image
 
+from autoconf.data.images import BOMBS, bombs_refused
 from autoconf.data.pairs import NIFTI, PROBABILITY, Pair
 from autoconf.data.volumes import Volume, check_same_grid, read_volume
 from autoconf.errors import AutoconfError
@@ -91,10 +93,6 @@ def _read(kind: str, path: str) -> Labels:
 
 def _read_image(path: str) -> np.ndarray:
     """(height, width) uint8 of 0 and 1."""
-    from PIL import Image
-
-    from autoconf.data.images import BOMBS, bombs_refused
-
     try:
         with bombs_refused(), Image.open(path) as image:
             values = np.asarray(image.convert("L"))

@@ -20,7 +20,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from autoconf.bundle.overrides import read
+from autoconf.bundle.settings import check_plan, read_bundle
 from autoconf.commands import run_command
+from autoconf.doctor.catalogue import CHECKS
+from autoconf.doctor.checks import FAIL, PASS, SKIPPED, Subject, ask, unanswered
+from autoconf.doctor.lists import read_list
+from autoconf.doctor.processes import ask_bundle
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, progress, table, to_json, write_files
 
@@ -44,8 +50,6 @@ def doctor(
 
     Each check says what it expects and what it measured; docs/how-to/doctor.md says what to do after a failure.
     """
-    from autoconf.doctor.checks import FAIL
-
     if out:
         check_out(out)
     _check_given(bundle, work, plan, checkpoint)
@@ -64,8 +68,6 @@ def doctor(
 
 def _print(results: Sequence[Result], out: str) -> None:
     """One line per check, then the counts and where they were written."""
-    from autoconf.doctor.checks import FAIL, PASS, SKIPPED
-
     rows = [
         (r.group, r.check, r.verdict, f"{r.seconds:.1f}", r.expected, r.measured + (f"  ({r.note})" if r.note else ""))
         for r in results
@@ -82,9 +84,6 @@ def _print(results: Sequence[Result], out: str) -> None:
 
 def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
     """Refuse paths that are not there, and a plan with keys or values that the bundle does not have."""
-    from autoconf.bundle.overrides import read
-    from autoconf.bundle.settings import check_plan, read_bundle
-
     if not bundle and not work:
         raise AutoconfError("nothing to check. Give --bundle BUNDLE, --work WORK, or both.")
     if bundle:
@@ -104,10 +103,6 @@ def _check_given(bundle: str, work: str, plan: str, checkpoint: str) -> None:
 
 def prepare(scratch: str, bundle: str, work: str, plan: str, checkpoint: str, quick: bool) -> Subject:
     """What is to be examined; where a bundle has no data, a phantom is made for it. Raises AutoconfError."""
-    from autoconf.bundle.settings import read_bundle
-    from autoconf.doctor.checks import Subject
-    from autoconf.doctor.lists import read_list
-
     given = {"bundle": bundle, "work": work, "plan": plan, "checkpoint": checkpoint}
     paths = {name: os.path.abspath(path) for name, path in given.items() if path}
     is_3d = read_bundle(bundle).is_3d if bundle else True
@@ -132,8 +127,6 @@ def _make_phantom(scratch: str, slices: bool) -> str:
 
 def examine(subject: Subject, checks: Sequence[Check] | None = None) -> list[Result]:
     """Run the checks (all, unless some are given), with progress; those that cannot be run are there as skipped."""
-    from autoconf.doctor.catalogue import CHECKS
-
     chosen = CHECKS if checks is None else checks
     results = progress(_answers(subject, chosen), len(chosen), "doctor: checks")
     # Without the scratch folder's name two runs say the same.
@@ -146,9 +139,6 @@ def examine(subject: Subject, checks: Sequence[Check] | None = None) -> list[Res
 
 def _answers(subject: Subject, checks: Sequence[Check]) -> Iterator[Result]:
     """The checks of this process first, then those of the bundle's."""
-    from autoconf.doctor.checks import SKIPPED, ask, unanswered
-    from autoconf.doctor.processes import ask_bundle
-
     needed = {check.name: _why_not(check, subject) for check in checks}
     yield from (unanswered(check, SKIPPED, needed[check.name]) for check in checks if needed[check.name])
     asked = [check for check in checks if not needed[check.name]]

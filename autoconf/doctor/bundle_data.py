@@ -18,7 +18,7 @@ from PIL import Image
 from autoconf.data.scans import modality_of
 from autoconf.data.volumes import bounding_box, read_grid
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.opened import config, image_format, is_3d, items, prepared, small
+from autoconf.doctor.opened import config, image_format, is_3d, items, preprocessed, small
 from autoconf.doctor.samples import crooked, sample
 from autoconf.score.metrics import overlap
 
@@ -74,7 +74,7 @@ class ReturnedMask:
 
 def return_mask(subject: Subject, overrides: dict[str, Any]) -> ReturnedMask:
     """A case's mask after the preprocessing of training, and inference's way back."""
-    item, trained = prepared(config(subject, "train", device="cpu", **overrides))[0]
+    item, trained = preprocessed(config(subject, "train", device="cpu", **overrides))[0]
     label = np.asarray(trained["label"], np.float32)
     out = tempfile.mkdtemp(dir=subject.scratch)
     inference = config(subject, "inference", device="cpu", output_dir=out, **overrides)
@@ -122,7 +122,7 @@ def intensities(subject: Subject) -> Outcome:
     Judged at each scan's own voxel size: resampling to larger voxels blurs, which lowers the deviation rightly.
     """
     parser = sized_config(subject, "train", **sample(subject, 3, **mask_size(subject)))
-    cases, ready = zip(*prepared(parser, "train"), strict=True)
+    cases, ready = zip(*preprocessed(parser, "train"), strict=True)
     images = [np.asarray(one["image"]) for one in ready]
     bounds = image_format(subject).get("value_range")
     if bounds:
@@ -181,7 +181,7 @@ def modality_order(subject: Subject) -> Outcome:
     wrong, least, note = [], 1.0, ""
     for overrides in samples:
         spacing = _own_spacing(subject, overrides)
-        item, ready = prepared(config(subject, "train", device="cpu", target_spacing=spacing, **overrides))[0]
+        item, ready = preprocessed(config(subject, "train", device="cpu", target_spacing=spacing, **overrides))[0]
         image = np.asarray(ready["image"])
         files = _own_files(item["image"], image.shape[1:])
         if not files:
@@ -228,7 +228,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 def same_tensor(subject: Subject) -> Outcome:
     """One case as training, evaluation and inference prepare it."""
     overrides = sample(subject, 1, **mask_size(subject))
-    item, ready = prepared(sized_config(subject, "train", **overrides))[0]
+    item, ready = preprocessed(sized_config(subject, "train", **overrides))[0]
     wanted = torch.as_tensor(ready["image"])
     differences = {}
     for name in ("evaluate", "inference"):

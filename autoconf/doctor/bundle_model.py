@@ -16,7 +16,7 @@ from autoconf.data.volumes import bounding_box
 from autoconf.doctor.bundle_data import mask_size
 from autoconf.doctor.checks import Outcome, Subject
 from autoconf.doctor.lists import read_list
-from autoconf.doctor.opened import config, image_format, load_weights, prepared
+from autoconf.doctor.opened import config, image_format, load_weights, preprocessed
 from autoconf.doctor.paired import ENOUGH, Gain, gain
 from autoconf.doctor.samples import sample
 from autoconf.score.metrics import overlap
@@ -148,10 +148,10 @@ def _count(subject: Subject) -> int:
 
 
 def ready(subject: Subject, parser: ConfigParser, which: str) -> list[Ready]:
-    """The prepared cases of a dataset (`train` or `validate`), on the network's own voxels."""
+    """The preprocessed cases of a dataset (`train` or `validate`), on the network's own voxels."""
     patients = {case.name: case.patient for case in read_list(subject).cases}
     found = []
-    for item, done in prepared(parser, which):
+    for item, done in preprocessed(parser, which):
         image = torch.as_tensor(done["image"]).float()[None].clone()
         found.append(Ready(patients[item["case"]], image, np.asarray(done["label"])[0] > 0))
     return found

@@ -15,7 +15,7 @@ from monai.transforms import ResizeWithPadOrCrop
 
 from autoconf.doctor.bundle_data import read_saved
 from autoconf.doctor.checks import Outcome, Subject
-from autoconf.doctor.opened import empty_input, items, prepared, small, small_size
+from autoconf.doctor.opened import empty_input, items, preprocessed, small, small_size
 from autoconf.doctor.samples import sample
 from autoconf.score.metrics import overlap
 
@@ -37,10 +37,10 @@ def tiny(subject: Subject, name: str = "train", training: int = 1, validation: i
 
 
 def pairs(parser: ConfigParser, which: str) -> list[Pair]:
-    """The prepared cases of a dataset (`train` or `validate`), padded or cropped to what the network takes."""
+    """The preprocessed cases of a dataset (`train` or `validate`), padded or cropped to what the network takes."""
     size = parser.get_parsed_content("patch_size") if "patch_size" in parser else None
     found = []
-    for _, ready in prepared(parser, which):
+    for _, ready in preprocessed(parser, which):
         both = [torch.as_tensor(ready[key]).float() for key in ("image", "label")]
         image, label = both if size is None else [torch.as_tensor(ResizeWithPadOrCrop(size)(part)) for part in both]
         found.append((image.contiguous(), label.contiguous()))

@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from autoconf.data import audit, traits
 from autoconf.data.brats import patient_of
+from autoconf.data.images import Image, copies, patient_of_image, read_images
 from autoconf.data.labels import REGIONS
 from autoconf.data.split import side_name
 from autoconf.data.volumes import bounding_box, read_image, read_volume
@@ -39,8 +41,6 @@ def patients_apart(subject: Subject) -> Outcome:
 
 def _patient_in(case: str) -> str:
     """The patient in the name of a volume's case, or of an image, which has an extension."""
-    from autoconf.data.images import patient_of_image
-
     return patient_of_image(case) if "." in os.path.basename(case) else patient_of(case)
 
 
@@ -71,8 +71,6 @@ def copies_apart(subject: Subject) -> Outcome:
     elif subject.quick and len(cases) > QUICK_IMAGES:
         return Outcome(f"decoding {len(cases)} images takes too long for --quick", None)
     else:
-        from autoconf.data.images import Image, copies, read_images
-
         images = [image for image in read_images(datalist.root, names) if isinstance(image, Image)]
         place = {name: index for index, name in enumerate(names)}
         pairs = [(place[images[a].case], place[images[b].case]) for a, b in sum(copies(images), [])]
@@ -157,8 +155,6 @@ def mirror_that_fits(flair: np.ndarray, mask: np.ndarray) -> tuple[int, ...]:
 
 
 def _fit(ranks: np.ndarray, head: np.ndarray, mask: np.ndarray) -> float:
-    from scipy.ndimage import binary_dilation
-
     if not mask.any():
         return 0.0
     near = bounding_box(mask, SHELL)

@@ -7,7 +7,9 @@ import os
 from typing import Any
 
 from autoconf.data.brats import MODALITIES
+from autoconf.data.cache import Cache
 from autoconf.data.datalist import Case, Datalist, read_datalist
+from autoconf.data.measure import measure_cases
 from autoconf.data.scans import Scan
 from autoconf.doctor.checks import Subject
 
@@ -23,9 +25,6 @@ def measured(subject: Subject) -> tuple[Any, ...]:
 
     Raises AutoconfError for a file that cannot be read.
     """
-    from autoconf.data.cache import Cache
-    from autoconf.data.measure import measure_cases
-
     datalist = read_list(subject)
     folder = os.path.join(subject.work or subject.scratch, ".cache")
     if not os.path.isdir(folder):

@@ -55,7 +55,7 @@ def items(parser: ConfigParser, which: str) -> list[dict[str, Any]]:
     return list(parser.get_parsed_content(f"{which}#data"))
 
 
-def prepared(parser: ConfigParser, which: str = "validate") -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def preprocessed(parser: ConfigParser, which: str = "validate") -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Each item of a dataset (`train` or `validate`), and what it is after the preprocessing that validates."""
     prepare = parser.get_parsed_content("validate#preprocessing")
     return [(item, dict(prepare(dict(item)))) for item in items(parser, f"{which}#dataset")]

@@ -14,6 +14,8 @@ import sys
 import warnings
 from dataclasses import asdict
 
+import numpy as np
+
 from autoconf.doctor.catalogue import CHECKS
 from autoconf.doctor.checks import Subject, ask
 
@@ -34,7 +36,6 @@ def main(path: str) -> None:
 
 def _fix_randomness() -> None:
     """Each check draws the same numbers, whichever others ran before it."""
-    import numpy as np
     import torch
     from monai.utils import set_determinism
 

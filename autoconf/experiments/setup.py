@@ -56,7 +56,7 @@ class Setup:
         if CACHE not in self.bundle.config:
             return {}
         beside = self.work if os.access(self.work, os.W_OK) else self.home
-        return {CACHE: os.path.abspath(str(self.value(CACHE) or "") or os.path.join(beside, "prepared"))}
+        return {CACHE: os.path.abspath(str(self.value(CACHE) or "") or os.path.join(beside, "preprocessed"))}
 
 
 def read_setup(

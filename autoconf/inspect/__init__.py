@@ -9,10 +9,14 @@ sets.py          options, and the split   report.py       files, and the tables 
 from __future__ import annotations
 
 from autoconf.data.brats import CaseError, nothing_found, walk_files
+from autoconf.data.images import find_images
+from autoconf.data.layouts import LAYOUTS, find_scans
 from autoconf.data.scans import LayoutScans
 from autoconf.data.split import FOLDS, TEST_SHARE
 from autoconf.errors import AutoconfError
+from autoconf.inspect.image_steps import inspect_images
 from autoconf.inspect.sets import Options
+from autoconf.inspect.volume_steps import inspect_volumes
 from autoconf.output import check_out
 
 IMAGE_LAYOUTS = ("classes", "pairs")
@@ -52,20 +56,13 @@ def inspect(
         raise AutoconfError(str(error)) from error
     check_out(out, outside=data)
     if found:
-        from autoconf.inspect.volume_steps import inspect_volumes
-
         inspect_volumes(data, found, out, options)
     else:
-        from autoconf.inspect.image_steps import inspect_images
-
         inspect_images(data, images, out, layout, options)
 
 
 def _recognise(data: str, layout: str) -> tuple[LayoutScans | None, list[str]]:
     """The one layout of volumes, or the paths of 2D images. Raises AutoconfError if that is not clear."""
-    from autoconf.data.images import find_images
-    from autoconf.data.layouts import LAYOUTS, find_scans
-
     recognised = find_scans(data, layout) if layout not in IMAGE_LAYOUTS else []
     images = find_images(data) if layout in ("auto", *IMAGE_LAYOUTS) else []
     scans = sum(len(found.scans) for found in recognised)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import contourpy
 import nibabel
 import numpy as np
 
@@ -144,8 +145,6 @@ def outline(mask: np.ndarray) -> str:
     """
     if not mask.any():
         return ""
-    import contourpy  # part of matplotlib
-
     padded = np.pad(mask, 1).astype(np.float32)
     lines: Any = contourpy.contour_generator(z=padded).lines(0.5)
     return "".join(_path(simplify(np.rint(points * 2).astype(int) - 1, TOLERANCE)) for points in lines)

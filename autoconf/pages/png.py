@@ -6,15 +6,14 @@ import io
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from autoconf.pages.planes import PREDICTION, TRUTH
 
 
 def figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
     """A figure of so many inches, and its panels, (rows, columns)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
     return made, made.subplots(rows, columns, squeeze=False)

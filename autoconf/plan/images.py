@@ -15,7 +15,7 @@ from autoconf.plan.memory import StepMemory, count_step, network_step
 
 MAX_BATCH_2D = 32  # larger batches leave too few optimiser steps of some thousand images
 CPU_IMAGE_SIZE = 224  # the study's; a larger image takes a CPU longer by the square
-CASE_BYTES = 8  # of each pixel of a prepared case: image and mask, float32
+CASE_BYTES = 8  # of each pixel of a preprocessed case: image and mask, float32
 
 
 def choose_2d(

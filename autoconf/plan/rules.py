@@ -28,7 +28,7 @@ MAX_CROPS = 1000 * 250 * 2  # nnU-Net's whole training: epochs x steps x crops; 
 STEPS_WANTED = 5000  # the published CPU run had 5,120 (docs/evidence/results/unetr3d_22_cases_cpu.json)
 # Measured with the unetr3d bundle on one core of an AMD EPYC, BraTS, crops of 64 x 80 x 64 (2026-11-26):
 CASE_SECONDS = 0.5  # to load and prepare a case, once
-CUT_SECONDS_PER_VOXEL = 2.5e-9  # to cut a crop out of a prepared case
+CUT_SECONDS_PER_VOXEL = 2.5e-9  # to cut a crop out of a preprocessed case
 AUGMENT_SECONDS_PER_VOXEL = 8e-8  # to vary it there
 MAX_MODALITY_DROPOUT = 0.5  # half of the crops, at least, keep all modalities that their case has
 OVERLAP, CPU_OVERLAP = 0.5, 0.25  # of neighbouring windows: nnU-Net's; MONAI's default
@@ -154,13 +154,13 @@ def modality_dropout(missing: dict[str, int], cases: int, channels: int, own: fl
 
 
 def cache_rate(cases: int, case_bytes: float, free: float) -> Choice:
-    """Share of the prepared cases to keep in memory, so that they take at most CACHE_SHARE of what is free.
+    """Share of the preprocessed cases to keep in memory, so that they take at most CACHE_SHARE of what is free.
 
     cases: of training and validation. case_bytes: of the median case, prepared. free: bytes of main memory.
     Rounded down to whole percents.
     """
     needed, allowed = cases * case_bytes, max(0.0, CACHE_SHARE * free)
-    each = f"{cases} prepared cases of {case_bytes / 1e6:.1f} MB"
+    each = f"{cases} preprocessed cases of {case_bytes / 1e6:.1f} MB"
     if needed <= allowed:
         return Choice(1.0, f"{each} take {needed / 1e9:.1f} of {free / 1e9:.1f} GB free memory")
     rate = math.floor(100 * allowed / needed) / 100

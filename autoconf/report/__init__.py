@@ -12,6 +12,9 @@ import os
 
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, write_files
+from autoconf.report.figures import figures
+from autoconf.report.page import page
+from autoconf.report.read import find
 
 HTML = (".html", ".htm")
 
@@ -34,10 +37,6 @@ def report(run: str, out: str, scores: str = "", doctor: str = "") -> None:
     beside = os.path.join(folder, f"{stem}_files")
     check_out(folder or ".")
     check_out(beside)
-
-    from autoconf.report.figures import figures
-    from autoconf.report.page import page
-    from autoconf.report.read import find
 
     found = find(run, scores, doctor)
     text = page(found)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from matplotlib.patheffects import withStroke
+
 from autoconf.pages.chart import thin
 from autoconf.pages.overlays import PicturedCase
 from autoconf.pages.planes import Stack, stacks
@@ -107,8 +109,6 @@ def _overlay(case: PicturedCase) -> bytes:
 
 
 def _draw(panel: Any, stack: Stack) -> None:
-    from matplotlib.patheffects import withStroke
-
     start = stack.start
     panel.imshow(stack.grey[start], cmap="gray", vmin=0, vmax=255, aspect=stack.pixel[1] / stack.pixel[0])
     truth, pred = next(iter(stack.masks.values()))

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from autoconf.data.datalist import Case
 from autoconf.data.masks import Labels, read_prediction, read_truth
@@ -89,8 +90,6 @@ def _listed(found: RunFiles) -> dict[str, Case]:
 
 def _picture(found: RunFiles, pair: Pair, shape: tuple[int, ...]) -> np.ndarray | None:
     """The grey image of a 2D mask, at the mask's size; the mask of `class/1.jpg` may be called `class/1.jpg.png`."""
-    from PIL import Image
-
     listed = _listed(found)
     case = listed.get(pair.case) or listed.get(str(Path(pair.case).with_suffix("")))
     path = case.images[0] if case else None

@@ -21,6 +21,16 @@ from autoconf.data.pairs import FILE as PAIRS
 from autoconf.data.pairs import pairs_text
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, progress, to_csv, to_json, write_files
+from autoconf.pool import in_order, usable_cores
+from autoconf.score.cases import ScoringTask, score_case, values_of
+from autoconf.score.compare import compare
+from autoconf.score.masks import decide
+from autoconf.score.overlay import draw
+from autoconf.score.pairs import find_pairs
+from autoconf.score.probabilities import THRESHOLDS
+from autoconf.score.references import make_atlas, some_of
+from autoconf.score.report import print_comparison, print_scores
+from autoconf.score.summary import calibration_summary, summarise
 
 if TYPE_CHECKING:
     from autoconf.data.pairs import Pair
@@ -50,7 +60,7 @@ def score(
     truth: datalist.json, where every case of the split counts and a missing prediction scores as empty; or a folder
       of BraTS cases, of <case>.nii.gz masks, or of PNG masks with the same names, where only predicted cases count.
     out: folder for scores.csv, references.csv, summary.json and, where the images are known, overlay.png.
-    split: the part of a datalist: testing, validation (fold 0) or training.
+    split: the part of a datalist: testing, validation (fold 0), training (the other folds) or folds (all of these).
     compare: a folder of other predictions of the same cases: is PRED better? Writes comparison.json.
     regions: wt, or wt,tc,et, to score; auto: all that truth and prediction tell apart.
     labels: what true values mean, where the truth does not say (as in `inspect`): brats2023, binary, ...
@@ -61,10 +71,6 @@ def score(
 
     docs/scoring.md explains each score.
     """
-    from autoconf.pool import usable_cores
-    from autoconf.score.pairs import find_pairs
-    from autoconf.score.report import print_comparison, print_scores
-
     pairs, excluded = find_pairs(pred, truth, split, dataset_dir), []
     if allow_missing:
         excluded = [pair.case for pair in pairs.scored if pair.pred is None]
@@ -108,8 +114,6 @@ def _score_both(
 
     The others may be written in other values, but are scored on the same regions.
     """
-    from autoconf.score.cases import ScoringTask
-
     meaning = _meaning(pairs, options)
     task = ScoringTask(pairs.kind, meaning.regions, _atlas(pairs, meaning))
     scored = _run(task, meaning.pairs, options.jobs, "scoring cases")
@@ -127,10 +131,6 @@ def _score_both(
 
 def _meaning(pairs: Pairs, options: _Options) -> Meaning:
     """Read all masks once, so that a file that cannot be scored stops the run before the long work."""
-    from autoconf.pool import in_order
-    from autoconf.score.cases import values_of
-    from autoconf.score.masks import decide
-
     look = in_order(values_of, [(pairs.kind, pair) for pair in pairs.scored], options.jobs, None)
     values = list(progress(look, len(pairs.scored), "reading masks"))
     truths, predicted = [true for true, _ in values], [found for _, found in values]
@@ -139,8 +139,6 @@ def _meaning(pairs: Pairs, options: _Options) -> Meaning:
 
 def _atlas(pairs: Pairs, meaning: Meaning) -> Any:
     """The mean mask of the training cases, unless they are what is scored."""
-    from autoconf.score.references import make_atlas, some_of
-
     if pairs.kind != "volumes" or "wt" not in meaning.regions:
         return None
     scored = {pair.case for pair in pairs.scored}
@@ -149,15 +147,10 @@ def _atlas(pairs: Pairs, meaning: Meaning) -> Any:
 
 
 def _run(task: ScoringTask, pairs: Sequence[Pair], jobs: int, what: str) -> list[Scored]:
-    from autoconf.pool import in_order
-    from autoconf.score.cases import score_case
-
     return list(progress(in_order(score_case, [(task, pair) for pair in pairs], jobs, None), len(pairs), what))
 
 
 def _summary(scored: list[Scored], pairs: Pairs, meaning: Meaning, excluded: list[str]) -> dict[str, Any]:
-    from autoconf.score.summary import summarise
-
     rows = [row for one in scored for row in one.rows]
     volumes = pairs.kind == "volumes"
     units = {"length": "mm", "size": "mL"} if volumes else {"length": "pixels", "size": "pixels"}
@@ -168,17 +161,12 @@ def _summary(scored: list[Scored], pairs: Pairs, meaning: Meaning, excluded: lis
 
 
 def _comparison(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> dict[str, Any]:
-    from autoconf.score.compare import compare
-
     common = {row["case"] for row in others}
     return {"n": len(common), "regions": compare([row for row in rows if row["case"] in common], others)}
 
 
 def _calibration_files(scored: list[Scored]) -> dict[str, str | bytes]:
     """What the saved probabilities say; nothing where there are none."""
-    from autoconf.score.probabilities import THRESHOLDS
-    from autoconf.score.summary import calibration_summary
-
     found = [one.calibration for one in scored if one.calibration]
     if not found:
         return {}
@@ -205,8 +193,6 @@ def _overlay(meaning: Meaning, rows: list[dict[str, Any]]) -> bytes | None:
     shown = sorted((pair for pair in meaning.pairs if pair.flair), key=lambda pair: (-dice[pair.case], pair.case))
     if not shown:
         return None
-    from autoconf.score.overlay import draw
-
     chosen = {len(shown) // 2: "median"}
     chosen |= {len(shown) - 1: "worst"} | {0: "best"}  # with one or two cases a place has several names
     return draw([(chosen[place], dice[shown[place].case], shown[place]) for place in sorted(chosen)], region)

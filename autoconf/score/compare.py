@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from autoconf.score.metrics import METRICS
 from autoconf.score.summary import better, intervals
@@ -60,8 +61,6 @@ def _judged(table: np.ndarray, patients: Sequence[str]) -> dict[str, dict[str, A
 
 def wilcoxon(differences: np.ndarray) -> float:
     """Two-sided p of the signed-rank test; 1 where all differences are ties."""
-    from scipy import stats
-
     real = differences[np.abs(differences) > TIE]
     return float(stats.wilcoxon(real).pvalue) if real.size else 1.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from autoconf.data.masks import read_prediction, read_truth
 from autoconf.data.pairs import Pair
@@ -15,8 +16,6 @@ from autoconf.pages.png import figure, outline_masks, png
 
 def draw(shown: list[tuple[str, float, Pair]], region: str) -> bytes:
     """A PNG with one panel per (name of its place, Dice, pair): the axial slice with most of the region, outlined."""
-    from matplotlib.lines import Line2D
-
     # the height leaves room for two lines of title and the legend
     picture, panels = figure(1, len(shown), 4.2 * len(shown), 5.2)
     for panel, (place, dice, pair) in zip(panels[0], shown, strict=True):

@@ -14,7 +14,7 @@ from autoconf.data.pairs import Pair, if_there
 from autoconf.errors import AutoconfError
 
 FLAIR = 3  # its place in a case's images
-SPLITS = ("testing", "validation", "training")
+SPLITS = ("testing", "validation", "training", "folds")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def _pairs_of_datalist(pred: str, path: str, split: str, dataset_dir: str) -> Pa
     if split not in SPLITS:
         raise AutoconfError(f"--split {split}: no such part of the data. There are: {', '.join(SPLITS)}.")
     datalist = read_datalist(path, dataset_dir)
-    held_out, learned = datalist.validating(), datalist.learning()
-    cases = {"testing": datalist.testing, "validation": held_out, "training": learned}[split]
+    learned = datalist.training if split == "folds" else datalist.learning()
+    cases = {"testing": datalist.testing, "validation": datalist.validating()}.get(split, learned)
     if not cases:
         raise AutoconfError(f"{path}: its {split} split lists no case. Choose another with --split.")
     bare = next((case.name for case in cases if not case.label), None)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from autoconf.score.metrics import LOWER_IS_BETTER, METRICS
 from autoconf.score.probabilities import THRESHOLDS, Calibration, expected_error
@@ -160,8 +161,6 @@ def calibration_summary(found: list[Calibration], rows: list[Row]) -> dict[str, 
 
 def _spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Rank correlation; None where one of the two does not vary."""
-    from scipy import stats
-
     if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
         return None
     return round(float(stats.spearmanr(first, second).statistic), 4)

@@ -10,6 +10,9 @@ import os
 from autoconf.data.brats import MODALITIES
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, progress, write_files
+from autoconf.pages.html import counted
+from autoconf.view.cases import find, read
+from autoconf.view.page import case_page, index_page
 
 INDEX = "index.html"
 
@@ -28,10 +31,6 @@ def view(masks: str, scans: str, out: str, modality: str = "flair") -> None:
     if modality not in MODALITIES:
         raise AutoconfError(f"--modality {modality}: no such modality. There are: {', '.join(MODALITIES)}.")
     check_out(out)
-
-    from autoconf.pages.html import counted
-    from autoconf.view.cases import find, read
-    from autoconf.view.page import case_page, index_page
 
     found, left = find(masks, scans)
     for line in left:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from autoconf.data.brats import MODALITIES, CaseError
 from autoconf.data.datalist import read_datalist
@@ -112,8 +113,6 @@ def _regions(mask: Volume) -> dict[str, np.ndarray]:
 
 
 def _facts(case: str, regions: dict[str, np.ndarray], voxel_ml: float) -> Facts:
-    from scipy import ndimage
-
     whole = next(iter(regions.values()))
     labelled, objects = ndimage.label(whole, np.ones((3, 3, 3)))
     sizes = np.bincount(labelled.ravel())[1:] * voxel_ml

@@ -7,6 +7,12 @@ result.py     all out-of-fold masks scored together   files.py    what is writte
 from __future__ import annotations
 
 from autoconf.errors import AutoconfError
+from autoconf.experiments.crossval.folds import do_folds
+from autoconf.experiments.crossval.result import score_folds
+from autoconf.experiments.crossval.settings import read_job
+from autoconf.experiments.setup import remember
+from autoconf.workers.engine import read_engine
+from autoconf.workers.parts import only_one
 
 
 def crossval(
@@ -40,13 +46,6 @@ def crossval(
       that were done without are segmented again, not trained.
     set: key=value of the bundle, on top of the plan; may be given several times.
     """
-    from autoconf.experiments.crossval.folds import do_folds
-    from autoconf.experiments.crossval.result import score_folds
-    from autoconf.experiments.crossval.settings import read_job
-    from autoconf.experiments.setup import remember
-    from autoconf.workers.engine import read_engine
-    from autoconf.workers.parts import only_one
-
     engine = read_engine(jobs, device, cluster, slurm)
     job = read_job(work, bundle, plan, out, network, folds, probabilities, set)
     with only_one(job.setup.home):

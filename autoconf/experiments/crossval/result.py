@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def _score(job: CrossValidation) -> dict[str, Any]:
     _gather(job, predictions)
     (job.setup.home / SCORED).unlink(missing_ok=True)
     shutil.rmtree(scores, ignore_errors=True)  # nothing may stay there of other folds, or of probabilities
-    print(run_command("score", predictions, _truth(job), "--out", scores, "--split", "training"), end="", flush=True)
+    print(run_command("score", predictions, _truth(job), "--out", scores, "--split", "folds"), end="", flush=True)
     summary = json.loads((scores / "summary.json").read_text(encoding="utf-8"))
     spread = {region: found["dice"] for region, found in summary["regions"].items()}
     return {"patients": summary["patients"], "dice": spread}
@@ -72,8 +71,7 @@ def _truth(job: CrossValidation) -> str:
     """What the masks are scored against: a datalist of exactly these cases, or the folder of pseudo-masks."""
     if MASKS in job.setup.plan:
         return os.path.abspath(str(job.setup.plan[MASKS].value))
-    # Without folds: `score` takes fold 0 of a datalist for validation, all else for training.
-    cases = [replace(case, fold=None) for case in job.setup.data.training if case.fold in job.folds]
+    cases = [case for case in job.setup.data.training if case.fold in job.folds]
     path = job.setup.home / "truth.json"
     write_json(path, job.setup.data.with_cases(cases).plain())
     return str(path)

@@ -11,6 +11,14 @@ from __future__ import annotations
 from functools import partial
 
 from autoconf.errors import AutoconfError
+from autoconf.experiments.efficiency.parts import all_parts
+from autoconf.experiments.efficiency.result import write_curve
+from autoconf.experiments.efficiency.settings import read_curve
+from autoconf.experiments.efficiency.work import do_task
+from autoconf.experiments.setup import remember
+from autoconf.workers.engine import read_engine
+from autoconf.workers.parts import only_one
+from autoconf.workers.work import do_parts
 
 
 def efficiency(
@@ -52,15 +60,6 @@ def efficiency(
     jobs: parts at once on this machine, or jobs of Slurm; cluster, slurm: as for crossval.
     set: key=value of the bundle, on top of the plan, or of its configs/finetune.yaml; may be given several times.
     """
-    from autoconf.experiments.efficiency.parts import all_parts
-    from autoconf.experiments.efficiency.result import write_curve
-    from autoconf.experiments.efficiency.settings import read_curve
-    from autoconf.experiments.efficiency.work import do_task
-    from autoconf.experiments.setup import remember
-    from autoconf.workers.engine import read_engine
-    from autoconf.workers.parts import only_one
-    from autoconf.workers.work import do_parts
-
     engine = read_engine(jobs, device, cluster, slurm)
     lengths = {"scratch": epochs, "mae": mae_epochs, "pseudo": pseudo_epochs}
     curve = read_curve(work, bundle, plan, out, network, sizes, starts, seeds, folds, lengths, set)

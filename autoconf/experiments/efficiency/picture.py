@@ -6,6 +6,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 # Of Okabe and Ito: safe for all colour sight; a shape for each as well.
 LOOKS = {"scratch": ("#0072B2", "o"), "pseudo": ("#D55E00", "s"), "mae": ("#009E73", "^")}
 NAMES = {"scratch": "from nothing", "pseudo": "after pseudo-masks", "mae": "after a masked autoencoder"}
@@ -17,9 +20,6 @@ def draw_curve(found: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bytes:
 
     A point that lacks a seed is hollow: it is the mean of fewer patients, and no match for those beside it.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     panel = figure.subplots()

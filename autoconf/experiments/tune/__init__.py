@@ -16,8 +16,17 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from autoconf.arguments import parse_time
 from autoconf.errors import AutoconfError
+from autoconf.experiments.setup import remember
+from autoconf.experiments.tune.confirm import confirm, to_confirm
+from autoconf.experiments.tune.result import write
+from autoconf.experiments.tune.search import best_of, do_trials, trials
+from autoconf.experiments.tune.settings import read_search
+from autoconf.experiments.tune.study import load_optuna, repair_journal
 from autoconf.output import check_out, check_out_file
+from autoconf.workers.engine import read_engine
+from autoconf.workers.parts import only_one
 
 if TYPE_CHECKING:
     from autoconf.experiments.tune.settings import Search
@@ -69,13 +78,6 @@ def tune(
     storage: Optuna storage URL; else a journal file in the folder, which needs no server and works on NFS.
     out: the override file, in place of the plan.
     """
-    from autoconf.arguments import parse_time
-    from autoconf.experiments.setup import remember
-    from autoconf.experiments.tune.settings import read_search
-    from autoconf.experiments.tune.study import load_optuna, repair_journal
-    from autoconf.workers.engine import read_engine
-    from autoconf.workers.parts import only_one
-
     engine = read_engine(jobs, device, cluster, slurm)
     ends = time.time() + parse_time(timeout, "--timeout") if timeout else None
     check_out_file(out, "tuned.yaml")
@@ -99,10 +101,6 @@ def tune(
 
 def _search(search: Search, engine: Engine, ends: float | None, out: str, command: str) -> None:
     """Search, confirm, write. command: what was asked for, without where it is kept and for how long."""
-    from autoconf.experiments.tune.confirm import confirm, to_confirm
-    from autoconf.experiments.tune.result import write
-    from autoconf.experiments.tune.search import best_of, do_trials, trials
-
     try:
         finished = do_trials(search, engine, ends)
     except KeyboardInterrupt:

@@ -7,6 +7,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
+import matplotlib.pyplot as plt
+
 from autoconf.bundle.overrides import flow
 from autoconf.experiments.tune.search import COMPLETE, FAILED, PRUNED, Trial
 from autoconf.experiments.tune.space import Param
@@ -48,7 +51,6 @@ class Plots:
 
 def _optuna_plots() -> Any:
     load_optuna()
-    import matplotlib
     from optuna.visualization import matplotlib as plots
 
     matplotlib.use("agg")
@@ -86,8 +88,6 @@ def _plain(value: Any) -> Any:
 
 
 def _png(axes: Any) -> bytes:
-    import matplotlib.pyplot as plt
-
     figure = axes.figure
     figure.set_size_inches(*INCHES)
     data = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Cases that are prepared once, kept on disk, and mapped into memory by every run that needs them.
+"""Cases that are preprocessed once, kept on disk, and mapped into memory by every run that needs them.
 
     CACHE/<recipe>/recipe.json                           what was done to the scans, in words
     CACHE/<recipe>/<case>/{image,label,tumour}.npy       float16 (C, H, W, D), uint8 (R, H, W, D), int32 voxel indices;
@@ -40,7 +40,7 @@ from .recipe import describe, digest
 from .siblings import Alone, whole_item
 from .speed import keep_freed_memory
 
-LAYOUT = 1  # of the folder; a change makes all prepared cases anew
+LAYOUT = 1  # of the folder; a change makes all preprocessed cases anew
 KEYS = ("image", "label")
 HALF_MAX = 6e4  # what float16 can hold; z-scored images stay below 100
 MAPPED = 64  # cases at a time: each holds three files open, of 1,024 that many systems allow
@@ -52,7 +52,7 @@ class PreprocessedCases(Dataset):
     """The cases of a datalist after their deterministic transforms, each (C, H, W, D) in memory-mapped arrays.
 
     data: items as `scripts.datalist` makes them, or MONAI Label, with one file of each scan.
-    transform: the `Compose` that prepares one.
+    transform: the `Compose` that preprocesses one.
     cache_dir: where they are kept. pick: what an index gives, made of the case's arrays (`image`, `label`, `tumour`)
     and its name (`case`); without it, the whole volumes as tensors.
     """
@@ -69,7 +69,7 @@ class PreprocessedCases(Dataset):
         except Alone as error:
             refuse(str(error))
         self.pick = pick or whole
-        self.folders = prepare(self.data, transform, Path(cache_dir))
+        self.folders = preprocess(self.data, transform, Path(cache_dir))
 
     def __len__(self) -> int:
         return len(self.data)
@@ -87,12 +87,12 @@ def whole(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def folder(cache_dir: str, datalist: str, output_dir: str) -> str:
-    """Where prepared cases are kept: `cache_dir`, or beside the datalist, or in the output if that is not writable.
+    """Where preprocessed cases are kept: `cache_dir`, or beside the datalist, or in the output if that is not writable.
 
     Also in the output if there is no datalist, as where MONAI Label gives the cases.
     """
     beside = os.path.dirname(os.path.abspath(datalist)) if datalist else ""
-    return cache_dir or os.path.join(beside if os.access(beside, os.W_OK) else output_dir, "prepared")
+    return cache_dir or os.path.join(beside if os.access(beside, os.W_OK) else output_dir, "preprocessed")
 
 
 @functools.lru_cache(maxsize=MAPPED)
@@ -101,8 +101,8 @@ def load(folder: Path) -> dict[str, np.ndarray]:
     return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
 
 
-def prepare(data: Sequence[dict], transform: Callable[[dict], dict], cache: Path) -> list[Path]:
-    """Prepare the cases that are not there yet; returns the folder of each.
+def preprocess(data: Sequence[dict], transform: Callable[[dict], dict], cache: Path) -> list[Path]:
+    """Preprocess the cases that are not there yet; returns the folder of each.
 
     One thread per core works on a case of its own. Several runs that begin together take the cases in other orders,
     and leave out those that another has finished.
@@ -120,13 +120,15 @@ def prepare(data: Sequence[dict], transform: Callable[[dict], dict], cache: Path
         folders = [folder / digest(content)[:20] for content in contents]
         missing = [i for i, place in enumerate(folders) if not place.is_dir()]
         random.SystemRandom().shuffle(missing)  # another order in each run, whatever its seed
-        _prepare_missing([(data[i], folders[i]) for i in missing], transform, len(data))
+        _preprocess_missing([(data[i], folders[i]) for i in missing], transform, len(data))
     except OSError as error:
-        refuse(f"cannot keep prepared cases in {cache}: {error.strerror or error}. Choose another with --cache_dir.")
+        refuse(
+            f"cannot keep preprocessed cases in {cache}: {error.strerror or error}. Choose another with --cache_dir."
+        )
     return folders
 
 
-def _prepare_missing(jobs: list[tuple[dict, Path]], transform: Callable[[dict], dict], cases: int) -> None:
+def _preprocess_missing(jobs: list[tuple[dict, Path]], transform: Callable[[dict], dict], cases: int) -> None:
     if not jobs:
         return
     began = time.monotonic()
@@ -134,18 +136,18 @@ def _prepare_missing(jobs: list[tuple[dict, Path]], transform: Callable[[dict], 
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(os.cpu_count() or 1, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        done = pool.map(lambda job: _prepare_one(*job, transform), jobs)
-        for _ in tqdm(done, "preparing cases", len(jobs), disable=not sys.stderr.isatty(), leave=False):
+        done = pool.map(lambda job: _preprocess_one(*job, transform), jobs)
+        for _ in tqdm(done, "preprocessing cases", len(jobs), disable=not sys.stderr.isatty(), leave=False):
             pass
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # the workers' 1 holds for threads to come, and for MKL everywhere
     where = jobs[0][1].parent
     seconds = time.monotonic() - began
-    print(f"prepared {len(jobs)} of {cases} cases in {seconds:.1f} s; kept in {where}", file=sys.stderr, flush=True)
+    print(f"preprocessed {len(jobs)} of {cases} cases in {seconds:.1f} s; kept in {where}", file=sys.stderr, flush=True)
 
 
-def _prepare_one(item: dict, place: Path, transform: Callable[[dict], dict]) -> None:
+def _preprocess_one(item: dict, place: Path, transform: Callable[[dict], dict]) -> None:
     if place.is_dir():  # another run was faster
         return
     ready = transform(dict(item))

@@ -1,4 +1,4 @@
-"""Cut training crops out of prepared cases, without metadata: plain arrays in, plain tensors out."""
+"""Cut training crops out of preprocessed cases, without metadata: plain arrays in, plain tensors out."""
 
 from __future__ import annotations
 
