@@ -24,14 +24,11 @@ from autoconf.bundle.overrides import read
 from autoconf.bundle.settings import check_plan, read_bundle
 from autoconf.commands import run_command
 from autoconf.doctor.catalogue import CHECKS
-from autoconf.doctor.checks import FAIL, PASS, SKIPPED, Subject, ask, unanswered
+from autoconf.doctor.checks import FAIL, PASS, SKIPPED, Check, Result, Subject, ask, unanswered
 from autoconf.doctor.lists import read_list
 from autoconf.doctor.processes import ask_bundle
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, progress, table, to_json, write_files
-
-if TYPE_CHECKING:
-    from autoconf.doctor.checks import Check, Result, Subject
 
 SLOW = "too slow for --quick"
 

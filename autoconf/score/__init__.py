@@ -18,25 +18,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from autoconf.data.pairs import FILE as PAIRS
-from autoconf.data.pairs import pairs_text
+from autoconf.data.pairs import Pair, pairs_text
 from autoconf.errors import AutoconfError
 from autoconf.output import check_out, progress, to_csv, to_json, write_files
 from autoconf.pool import in_order, usable_cores
-from autoconf.score.cases import ScoringTask, score_case, values_of
+from autoconf.score.cases import Scored, ScoringTask, score_case, values_of
 from autoconf.score.compare import compare
-from autoconf.score.masks import decide
+from autoconf.score.masks import Meaning, decide
 from autoconf.score.overlay import draw
-from autoconf.score.pairs import find_pairs
+from autoconf.score.pairs import Pairs, find_pairs
 from autoconf.score.probabilities import THRESHOLDS
 from autoconf.score.references import make_atlas, some_of
 from autoconf.score.report import print_comparison, print_scores
 from autoconf.score.summary import calibration_summary, summarise
-
-if TYPE_CHECKING:
-    from autoconf.data.pairs import Pair
-    from autoconf.score.cases import Scored, ScoringTask
-    from autoconf.score.masks import Meaning
-    from autoconf.score.pairs import Pairs
 
 MOST_JOBS = 8
 

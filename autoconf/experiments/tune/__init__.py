@@ -22,15 +22,11 @@ from autoconf.experiments.setup import remember
 from autoconf.experiments.tune.confirm import confirm, to_confirm
 from autoconf.experiments.tune.result import write
 from autoconf.experiments.tune.search import best_of, do_trials, trials
-from autoconf.experiments.tune.settings import read_search
+from autoconf.experiments.tune.settings import Search, read_search
 from autoconf.experiments.tune.study import load_optuna, repair_journal
 from autoconf.output import check_out, check_out_file
-from autoconf.workers.engine import read_engine
+from autoconf.workers.engine import Engine, read_engine
 from autoconf.workers.parts import only_one
-
-if TYPE_CHECKING:
-    from autoconf.experiments.tune.settings import Search
-    from autoconf.workers.engine import Engine
 
 
 def tune(
