@@ -18,7 +18,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 from autoconf.bundle.overrides import read
 from autoconf.bundle.settings import check_plan, read_bundle

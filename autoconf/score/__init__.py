@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoconf.data.pairs import FILE as PAIRS
 from autoconf.data.pairs import Pair, pairs_text

@@ -14,7 +14,6 @@ import os
 import shlex
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from autoconf.arguments import parse_time
 from autoconf.errors import AutoconfError
