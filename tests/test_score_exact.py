@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from autoconf.data.pairs import Pair
 from autoconf.errors import AutoconfError
 from autoconf.score import cases, summary
-from autoconf.score import compare as comparing
-from autoconf.score.compare import ALPHA, compare, holm, per_patient
+from autoconf.score.compare import ALPHA, _verdict, compare, holm, per_patient, wilcoxon
 from autoconf.score.metrics import METRICS, overlap
 from autoconf.score.probabilities import BAND_MM, BINS, THRESHOLDS, Calibration, band, calibrate
 from autoconf.score.references import ATLAS, ATLAS_CASES, Atlas, flair_threshold, make_atlas, some_of
@@ -229,7 +228,7 @@ def test_a_comparison_holds_what_it_was_judged_by() -> None:
     found = compare(rows, others)["wt"]["dice"]
     patients = np.array([*gains[:10], (gains[10] + gains[11]) / 2])
     low, high = intervals(np.array(gains)[:, None], [r["patient"] for r in rows])
-    p = comparing.wilcoxon(patients)
+    p = wilcoxon(patients)
     assert p == pytest.approx(2 * 2 / 2**11)  # of the 2^11 signs of the ranks, those with at most the least one lost
     assert found == {
         "difference": round(float(np.mean(gains)), 6),
@@ -247,7 +246,7 @@ def test_a_comparison_holds_what_it_was_judged_by() -> None:
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1))
 def test_only_an_interval_without_0_and_a_small_p_make_a_difference(one: float, other: float, p: float) -> None:
     low, high = sorted((one, other))
-    said = comparing._verdict("dice", (low + high) / 2, low, high, p)
+    said = _verdict("dice", (low + high) / 2, low, high, p)
     if low == high == 0:
         assert said == "the same"
     elif low > 0 and p < ALPHA:
@@ -260,10 +259,10 @@ def test_only_an_interval_without_0_and_a_small_p_make_a_difference(one: float, 
 
 def test_the_edges_of_a_difference() -> None:
     unsure = "these data cannot tell the two apart"
-    assert comparing._verdict("dice", 0.1, 0.0, 0.2, 0.01) == unsure
-    assert comparing._verdict("dice", -0.1, -0.2, 0.0, 0.01) == unsure
-    assert comparing._verdict("dice", 0.1, 0.05, 0.2, ALPHA) == unsure
-    assert comparing._verdict("hd95", 0.1, 0.05, 0.2, 0.01) == "worse"
+    assert _verdict("dice", 0.1, 0.0, 0.2, 0.01) == unsure
+    assert _verdict("dice", -0.1, -0.2, 0.0, 0.01) == unsure
+    assert _verdict("dice", 0.1, 0.05, 0.2, ALPHA) == unsure
+    assert _verdict("hd95", 0.1, 0.05, 0.2, 0.01) == "worse"
     with pytest.raises(ValueError, match="^two sets of scores of the same cases$"):
         compare([row("a", 0.5)], [row("b", 0.5)])
 
