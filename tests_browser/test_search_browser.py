@@ -77,6 +77,6 @@ def test_each_picture_is_there_and_says_what_it_shows(chrome: webdriver.Chrome, 
         "return Array.from(document.querySelectorAll('img.plot')).map((e) => [e.naturalWidth, e.alt])"
     )
     words = [alt for width, alt in pictures if width > 300]
-    assert len(words) == len(pictures) >= 7 and all(len(alt) > 20 for alt in words)
+    assert len(words) == len(pictures) >= 7 and all(len(alt) > 15 for alt in words)
     for key in ("learning_rate", "dropout", "network_def::mlp_dim"):
         assert f"{key} against Dice" in words
