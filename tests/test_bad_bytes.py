@@ -15,7 +15,7 @@ from unittest import mock
 import nibabel
 import numpy as np
 import pytest
-from helpers_bad_ends import bounded
+from bad.ends import bounded
 from helpers_bundles import UNETR3D, scripts
 from hypothesis import given, settings
 from hypothesis import strategies as st
