@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from bad import headers
 from bad.row import CASE, array, every
+from bad.sound import sound
 from bad.table import HEAD, PAGE, ROWS, SECTIONS, line, plain
-from bad.ways import sound
 from helpers_bundles import UNETR3D, assert_refused, run_bundle
 from helpers_volumes import autoconf
 
@@ -52,6 +52,7 @@ def test_a_process_ends_with_that_line_and_no_library_adds_to_it(tmp_path) -> No
     done = autoconf("inspect", tmp_path / "data", "--out", tmp_path / "work", "--strict")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"autoconf: {path}: holds NaN") and done.stderr.count("\n") == 1
+    assert "--strict" in done.stderr and not (tmp_path / "work").exists()
     words = ("--dataset_dir", path.parent, "--output_dir", tmp_path / "masks", "--device", "cpu")
     done = run_bundle(UNETR3D, "inferring", ["inference.yaml"], *words, expect=1)
     assert_refused(done, "unetr3d", str(path), "holds NaN", "export it again")

@@ -376,16 +376,6 @@ def test_any_value_of_a_plan_is_written_as_it_is(value: object) -> None:
     assert yaml.safe_load(changed["b.yaml"]) == yaml.safe_load(TRAIN) | {"network_name": value}
 
 
-@pytest.mark.parametrize(
-    "text", ["1: 2", "a: " + "9" * 5000, "a: " + "[" * 3000, "? [1]\n: 2", "- a", "\0", "a: 1\n---\nb: 2", "a: *b"]
-)
-def test_an_odd_plan_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
-    (tmp_path / "plan.yaml").write_text(text)
-    with pytest.raises(AutoconfError, match="plan.yaml") as refused:
-        pack(str(write_bundle(tmp_path)), str(tmp_path / "dist"), plan=str(tmp_path / "plan.yaml"))
-    assert "\n" not in str(refused.value)
-
-
 def test_a_value_that_cannot_be_written_is_refused() -> None:
     with pytest.raises(AutoconfError, match="cannot be written"):
         freeze.freeze({"a.yaml": "a: 1\na: 2\n"}, {"a": 3})

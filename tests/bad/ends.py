@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bad.row import End
 
 PROGRAMS = ("autoconf: ", "unetr3d: ", "pseudo2d: ")
@@ -62,7 +63,7 @@ def assert_one_line(status: int, line: str, end: End) -> None:
     assert "\n" not in line and line.startswith(PROGRAMS), line
     assert end.said and end.said in line, f"{end.said!r} not in: {line}"
     assert line.endswith((".", "?")) or "Make it with: " in line, line
-    assert re.search(r"[.?:] [A-Z-]|: [a-z]", line), line
+    assert re.search(r"[.?:;] [A-Z`[-]|[:;] [a-z]", line), line
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from bad.row import content, cut, left_out, packed, put, right, row, unpacked
+from bad.row import both, content, cut, left_out, packed, put, right, row, unpacked
 
 UNREADABLE = left_out("unreadable", "Copy or download it again")
 # What inspect, the bundle and score say of a file whose content is damaged, and of one that is not NIfTI.
@@ -79,6 +79,13 @@ def link(path: Path) -> None:
     path.symlink_to(there)
 
 
+def as_nii(path: Path) -> Path:
+    """Not packed, and named so."""
+    path.with_suffix("").write_bytes(unpacked(path))
+    path.unlink()
+    return path.with_suffix("")
+
+
 def folder_loop(home: Path) -> None:
     (home / "again").symlink_to(home)
     (home / "up").symlink_to(home.parent)
@@ -111,7 +118,9 @@ ROWS = [
     row("packed by gzip twice", "scan", lambda path: packed(path, path.read_bytes()), *NO_NIFTI),
     row("not packed, but named .nii.gz", "scan", lambda path: path.write_bytes(unpacked(path)), *NO_NIFTI),
     row("packed, but named .nii", "scan", lambda path: path.rename(path.with_suffix("")), *NO_NIFTI[:2]),
+    row("a .nii file cut short", "scan", lambda path: cut(0.9)(as_nii(path)), *DAMAGED[:2]),
     row("gzip of two members", "scan", two_members, *RIGHT),
+    row("gzip of two members, the second cut short", "scan", both(two_members, cut(0.9)), *DAMAGED),
     row("gzip padded with zeros", "scan", followed_by(bytes(512)), right(), right()),
     row("gzip with rubbish after it", "scan", followed_by(b"rubbish" * 20), *DAMAGED),
     row("gzip that unpacks to half a gigabyte more than its header says", "scan", bomb, *RIGHT),

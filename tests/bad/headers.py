@@ -10,8 +10,9 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from bad.files import DAMAGED, NO_NIFTI, RIGHT
-from bad.row import SPACING, affine, array, every, left_out, packed, put, right, row, unpacked
+
+from bad.files import DAMAGED, NO_NIFTI, RIGHT, as_nii
+from bad.row import SPACING, affine, array, both, every, left_out, packed, put, right, row, unpacked
 
 HUGE = 32767
 # What inspect, the bundle and score say.
@@ -42,14 +43,6 @@ def nifti_2(*sizes: int):
         content = bytearray(nibabel.Nifti2Image(np.asarray(image.dataobj), image.affine).to_bytes())
         content[16:80] = np.array([len(sizes), *sizes] + [1] * (7 - len(sizes)), np.int64).tobytes()
         packed(path, bytes(content))
-
-    return make
-
-
-def both(*changes):
-    def make(path: Path) -> None:
-        for change in changes:
-            change(path)
 
     return make
 
@@ -109,11 +102,6 @@ def other_qform(path: Path) -> None:
 
 def qform_alone(*pixdim: float):
     return both(NO_SFORM, header(80, *(np.float32(v) for v in pixdim)))
-
-
-def as_nii(path: Path) -> None:
-    path.with_suffix("").write_bytes(unpacked(path))
-    path.unlink()
 
 
 NO_SFORM = header(254, np.int16(0))

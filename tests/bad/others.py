@@ -8,13 +8,17 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
 from bad.files import DAMAGED
 from bad.row import CASE, array, content, cut, left_out, right, row
 from bad.voxels import SIZE
-from PIL import Image
 
 FORBIDDEN = (left_out("unreadable", "Change its permissions"), "Check its permissions", "Change its permissions")
-ARRAY = left_out("unreadable", "Copy it again", case="00002", of=[f"0000{n}" for n in range(4)])
+OF = {"case": "00002", "of": [f"0000{n}" for n in range(4)]}
+ARRAY = left_out("unreadable", "Copy it again", **OF)
+FLAT_ARRAY = left_out("not-3d", "not height x width x depth x 3 or 4 modalities", **OF)
+ENDLESS = b"'<f4', 'fortran_order': False, 'shape': (1%s,)" % (b"0" * 30)
 NO_PICTURE = (left_out("unreadable", "Copy it again or remove it"), "Copy it again or remove it")
 
 
@@ -71,6 +75,11 @@ def npy_header(path: Path) -> None:
         np.lib.format.write_array_header_1_0(stream, head)
 
 
+def npy(description: bytes):
+    """An .npy file of a header alone: Python source that describes the array."""
+    return content(b"\x93NUMPY\x01\x00\x76\x00" + (b"{'descr': " + description + b"}").ljust(118))
+
+
 def pickled(path: Path) -> None:
     np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
 
@@ -114,6 +123,12 @@ PICTURES = [
 MHA = (left_out("unreadable", "Copy it again"), "is no NIfTI file. Convert it")
 ARRAYS = [
     row("an array of 2^40 voxels per axis (.npy)", "data", arrays(npy_header), ARRAY),
+    row("an array of 10^30 voxels (.npy)", "data", arrays(npy(ENDLESS)), ARRAY),
+    row("an array whose header does not end (.npy)", "data", arrays(npy(b"(")), ARRAY),
+    row("an empty .npy file", "data", arrays(content("")), ARRAY),
+    row("an .npy file of its first bytes", "data", arrays(content(b"\x93NUMPY")), ARRAY),
+    row("an .npz archive named .npy", "data", arrays(content(b"PK\5\6".ljust(22, b"\0"))), ARRAY),
+    row("an array of three axes (.npy)", "data", arrays(lambda path: np.save(path, np.ones((2, 2, 2)))), FLAT_ARRAY),
     row("a pickled object (.npy)", "data", arrays(pickled), ARRAY),
     row("an array cut short (.npy)", "data", arrays(cut(0.5)), ARRAY),
     row("a MetaImage of 2^40 voxels per axis (.mha)", "scan", metaimage, *MHA),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,11 @@ import numpy as np
 
 CASE = "BraTS-GLI-00002-000"  # the one that a row breaks
 ENDS = ("t1n", "t1c", "t2w", "t2f", "seg")
+GONE = object()  # in place of a value: its key is deleted
 SPACING = 5.625  # mm, of the phantom's 32 voxels in 180 mm
+
+
+Change = Callable[[Path], Any]
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,13 @@ class Row:
 
     given: str
     where: str
-    make: Callable[[Path], Any]
+    make: Change
     ends: tuple[End | None, ...]
     late: bool = False
     as_user: bool = False
 
 
-def row(given: str, where: str, make: Callable[[Path], Any], *ends: End | str | None, **more: bool) -> Row:
+def row(given: str, where: str, make: Change, *ends: End | str | None, **more: bool) -> Row:
     """A row; an end that is a text is a refusal: one line that holds it, exit status 1, and nothing is written.
 
     where: what `make` gets: the path of a `scan` (T2; for `score` a predicted mask), of a `mask` or a `picture`, the
@@ -74,12 +79,26 @@ def packed(path: Path, content: bytes) -> None:
     path.write_bytes(gzip.compress(content, 1, mtime=0))
 
 
-def content(text: str | bytes) -> Callable[[Path], Any]:
+def content(text: str | bytes) -> Change:
     """Write something else into the file."""
     return lambda path: path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
-def cut(share: float) -> Callable[[Path], None]:
+def changed(**more: object) -> Change:
+    """Replace parts of a JSON file."""
+
+    def make(path: Path) -> None:
+        merged = json.loads(path.read_text()) | more
+        path.write_text(json.dumps({key: value for key, value in merged.items() if value is not GONE}))
+
+    return make
+
+
+def written(json_of: object) -> Change:
+    return content(json.dumps(json_of))
+
+
+def cut(share: float) -> Change:
     """Leave the first part of the file."""
     return lambda path: content(path.read_bytes()[: int(share * path.stat().st_size)])(path)
 
@@ -99,22 +118,31 @@ def rewritten(path: Path, change: Callable[[np.ndarray, np.ndarray], tuple[np.nd
     nibabel.save(nibabel.Nifti1Image(array, affine, dtype=array.dtype), path)
 
 
-def array(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+def array(change: Callable[[np.ndarray], np.ndarray]) -> Change:
     """Save other voxels on the same grid."""
     return lambda path: rewritten(path, lambda voxels, affine: (change(voxels), affine))
 
 
-def affine(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+def affine(change: Callable[[np.ndarray], np.ndarray]) -> Change:
     """Save the same voxels on another grid."""
     return lambda path: rewritten(path, lambda voxels, affine: (voxels, change(affine)))
 
 
-def every(*changes: Callable[[Path], Any]) -> Callable[[Path], None]:
+def both(*changes: Change) -> Change:
+    """Do one after the other."""
+
+    def make(path: Path) -> None:
+        for change in changes:
+            change(path)
+
+    return make
+
+
+def every(*changes: Change) -> Change:
     """Do it to every file of a case."""
 
     def make(home: Path) -> None:
         for end in ENDS:
-            for change in changes:
-                change(home / f"{CASE}-{end}.nii.gz")
+            both(*changes)(home / f"{CASE}-{end}.nii.gz")
 
     return make

@@ -6,7 +6,7 @@ import html
 import re
 from pathlib import Path
 
-from bad import files, headers, others, sets, voxels
+from bad import descriptions, files, headers, lists, others, plans, runs, sets, voxels
 from bad.row import Row
 from bad.ways import RESIDENT, SCANS, Way, go
 
@@ -23,14 +23,18 @@ SECTIONS: dict[str, tuple[dict[str, Way], list[Row]]] = {
     "Changed during the run": (SCANS, others.CHANGING),
     "Pictures": (SCANS, others.PICTURES),
     "Arrays and MetaImages": (SCANS, others.ARRAYS),
+    "Descriptions of data sets": (descriptions.DESCRIPTIONS, descriptions.DESCRIBED),
+    "Datalists": (lists.DATALISTS, lists.LISTS),
+    "Override files": (plans.PLANS, plans.OVERRIDES),
+    "What a training run left": (runs.RUNS, runs.LEFT),
 }
 ROWS = [(row, ways) for ways, rows in SECTIONS.values() for row in rows]
 HEAD = f"""# Bad input, and what happens
 
 Written by `python -m bad` in tests/; `tests/test_bad_inputs.py` reads every input again and fails where this page says
-something else. {len(ROWS)} kinds. A bad scan is put into a sound phantom data set and read up to three ways: `autoconf
+something else. {len(ROWS)} kinds. Bad scans are put into a sound phantom data set and read up to three ways: `autoconf
 inspect DATA`; the unetr3d bundle, from a folder to the saved mask (a mask: as `evaluating` reads it; a picture: as
-pseudo2d does); and `autoconf score`, with the bad file as a prediction.
+pseudo2d does); and `autoconf score`, with the bad file as a prediction. Of other files each section names its readers.
 
 - **right**: it is read, and the answer is that of the sound file, or of what the files hold: sizes, spacing and labels
   in fingerprint.json, the mask on the scan's own grid, the Dice.

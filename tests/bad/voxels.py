@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+
 from bad.files import GONE, RIGHT
 from bad.headers import BEYOND, ELSEWHERE, NOT_NUMBERS, TOO_LONG, scaled
 from bad.row import CASE, ENDS, SPACING, affine, array, every, left_out, right, row

@@ -8,13 +8,11 @@ answer, which gives what the page says of it.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import csv
 import functools
 import glob
 import importlib
-import io
 import json
 import os
 import shutil
@@ -28,16 +26,16 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from bad.ends import Ran, assert_one_line, of_bundle, ran
-from bad.row import CASE, ENDS, SPACING, End, Row
 from helpers_bundles import UNETR3D, as_scripts, scripts
 from monai.bundle import ConfigParser
 
 from autoconf.__main__ import main
-from autoconf.phantom import phantom
+from bad.ends import Ran, assert_one_line, of_bundle, ran
+from bad.row import CASE, SPACING, End, Row
+from bad.sound import facts, listed, measured, sound, sound_row
 
 RESIDENT = 400 << 20  # bytes that one way may take in memory, beyond what was there before
-GIVEN = {"data", "truth", "pred", "list.json"}  # what a way may put beside the answer
+GIVEN = {"data", "truth", "pred", "list.json", "plan.yaml", "tiny", "run", "file", "taken_files"}  # put there by ways
 Way = Callable[[Row, Path, End], tuple[Ran, Callable[[], str]]]
 
 
@@ -60,30 +58,13 @@ def shortened(line: str, tmp: Path, case: str) -> str:
     """The line without the program's name, and with paths as a reader knows them."""
     for name in ("autoconf: ", "unetr3d: ", "pseudo2d: "):
         line = line.removeprefix(name).replace(f"says: {name}", "says: ")
-    return line.replace(str(tmp / "data"), "DATA").replace(f"{tmp}/", "").replace(case, "CASE")
-
-
-@functools.cache
-def sound(slices: bool = False) -> Path:
-    """Four phantom heads, or slices of three; `work` beside `data` is what inspect says of them. For this process."""
-    home = Path(tempfile.mkdtemp(prefix="sound_"))
-    home.chmod(0o755)  # others than root read it too
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
-    with contextlib.redirect_stdout(io.StringIO()):
-        phantom(str(home / "data"), cases=3 if slices else 4, size=32, slices=slices)
-        assert main(["inspect", str(home / "data"), "--out", str(home / "work")]) == 0
-    return home
+    line = line.replace(str(tmp / "data"), "DATA").replace(f"{tmp}/", "").replace(str(tmp), "WORK")
+    return line.replace(case, "CASE")
 
 
 def case_of(row: Row) -> str:
     """What the broken case is called by `inspect`."""
     return listed(sound(True) / "work")[0] if row.where == "picture" else CASE
-
-
-def listed(work: Path) -> list[str]:
-    """The cases of a datalist, sorted."""
-    found = json.loads((work / "datalist.json").read_text(encoding="utf-8"))
-    return sorted(item["case"] for part in ("training", "testing", "unlabelled") for item in found[part])
 
 
 def copied(row: Row, tmp: Path) -> Path:
@@ -115,6 +96,11 @@ def made(row: Row, data: Path, before: str) -> Iterator[None]:
         yield
 
 
+def refuses(said: Callable[[Row, Path], Ran]) -> Way:
+    """A way that makes a row's input in a folder and reads it there; all that its rows give it is refused."""
+    return lambda row, tmp, end: (said(row, tmp), lambda: "right")
+
+
 # --- autoconf inspect ---------------------------------------------------------------------------
 
 
@@ -135,6 +121,7 @@ def _inspected(row: Row, data: Path, shown: str, end: End) -> str:
         case = expected.get("case", case_of(row))
         assert (one["severity"], one["problem"], one["case"]) == ("left out", expected["kind"], case), one
         assert_one_line(1, "autoconf: " + one["finding"], end)
+        assert row.where == "picture" or sorted(measured(work)) == listed(work)
         assert case in one["finding"] and listed(work) == [name for name in everybody if name != case]
         return "left out: " + one["finding"]
     assert end.said in shown, shown
@@ -153,38 +140,12 @@ def right(says: str = "") -> str:
 def _check_measured(expected: dict[str, Any], data: Path, work: Path) -> None:
     """The case's row of fingerprint.json is that of the sound case but for what is expected."""
     name = expected.pop("name", CASE)
-    measured = {row["case"]: row for row in json.loads((work / "fingerprint.json").read_text())["cases"]}
-    assert sorted(measured) == listed(work)
+    found = measured(work)
+    assert sorted(found) == listed(work)
     anew = facts(data / CASE) if expected.pop("anew", False) else {}
-    if name in measured:
-        wanted = _sound_row() | {"case": name} | anew | expected
-        assert {key: measured[name].get(key) for key in wanted} == wanted
-
-
-@functools.cache
-def _sound_row() -> dict[str, Any]:
-    rows = json.loads((sound() / "work" / "fingerprint.json").read_text())["cases"]
-    return next(row for row in rows if row["case"] == CASE)
-
-
-def facts(home: Path) -> dict[str, Any]:
-    """What fingerprint.json must say of a case, by nibabel and numpy alone."""
-    stored = {end: nibabel.load(next(home.glob(f"*-{end}.nii*"))) for end in ENDS}
-    images = {end: nibabel.as_closest_canonical(image) for end, image in stored.items()}
-    affine = images["t1n"].affine
-    head = np.any([np.asarray(images[end].dataobj) != 0 for end in ENDS[:4]], axis=0)
-    mask = np.asarray(images["seg"].dataobj)
-    values, counts = np.unique(mask[mask != 0], return_counts=True)
-    row = {
-        "shape": list(mask.shape),
-        "spacing": [round(float(mm), 6) for mm in np.sqrt((affine[:3, :3] ** 2).sum(axis=0))],
-        "orientation": "".join(nibabel.aff2axcodes(stored["t1n"].affine)),
-        "brain_shape": [int(places.max() - places.min() + 1) for places in np.nonzero(head)],
-        "labels": np.unique(mask).astype(int).tolist(),
-        "tumour_voxels": int(counts.sum()),
-        "label_voxels": {str(int(v)): int(n) for v, n in zip(values, counts, strict=True)},
-    }
-    return row | {"tumour_ml": round(row["tumour_voxels"] * abs(np.linalg.det(affine[:3, :3])) / 1000, 4)}
+    if name in found:
+        wanted = sound_row() | {"case": name} | anew | expected
+        assert {key: found[name].get(key) for key in wanted} == wanted
 
 
 # --- a bundle -----------------------------------------------------------------------------------
@@ -212,7 +173,7 @@ def bundle(row: Row, tmp: Path, end: End) -> tuple[Ran, Callable[[], str]]:
         if row.where == "picture":
             assert len(found) == len(listed(sound(True) / "work"))
         elif row.where == "mask":
-            assert found == [end.expected.get("voxels", _sound_row()["tumour_voxels"])]
+            assert found == [end.expected.get("voxels", sound_row()["tumour_voxels"])]
         else:
             _check_masks(folder, masks, end)
         return right(said.line.split("\n")[0])
