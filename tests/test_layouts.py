@@ -300,9 +300,6 @@ def test_an_array_of_another_form_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "image_1.npy", np.zeros(SHAPE))
     with pytest.raises(AutoconfError, match="10x12x8, not height x width"):
         find_scans(str(tmp_path))
-    (tmp_path / "image_1.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(AutoconfError, match="not a readable array"):
-        find_scans(str(tmp_path))
 
 
 def test_two_arrays_of_one_name_are_two_cases_in_two_folders(tmp_path: Path) -> None:
