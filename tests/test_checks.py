@@ -77,11 +77,6 @@ def test_a_key_near_to_none_is_refused_with_all_there_are():
     assert "It has: datalist, dataset_dir" in refusal(check, "--zzz", 1)
 
 
-def test_a_mistyped_key_in_an_override_file_is_refused_by_the_files_name(tmp_path):
-    message = refusal(check, "--config_file", with_override(tmp_path, {"max_epochs": 2, "patch_sise": [32, 32, 32]}))
-    assert f"'patch_sise' to override (in {tmp_path / 'plan.yaml'})" in message
-
-
 @pytest.mark.parametrize("config", ["train.yaml", "evaluate.yaml", "inference.yaml"])
 def test_a_plan_for_training_passes_with_every_config(config, tmp_path):
     plan = {"patch_size": [32, 32, 32], "batch_size": 2, "max_epochs": 3, "+train::augmentation::transforms": []}
@@ -124,12 +119,6 @@ def test_a_plan_passes_with_the_network_that_it_was_made_for(tmp_path):
 
 def test_a_name_alone_does_not_change_the_network():
     assert "'unetr' would run" in refusal(check, "--network_name", "segresnet")
-
-
-def test_an_override_file_that_is_no_mapping_is_refused(tmp_path):
-    (tmp_path / "plan.yaml").write_text("- max_epochs\n")
-    message = refusal(check, "--config_file", f"['{UNETR3D / 'train.yaml'}','{tmp_path / 'plan.yaml'}']")
-    assert "plan.yaml holds no `key: value` lines" in message
 
 
 @pytest.mark.parametrize(
@@ -291,36 +280,9 @@ def test_keys_of_an_args_file_are_checked_too(tmp_path):
     check("--args_file", write_yaml(tmp_path / "args.yaml", {"config_file": "x", "max_epochs": 3}))
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ({"optimizer": {"lr": 0.1}}, "Write `optimizer::lr: VALUE`"),
-        ({"train": {"trainer": {"max_epochs": 3}}}, "Write `train::trainer: VALUE`"),
-        ({"network_def::feature_sise": 8}, "UNETR has no argument 'feature_sise'"),
-    ],
-)
-def test_an_override_that_would_lose_or_miss_settings_is_refused(tmp_path, content, said):
-    assert said in refusal(check, "--config_file", with_override(tmp_path, content))
-
-
 def test_a_whole_new_component_and_a_known_argument_pass(tmp_path):
     content = {"optimizer": {"_target_": "torch.optim.SGD", "params": "$[]", "lr": 0.1}, "network_def::qkv_bias": True}
     check("--config_file", with_override(tmp_path, content))
-
-
-def test_an_override_file_that_is_no_yaml_is_refused(tmp_path):
-    (tmp_path / "plan.yaml").write_text("a: [1")
-    files = f"['{UNETR3D / 'train.yaml'}','{tmp_path / 'plan.yaml'}']"
-    assert "is no YAML" in refusal(check, "--config_file", files)
-
-
-@pytest.mark.parametrize(
-    "content", [b"1: 2\n", b"null: 3\n", b"max_epochs: \xe4\n", b"a: 2020-99-99\n", b"a: " + b"[" * 5000]
-)
-def test_an_override_file_of_odd_yaml_is_refused(tmp_path, content):
-    (tmp_path / "plan.yaml").write_bytes(content)
-    files = f"['{UNETR3D / 'train.yaml'}','{tmp_path / 'plan.yaml'}']"
-    assert str(tmp_path / "plan.yaml") in refusal(check, "--config_file", files)
 
 
 def test_weights_of_another_network_are_refused_with_the_likely_reason(tmp_path):

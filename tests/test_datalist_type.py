@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import pytest
+from bad.lists import LISTS, READERS
 from helpers_bundles import REPO, scripts
 
 from autoconf.data.datalist import KNOWN, SECTIONS, TEXTS, Case, Datalist, read_datalist
-from autoconf.errors import AutoconfError
 
 SCHEMA = json.loads((REPO / "docs" / "datalist.schema.json").read_text())
 
@@ -88,55 +87,20 @@ def test_without_its_truth_nothing_that_was_made_of_a_mask_is_left():
     assert case.without_truth() == replace(Case("a", "p", ("x",)), more={"odd": 1})
 
 
-BROKEN = {
-    "no json": "{",
-    "a list": "[]",
-    "no kind": {"training": []},
-    "modalities by their old name": volumes_of() | {"contrasts": ["flair", "t1"]},
-    "another kind": {"kind": "films", "training": []},
-    "no training": {"kind": "images"},
-    "a training that is no list": {"kind": "images", "training": {}},
-    "a root that is no text": {"kind": "images", "training": [], "dataset_dir": 1},
-    "a case that is no object": {"kind": "images", "training": ["a"]},
-    "a case without a name": {"kind": "images", "training": [{"image": "x"}]},
-    "a name that is no text": {"kind": "images", "training": [{"case": 1, "image": "x"}]},
-    "a case without an image": {"kind": "images", "training": [{"case": "a"}]},
-    "an image that is a list": {"kind": "images", "training": [{"case": "a", "image": ["x"]}]},
-    "an image that is null": volumes_of(image=None),
-    "too few paths": volumes_of(image=["x"]),
-    "no path at all": volumes_of(image=[None, None]),
-    "a path that is no text": volumes_of(image=["x", 1]),
-    "a fold that is no number": volumes_of(fold="0"),
-    "a fold that is true": volumes_of(fold=True),
-    "a side that is nothing": volumes_of(side="left"),
-    "a label that is no text": volumes_of(label=1),
-    "regions that are a list": volumes_of(regions=[1]),
-    "regions without values": volumes_of(regions={"wt": []}),
-    "regions of texts": volumes_of(regions={"wt": ["1"]}),
-}
+UNSAID = {"modalities by their old name", "an image of three paths", "an image of no path at all"}
+UNSAID |= {"a picture of several files", "a testing list without cases", "a case to score without a label"}
+UNSAID |= {"images without true masks", "a datalist that is not there"}
+UNSAID |= {"a datalist of other text", "a datalist nested 100,000 deep"}
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_what_is_no_datalist_is_refused_in_one_line(name, tmp_path):
-    content = BROKEN[name]
-    path = written(tmp_path, content)
-    if isinstance(content, str):
-        Path(path).write_text(content)
-    with pytest.raises(AutoconfError, match="datalist.json: not a datalist .*Make it with: python -m autoconf") as said:
-        read_datalist(path)
-    assert "\n" not in str(said.value)
-
-
-def test_where_no_file_is_it_says_how_to_make_one(tmp_path):
-    with pytest.raises(AutoconfError, match=f"is not there. Make it with: .*--out {tmp_path}"):
-        read_datalist(os.path.join(tmp_path, "datalist.json"))
-
-
-@pytest.mark.parametrize("name", [name for name, content in BROKEN.items() if isinstance(content, dict)])
-def test_what_the_schema_allows_is_read(name):
-    """What is refused here is no datalist by the schema either, but for what it cannot say."""
-    unsaid = ("an image that is a list", "too few paths", "no path at all", "modalities by their old name")
-    assert name in unsaid or not jsonschema.Draft202012Validator(SCHEMA).is_valid(BROKEN[name])
+@pytest.mark.parametrize("row", [row for row in LISTS if row.ends[1:] and row.given not in UNSAID])
+def test_what_the_schema_allows_is_read(row, tmp_path):
+    """What is refused is no datalist by the schema either, but for what is no JSON and what a schema cannot say."""
+    path, schema = tmp_path / "list.json", jsonschema.Draft202012Validator(SCHEMA)
+    path.write_text(json.dumps(READERS[row.where][0]))
+    assert schema.is_valid(json.loads(path.read_text()))
+    row.make(path)
+    assert not schema.is_valid(json.loads(path.read_text()))
 
 
 def test_both_bundles_read_the_same_cases(volumes, slices):

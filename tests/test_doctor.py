@@ -146,24 +146,10 @@ def test_without_anything_to_examine_it_says_what_to_give() -> None:
         (["--bundle", "nowhere"], "is no bundle"),
         (["--work", "nowhere"], "holds no datalist.json"),
         (["--checkpoint", "pyproject.toml", "--work", "."], "holds no datalist.json"),
-        (["--bundle", UNETR3D, "--plan", "nowhere.yaml"], "no such file"),
-        (["--bundle", UNETR3D, "--plan", UNETR3D / "configs" / "logging.conf"], "logging.conf"),
     ],
 )
 def test_what_is_not_there_is_refused(words, said) -> None:
     assert_refused(autoconf("doctor", *words), said)
-
-
-def test_a_plan_for_another_bundle_is_refused(tmp_path) -> None:
-    plan = write_yaml(tmp_path / "plan.yaml", {"patch_sise": [32, 32, 32]})
-    assert_refused(autoconf("doctor", "--bundle", UNETR3D, "--plan", plan), "patch_sise", "Did you mean 'patch_size'?")
-
-
-def test_a_key_that_only_looks_like_a_path_is_refused(tmp_path) -> None:
-    plan = write_yaml(tmp_path / "plan.yaml", {"train#x": 1})
-    assert_refused(autoconf("doctor", "--bundle", UNETR3D, "--plan", plan), "has no 'train#x' to override")
-    (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe\x00")
-    assert_refused(autoconf("doctor", "--bundle", UNETR3D, "--plan", plan), "plan.yaml: is no text")
 
 
 def test_volumes_for_a_bundle_of_images_are_refused(volumes, tmp_path) -> None:

@@ -171,6 +171,10 @@ def config(line: str) -> Callable[[zipfile.ZipFile], None]:
     return lambda target: target.writestr("tiny/configs/inference.yaml", f"{INFERENCE}more: {line}\n")
 
 
+def with_metadata(text: str) -> Callable[[zipfile.ZipFile], None]:
+    return lambda target: target.writestr("tiny/configs/metadata.json", text)
+
+
 ATTACKS = {
     "a name that climbs": (lambda t: t.writestr("tiny/../../evil.txt", "x"), "leads outside", ()),
     "a name from the root": (lambda t: t.writestr("/tmp/evil.txt", "x"), "leads outside", ()),
@@ -184,10 +188,25 @@ ATTACKS = {
     "too many files": (lambda t: [t.writestr(f"tiny/docs/{n}.md", "") for n in range(2_001)], "more than 2000", ()),
     "weights with code": (harmful, "does not load as plain tensors", ("models/model.pt",)),
     "another name": (
-        lambda t: t.writestr("tiny/configs/metadata.json", '{"name": "other", "version": "0.1.0"}'),
+        with_metadata('{"name": "other", "version": "0.1.0"}'),
         "holds other_v0.1.0",
         ("configs/metadata.json",),
     ),
+    "a long name": (lambda t: t.writestr(f"tiny/docs/{'x' * 300}.md", ""), "too long", ()),
+    "many folders": (lambda t: t.writestr(f"tiny/{'a/' * 50}x.md", ""), "too deep", ()),
+    "a memory bomb": (lambda t: t.writestr("tiny/docs/x.md", bytes(99), zipfile.ZIP_BZIP2), "unusual way", ()),
+    "two names that are one on a Mac": (
+        lambda t: [t.writestr(f"tiny/docs/{name}.md", "") for name in ("e\u0301", "\u00e9")],
+        "is there twice",
+        (),
+    ),
+    "a pickle of another name": (
+        lambda t: t.writestr("tiny/models/best.dat", pickle.dumps(Harm(Path(t.filename).parent / "ran"))),
+        "does not load as plain tensors",
+        (),
+    ),
+    "metadata of many digits": (with_metadata("9" * 5000), "cannot be read", ("configs/metadata.json",)),
+    "metadata of many brackets": (with_metadata("[" * 99_999), "cannot be read", ("configs/metadata.json",)),
 }
 
 

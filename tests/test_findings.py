@@ -1,4 +1,4 @@
-"""Every kind of finding: a data set with one fault has that finding, and no other."""
+"""Findings about a data set as a whole: one with one fault has that finding, and no other. bad/ has those of a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from helpers_volumes import SHAPE, scan, store, tilted_affine, tumour, write_case
+from bad.table import ROWS
+from helpers_volumes import scan, store, tilted_affine, tumour, write_case
 from test_layouts import npy
 
 from autoconf.data.problems import KINDS
@@ -36,102 +37,11 @@ def fault(kind: str, **options: object) -> Callable:
     return register
 
 
-def put(root: Path, end: str, array: np.ndarray, affine: np.ndarray = CUBES) -> None:
-    """Replace one file of the faulty case."""
-    store(array, root / FAULTY / f"{FAULTY}_{end}.nii.gz", affine)
-
-
-@fault("unreadable")
-def truncated(root: Path) -> None:
-    sound(root)
-    path = root / FAULTY / f"{FAULTY}_t2.nii.gz"
-    path.write_bytes(path.read_bytes()[:-20])
-
-
 @fault("missing-modality", missing="drop")
 @fault("zero-filled", missing="zero")
 def incomplete(root: Path) -> None:
     sound(root)
     (root / FAULTY / f"{FAULTY}_t2.nii.gz").unlink()
-
-
-@fault("not-3d")
-def four_axes(root: Path) -> None:
-    sound(root)
-    put(root, "t2", np.ones((*SHAPE, 2), np.int16))
-
-
-@fault("grid")
-def another_shape(root: Path) -> None:
-    sound(root)
-    put(root, "t2", scan(2)[:, :, :-1])
-
-
-@fault("degenerate-affine")
-def flat(root: Path) -> None:
-    sound(root)
-    header = nibabel.Nifti1Header()
-    header.set_sform(np.diag([1.0, 1.0, 0.0, 1.0]), code=1)
-    nibabel.save(nibabel.Nifti1Image(scan(0), None, header), root / FAULTY / f"{FAULTY}_t1.nii.gz")
-
-
-@fault("not-numbers")
-def colours(root: Path) -> None:
-    sound(root)
-    rgb = np.zeros(SHAPE, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
-    nibabel.save(nibabel.Nifti1Image(rgb, CUBES), root / FAULTY / f"{FAULTY}_t2.nii.gz")
-
-
-@fault("not-finite")
-def nan(root: Path) -> None:
-    sound(root)
-    voxels = scan(2).astype(np.float32)
-    voxels[4, 5, 3] = np.nan
-    put(root, "t2", voxels)
-
-
-@fault("constant")
-def empty_scan(root: Path) -> None:
-    sound(root)
-    put(root, "t2", np.zeros(SHAPE, np.int16))
-
-
-@fault("not-labels")
-def fractions(root: Path) -> None:
-    sound(root)
-    put(root, "seg", tumour() * np.float32(0.5))
-
-
-@fault("labels")
-def unknown_value(root: Path) -> None:
-    sound(root)
-    put(root, "seg", tumour((1, 2, 9)))
-
-
-@fault("mask-outside-head")
-def beside_the_head(root: Path) -> None:
-    sound(root)
-    mask = np.zeros(SHAPE, np.uint8)
-    mask[0:2, 0:3, 1:3] = 2
-    put(root, "seg", mask)
-
-
-@fault("empty-mask")
-def no_tumour(root: Path) -> None:
-    sound(root)
-    put(root, "seg", np.zeros(SHAPE, np.uint8))
-
-
-@fault("no-masks")
-def none_at_all(root: Path) -> None:
-    for number in range(2):
-        write_case(root, f"BraTS2021_{number:05d}", affine=CUBES, with_mask=False, seed=number)
-
-
-@fault("copy")
-def under_another_name(root: Path) -> None:
-    sound(root)
-    write_case(root, "BraTS2021_00009", affine=CUBES, seed=2)
 
 
 @fault("alike")
@@ -246,7 +156,10 @@ def findings(root: Path, out: Path, options: dict) -> list[tuple[str, str]]:
 
 
 def test_there_is_a_fault_for_every_kind() -> None:
-    assert FAULTS.keys() == KINDS.keys()
+    """Of a file, a mask or a copy it is a row of bad/."""
+    ends = [row.ends[0].expected for row, ways in ROWS if "inspect" in ways and row.ends[0]]
+    of_rows = {found for end in ends for found in (end.get("kind"), end.get("warns")) if found}
+    assert FAULTS.keys() | of_rows == KINDS.keys() and not FAULTS.keys() & of_rows
 
 
 def test_a_sound_data_set_has_no_findings(tmp_path: Path) -> None:

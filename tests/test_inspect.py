@@ -2,14 +2,11 @@
 
 import ast
 import csv
-import gzip
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 from helpers_volumes import (
@@ -280,103 +277,10 @@ def test_copies_stay_on_one_side(slices: Path, tmp_path: Path, seed: int) -> Non
 # --- refusing ---------------------------------------------------------------------------------
 
 
-def cut_gzip(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def spoil_checksum(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-6] ^= 1  # in the CRC32 of the gzip trailer
-    path.write_bytes(content)
-
-
-def cut_inside(path: Path) -> None:
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-100]))
-
-
-def not_nifti(path: Path) -> None:
-    path.write_bytes(b"404 Not Found")
-
-
-def with_array(array: np.ndarray, affine: np.ndarray | None = None):
-    return lambda path: store(array, path, affine)
-
-
-def with_value(value: float):
-    array = scan(0).astype(np.float32)
-    array[4, 5, 3] = value
-    return with_array(array)
-
-
-def moved() -> np.ndarray:
-    affine = plain_affine()
-    affine[0, 3] = 5
-    return affine
-
-
-def flat(path: Path) -> None:
-    affine = plain_affine()
-    affine[:3, 2] = 0
-    header = nibabel.Nifti1Header()
-    header.set_sform(affine, code=1)
-    nibabel.save(nibabel.Nifti1Image(scan(0), None, header), path)
-
-
-BROKEN = {  # name -> (kind of problem, which file, what happens to it, what is said)
-    "truncated gzip": ("unreadable", "_t2", cut_gzip, "truncated"),
-    "wrong checksum": ("unreadable", "_t2", spoil_checksum, "CRC"),
-    "truncated content": ("unreadable", "_t2", cut_inside, "truncated"),
-    "no nifti": ("unreadable", "_t2", not_nifti, "not a NIfTI"),
-    "4D": ("not-3d", "_t2", with_array(np.ones((*SHAPE, 2), np.int16)), "three axes"),
-    "NaN": ("not-finite", "_t2", with_value(np.nan), "NaN"),
-    "infinite": ("not-finite", "_t2", with_value(np.inf), "infinite"),
-    "all zero": ("constant", "_t2", with_array(np.zeros(SHAPE, np.int16)), "one value everywhere"),
-    "constant": ("constant", "_t2", with_array(np.full(SHAPE, 7, np.int16)), "one value everywhere"),
-    "a mask as scan": ("constant", "_t2", with_array((scan(0) > 0).astype(np.int16)), "only 0 and 1"),
-    "shape": ("grid", "_t2", with_array(scan(0)[:, :, :-1]), "10x12x7 voxels but"),
-    "affine": ("grid", "_t2", with_array(scan(0), moved()), "another affine"),
-    "flat affine": ("degenerate-affine", "_t1", flat, "no volume"),
-    "mask shape": ("grid", "_seg", with_array(tumour()[:, 1:]), "10x11x8 voxels but"),
-    "mask affine": ("grid", "_seg", with_array(tumour(), moved()), "another affine"),
-    "fractional mask": ("not-labels", "_seg", with_array(tumour() * np.float32(0.5)), "without interpolation"),
-    "negative mask": ("not-labels", "_seg", with_array(tumour().astype(np.int16) * -1), "holds -4"),
-}
-
-
-def broken(tmp_path: Path, name: str) -> tuple[str, Path, str]:
-    kind, end, break_it, said = BROKEN[name]
-    path = write_cases(tmp_path / "data") / "BraTS2021_00002" / f"BraTS2021_00002{end}.nii.gz"
-    break_it(path)
-    return kind, path, said
-
-
 def problems(out: Path) -> list[tuple[str, str, str, str]]:
     """The rows of problems.csv but for the notes: these tiny cases have thick slices, which is noted."""
     with open(out / "problems.csv", newline="") as stream:
         return [tuple(row) for row in csv.reader(stream) if row[0] != "note"][1:]
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_case_is_left_out_and_said(tmp_path: Path, name: str) -> None:
-    kind, path, said = broken(tmp_path, name)
-    inspect(str(tmp_path / "data"), str(tmp_path / "out"))
-    ((severity, found, case, finding),) = problems(tmp_path / "out")
-    assert (severity, found, case) == ("left out", kind, "BraTS2021_00002")
-    assert finding.startswith(str(path)) and said in finding and "\n" not in finding
-    assert finding.endswith(".") and finding.count(". ") >= 1  # what is wrong, then the cure
-    assert {item["case"] for item in items_of(read(tmp_path / "out", "datalist.json"))} == {
-        f"BraTS2021_{number:05d}" for number in (0, 1, 3)
-    }
-    assert read(tmp_path / "out", "fingerprint.json")["n_cases"] == 3
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_strict_stops_at_a_broken_case_and_writes_nothing(tmp_path: Path, name: str) -> None:
-    _, path, said = broken(tmp_path, name)
-    with pytest.raises(AutoconfError) as error:
-        inspect(str(tmp_path / "data"), str(tmp_path / "out"), strict=True)
-    assert str(error.value).startswith(str(path)) and said in str(error.value) and "--strict" in str(error.value)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_case_with_an_empty_mask_is_kept_as_unlabelled(tmp_path: Path) -> None:
@@ -423,18 +327,6 @@ def test_images_none_of_which_can_be_read_are_refused(tmp_path: Path) -> None:
         inspect(str(tmp_path / "data"), str(tmp_path / "out"))
 
 
-def test_a_file_name_that_is_no_unicode_is_refused_in_one_line(tmp_path: Path) -> None:
-    data = write_cases(tmp_path / "data", 3)
-    write_case(data, os.fsdecode(b"J\xe4ger"), seed=9)  # as an old Windows named it
-    assert_refused(autoconf("inspect", data, "--out", tmp_path / "out"), r"J\udce4ger", "Rename that file")
-
-
-def test_too_few_patients_are_refused_before_the_reading(tmp_path: Path) -> None:
-    data = write_cases(tmp_path / "data", 2)
-    with pytest.raises(AutoconfError, match="at least 3"):
-        inspect(str(data), str(tmp_path / "out"))
-
-
 def test_out_inside_the_data_is_refused(tmp_path: Path) -> None:
     data = write_cases(tmp_path / "data", 3)
     with pytest.raises(AutoconfError, match="inside the data folder"):
@@ -442,21 +334,12 @@ def test_out_inside_the_data_is_refused(tmp_path: Path) -> None:
     assert not (data / "work").exists()
 
 
-def test_bad_input_at_the_command_line_is_one_line(tmp_path: Path) -> None:
-    """The whole way, for the mistakes that people make; the others are tested above, one layer deeper."""
-    data, out = write_cases(tmp_path / "data"), tmp_path / "out"
-    (tmp_path / "empty").mkdir()
-    assert_refused(autoconf("inspect", tmp_path / "empty", "--out", out), "no cases found", str(tmp_path / "empty"))
-    assert_refused(autoconf("inspect", tmp_path / "nowhere", "--out", out), "no such folder")
-    assert_refused(autoconf("inspect", "", "--out", out), "DATA is empty")
+def test_bad_words_are_one_line(tmp_path: Path) -> None:
+    assert_refused(autoconf("inspect", "", "--out", tmp_path / "out"), "DATA is empty")
+    data = write_cases(tmp_path / "data")
     (tmp_path / "file").touch()
     assert_refused(autoconf("inspect", data, "--out", tmp_path / "file" / "out"), "is a file", "--out")
-    flair = data / "BraTS2021_00001" / "BraTS2021_00001_flair.nii.gz"
-    cut_gzip(flair)
-    assert_refused(autoconf("inspect", data, "--out", out, "--strict"), str(flair), "download it again")
-    flair.unlink()
-    assert_refused(autoconf("inspect", data, "--out", out), "no flair image", "--missing drop")
-    assert not out.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
 
 
 # --- real data --------------------------------------------------------------------------------

@@ -167,21 +167,6 @@ def test_parts_of_a_real_config_are_replaced_in_their_place() -> None:
     assert sized["outputs"]["pred"]["spatial_shape"] == [96, 96, 64]
 
 
-@pytest.mark.parametrize(
-    ("plan", "said"),
-    [
-        ("network_name: segresnet\n", "is for segresnet; this bundle's own network is plain"),
-        ("patch_sise: [4, 4, 4]\n", "Did you mean 'patch_size'"),
-        ("patch_size: [8, 8]\n", "patch_size"),
-    ],
-)
-def test_a_plan_of_another_bundle_is_refused(tiny: Path, tmp_path: Path, plan: str, said: str) -> None:
-    (tmp_path / "plan.yaml").write_text(plan)
-    with pytest.raises(AutoconfError, match=said):
-        pack(str(tiny), str(tmp_path / "dist"), plan=str(tmp_path / "plan.yaml"))
-    assert not (tmp_path / "dist").exists()
-
-
 # What does not fit together
 
 

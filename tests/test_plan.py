@@ -567,7 +567,6 @@ def test_images_are_planned_by_the_same_verb(slices, tmp_path):
 
 def test_what_cannot_be_planned_is_refused_in_one_line(volumes, slices, tmp_path):
     out = tmp_path / "plan.yaml"
-    assert_refused(plan(volumes.work, out, "--set", "patch_sise=[32,32,32]"), "Did you mean 'patch_size'?")
     assert_refused(plan(volumes.work, out, "--network", "segresnett"), "Did you mean 'segresnet'?")
     assert_refused(plan(tmp_path, out), "fingerprint.json is not there", "autoconf inspect")
     assert_refused(plan(slices.work, out), "2D images")
@@ -576,21 +575,10 @@ def test_what_cannot_be_planned_is_refused_in_one_line(volumes, slices, tmp_path
     assert_refused(plan(volumes.work, out, "--time", "2"), "2h, 90min or 1.5d")
     assert_refused(autoconf("plan", volumes.work, "--bundle", PSEUDO2D, "--out", out), "needs 2D images")
     assert_refused(autoconf("plan", volumes.work, "--bundle", tmp_path, "--out", out), "is no bundle")
-    assert_refused(autoconf("plan", out, "--show"), "is not there", "autoconf plan")
     assert not out.exists()
 
 
-@pytest.mark.parametrize("text", ["just text\n", "- 1\n", "a: [\n"])
-def test_what_is_no_plan_is_not_explained(text, tmp_path):
-    (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(AutoconfError, match="Give a file that plan wrote"):
-        show_plan(str(tmp_path / "x.yaml"))
-
-
-def test_keys_that_are_merged_from_elsewhere_are_not_explained(tmp_path):
-    (tmp_path / "x.yaml").write_text("seed: 3\n<<: {amp: false}\n")
-    with pytest.raises(AutoconfError, match="x.yaml: line 2 merges keys with `<<`. Write them one by one."):
-        show_plan(str(tmp_path / "x.yaml"))
+def test_a_key_that_only_looks_merged_is_explained(tmp_path):
     (tmp_path / "x.yaml").write_text("'<<': 3\n")
     show_plan(str(tmp_path / "x.yaml"))
 

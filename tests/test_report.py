@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from autoconf.__main__ import main
 from autoconf.bundle.progress import read_progress
 from autoconf.data.datalist import Case, Datalist
 from autoconf.errors import AutoconfError
@@ -588,48 +587,3 @@ def test_two_cases_never_share_a_picture() -> None:
 
 
 # --- what is refused --------------------------------------------------------------------------
-
-
-def spoil_nothing(run: Path) -> None:
-    pass
-
-
-def spoil(name: str, content: str):
-    def change(run: Path) -> None:
-        (run / name).parent.mkdir(exist_ok=True)
-        (run / name).write_text(content)
-
-    return change
-
-
-REFUSED = {
-    "there is no run": (lambda run: shutil.rmtree(run), {}, "no such folder"),
-    "nothing is in it": (lambda run: [path.unlink() for path in run.iterdir()], {}, "holds no run.json"),
-    "run.json is cut": (spoil("run.json", '{"seed": 1'), {}, "run.json: is damaged"),
-    "run.json is a list": (spoil("run.json", "[]"), {}, "run.json: holds no"),
-    "progress.csv is something else": (spoil("progress.csv", "a,b\n1,2\n"), {}, "has no columns"),
-    "the scores are cut": (spoil("scores/scores.csv", "case,dice\na\n"), {}, "scores.csv: line 2"),
-    "the scores are old": (spoil("scores/summary.json", "{}"), {}, "holds no scores.csv"),
-    "doctor.json is no list": (spoil("doctor.json", "{}"), {}, "holds no list of checks"),
-    "the given scores are not there": (spoil_nothing, {"scores": "nowhere"}, "holds no scores.csv"),
-    "the given checks are not there": (spoil_nothing, {"doctor": "nowhere.json"}, "no such file"),
-    "the page is no HTML file": (spoil_nothing, {"out": "report.pdf"}, "ends in .html"),
-    "the page would lie in a file": (spoil_nothing, {"out": "file/x.html"}, "is a file, not a folder"),
-    "the pictures' folder is a file": (spoil_nothing, {"out": "taken.html"}, "is a file, not a folder"),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_bad_input_is_one_line_and_nothing_is_written(what: str, tmp_path: Path, monkeypatch, capsys) -> None:
-    change, options, said = REFUSED[what]
-    run = write_run(tmp_path)
-    change(run)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").touch()
-    (tmp_path / "taken_files").touch()
-    before = sorted(tmp_path.rglob("*"))
-    options = {"out": "out/report.html"} | options
-    assert main(["report", "run", *(word for name, value in options.items() for word in (f"--{name}", value))]) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("autoconf: ") and said in lines[0]
-    assert sorted(tmp_path.rglob("*")) == before

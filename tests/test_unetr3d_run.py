@@ -290,12 +290,6 @@ def test_a_mistyped_key_on_the_command_line_is_refused(volumes, small, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mistyped_key_in_an_override_file_is_refused(volumes, small, tmp_path):
-    plan = write_yaml(tmp_path / "plan.yaml", {"patch_sise": [32, 32, 32]})
-    done = refused_training(volumes, small, tmp_path / "out", files=(plan,))
-    assert_refused(done, "unetr3d", "'patch_sise'", str(plan), "Did you mean 'patch_size'?")
-
-
 def test_a_scan_that_is_cut_short_is_refused(volumes, small, tmp_path):
     shutil.copytree(volumes.folder, tmp_path / "data")
     broken = sorted((tmp_path / "data").rglob("*-t2f.nii.gz"))[0]

@@ -158,15 +158,6 @@ def test_testing_is_labelled_only_on_purpose(partly):
         ((), "nothing to label"),
         (("--datalist", "DATALIST", "--section", "all"), "It must be unlabelled, training or testing"),
         (("--datalist", "DATALIST", "--labeler", "x"), "no key 'labeler'"),
-        (("--datalist", "DATALIST", "--unsure", "[0.7,0.3]"), "unsure is [0.7, 0.3]. It must be"),
-        (("--datalist", "DATALIST", "--smooth_mm", "-1"), "smooth_mm is -1. It must be"),
-        (
-            (
-                "--datalist",
-                "missing.json",
-            ),
-            "cannot read datalist missing.json",
-        ),
     ],
 )
 def test_bad_input_gets_one_line(words, said, partly, tmp_path):

@@ -10,47 +10,60 @@ import resource
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_bad_inputs import Promise
 
-from autoconf.__main__ import main
+from bad.row import End
 
+PROGRAMS = ("autoconf: ", "unetr3d: ", "pseudo2d: ")
 MAPPED = 3 << 30  # bytes of addresses that may be asked for beyond those before, used or not
 SECONDS = 30
 NOBODY = 65534
 
 
-def command(*words: str, as_user: bool = False) -> tuple[int, str, int, str]:
-    """Exit status, stderr, memory, stdout of `python -m autoconf WORDS`; what would be a traceback is raised."""
+@dataclass(frozen=True)
+class Ran:
+    """line: what it said on stderr. resident: bytes at the peak beyond before."""
+
+    status: int
+    line: str
+    shown: str
+    resident: int
+
+
+def ran(call: Callable[[], Any], as_user: bool = False) -> Ran:
+    """Run autoconf's `main`, which returns its exit status, or a part of a bundle, which refuses by SystemExit.
+
+    What would be a traceback is raised.
+    """
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), bounded() as memory, rights(as_user):
-        status = main(list(words))
-    return status, err.getvalue().strip(), memory(), out.getvalue()
-
-
-def bundle_says(run: Callable[[], Any], as_user: bool = False) -> tuple[int, str, int]:
-    """Exit status, the bundle's own lines on stderr, memory. It refuses by SystemExit, whose text Python prints."""
-    status, err = 0, io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err), bounded() as memory:
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), bounded() as memory:
         try:
             with rights(as_user):
-                run()
+                answer = call()
+            status = answer if isinstance(answer, int) else 0
         except SystemExit as stopped:
             status = 1
             err.write(str(stopped.code))
-    said = [line for line in err.getvalue().splitlines() if line.startswith(("unetr3d: ", "pseudo2d: "))]
-    return status, "\n".join(said), memory()
+    return Ran(status, err.getvalue().strip(), out.getvalue(), memory())
 
 
-def assert_one_line(status: int, line: str, promise: Promise) -> None:
-    """One line of two sentences: what is wrong, and what to do."""
+def of_bundle(said: Ran) -> Ran:
+    """That, but of stderr only the bundle's own lines."""
+    lines = [line for line in said.line.splitlines() if line.startswith(PROGRAMS[1:])]
+    return replace(said, line="\n".join(lines))
+
+
+def assert_one_line(status: int, line: str, end: End) -> None:
+    """One line of two sentences: what is wrong, and what to do, which may be a command."""
     assert status == 1, f"exit status {status}: {line}"
-    assert "\n" not in line and line.startswith(("autoconf: ", "unetr3d: ", "pseudo2d: ")), line
-    assert promise.said in line, f"{promise.said!r} not in: {line}"
-    assert line.endswith((".", "?")) and re.search(r"[.?:] [A-Z-]|: [a-z]", line), line
+    assert "\n" not in line and line.startswith(PROGRAMS), line
+    assert end.said and end.said in line, f"{end.said!r} not in: {line}"
+    assert line.endswith((".", "?")) or "Make it with: " in line, line
+    assert re.search(r"[.?:;] [A-Z`[-]|[:;] [a-z]", line), line
 
 
 @contextlib.contextmanager
@@ -101,9 +114,3 @@ def rights(as_user: bool) -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
-
-
-def shortened(line: str, tmp: Path, case: str) -> str:
-    """The line without the program's name, and with paths as a reader knows them."""
-    line = re.sub(r"^(autoconf|unetr3d|pseudo2d): ", "", line)
-    return line.replace(str(tmp / "data"), "DATA").replace(f"{tmp}/", "").replace(case, "CASE")
